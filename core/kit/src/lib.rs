@@ -1,0 +1,1 @@
+//! The async shell that every binary shares.

@@ -1,0 +1,10 @@
+//! The payload types of signed envelopes: one for each purpose, so that no signature serves two.
+
+pub const NODE_TICKET: &str = "application/vnd.muster.node-ticket.v1";
+pub const UPTIME_TICKET: &str = "application/vnd.muster.uptime-ticket.v1";
+pub const CLAIM: &str = "application/vnd.muster.claim.v1";
+pub const ATTACH: &str = "application/vnd.muster.attach.v1";
+pub const PRESENCE_RECEIPT: &str = "application/vnd.muster.presence-receipt.v1";
+pub const TASK: &str = "application/vnd.muster.task.v1";
+pub const TASK_CANCELLATION: &str = "application/vnd.muster.task-cancellation.v1";
+pub const TASK_REPORT: &str = "application/vnd.muster.task-report.v1";

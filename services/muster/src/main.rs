@@ -1,0 +1,3 @@
+//! The master in one binary, and the operator’s command line.
+
+fn main() {}

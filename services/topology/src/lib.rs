@@ -1,0 +1,1 @@
+//! The topology service: cells, presence, control channel, tasks, events.

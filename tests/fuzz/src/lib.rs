@@ -1,0 +1,1 @@
+//! Every parser of network bytes.

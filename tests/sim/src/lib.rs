@@ -1,0 +1,1 @@
+//! The overlay's machines in a simulated world.
