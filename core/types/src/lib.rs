@@ -5,6 +5,7 @@
 pub mod address;
 pub mod id;
 pub mod limits;
+pub mod link;
 pub mod name;
 pub mod subnet;
 pub mod time;
@@ -12,6 +13,7 @@ pub mod version;
 
 pub use address::{Address, Contact, Prefix};
 pub use id::{NetworkId, NodeId};
+pub use link::{EnrollmentLink, RootKey, Token};
 pub use name::{Identity, Role};
 pub use subnet::SubnetKey;
 pub use time::{Instant, Timestamp};
