@@ -5,17 +5,25 @@
 pub mod payload_type;
 
 macro_rules! areas {
-    ($($area:ident),+) => {$(
+    ($($area:ident $package:literal),+ $(,)?) => {$(
         pub mod $area {
-            #[allow(clippy::all, missing_docs, unreachable_pub)]
+            #[allow(clippy::all, missing_docs, unreachable_pub, rustdoc::all)]
             pub mod v1 {
-                tonic::include_proto!(concat!("muster.", stringify!($area), ".v1"));
+                tonic::include_proto!($package);
             }
         }
     )+};
 }
 
-areas!(trust, overlay, task, control, fleet, auth, agent);
+areas! {
+    trust "muster.trust.v1",
+    overlay "muster.overlay.v1",
+    task "muster.task.v1",
+    control "muster.control.v1",
+    fleet "muster.fleet.v1",
+    auth "muster.auth.v1",
+    agent "muster.agent.v1",
+}
 
 /// Every file above as an encoded `FileDescriptorSet`, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
