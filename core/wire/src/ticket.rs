@@ -1,0 +1,105 @@
+//! Tickets: what the master attests of a node, opened and checked.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use muster_overlay::standing::Uptime;
+use muster_proto::payload_type::{NODE_TICKET, UPTIME_TICKET};
+use muster_proto::trust::v1::{self, Envelope};
+use muster_types::{NodeId, Timestamp};
+use prost::Message;
+
+use crate::envelope::EnvelopeError;
+use crate::trust::TrustStore;
+
+/// Length of X25519 and Ed25519 public keys.
+const KEY_BYTES: usize = 32;
+
+/// Connected all the time, in basis points.
+const FULL_UPTIME: u16 = 10_000;
+
+/// Why a ticket was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TicketError {
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    #[error("the ticket's {0} is missing or malformed")]
+    Field(&'static str),
+    #[error("the ticket of {node:?} is valid from {not_before:?} to {not_after:?}, not now")]
+    NotNow { node: NodeId, not_before: Timestamp, not_after: Timestamp },
+}
+
+/// The keys of one node, bound to its certificate by auth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeTicket {
+    pub node: NodeId,
+    pub certificate_serial: Bytes,
+    pub noise_key: [u8; KEY_BYTES],
+    pub sealing_key: [u8; KEY_BYTES],
+    pub signing_key: [u8; KEY_BYTES],
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+    pub labels: BTreeMap<String, String>,
+    pub enrollment_generation: u32,
+}
+
+impl NodeTicket {
+    /// Opens a ticket that a signer of this network made and that is valid at `now`, by the master's clock.
+    ///
+    /// # Errors
+    /// Not signed by a signer, malformed, expired or not yet valid.
+    pub fn open(sealed: &Envelope, trust: &TrustStore, now: Timestamp) -> Result<Self, TicketError> {
+        let ticket = Self::parse(&trust.open(sealed, NODE_TICKET)?)?;
+        if now < ticket.not_before || now > ticket.not_after {
+            let Self { node, not_before, not_after, .. } = ticket;
+            return Err(TicketError::NotNow { node, not_before, not_after });
+        }
+        Ok(ticket)
+    }
+
+    fn parse(payload: &[u8]) -> Result<Self, TicketError> {
+        let wire = v1::NodeTicket::decode(payload)
+            .map_err(|error| EnvelopeError::Payload("node ticket", error.to_string()))?;
+        Ok(Self {
+            node: NodeId::try_from(&wire.node_id[..]).map_err(|_| TicketError::Field("node_id"))?,
+            certificate_serial: wire.certificate_serial,
+            noise_key: key(&wire.noise_key, "noise_key")?,
+            sealing_key: key(&wire.sealing_key, "sealing_key")?,
+            signing_key: key(&wire.signing_key, "signing_key")?,
+            not_before: date(wire.not_before_time, "not_before_time")?,
+            not_after: date(wire.not_after_time, "not_after_time")?,
+            labels: wire.labels.into_iter().collect(),
+            enrollment_generation: wire.enrollment_generation,
+        })
+    }
+}
+
+/// Opens what topology attested of a node's uptime.
+///
+/// # Errors
+/// Not signed by a signer, malformed, or expired at `now`.
+pub fn open_uptime(
+    sealed: &Envelope,
+    trust: &TrustStore,
+    now: Timestamp,
+) -> Result<(NodeId, Uptime), TicketError> {
+    let payload = trust.open(sealed, UPTIME_TICKET)?;
+    let wire = v1::UptimeTicket::decode(payload)
+        .map_err(|error| EnvelopeError::Payload("uptime ticket", error.to_string()))?;
+    let node = NodeId::try_from(&wire.node_id[..]).map_err(|_| TicketError::Field("node_id"))?;
+    let not_before = date(wire.issue_time, "issue_time")?;
+    let not_after = date(wire.expire_time, "expire_time")?;
+    if now > not_after {
+        return Err(TicketError::NotNow { node, not_before, not_after });
+    }
+    let share = u16::try_from(wire.uptime_basis_points).ok().filter(|share| *share <= FULL_UPTIME);
+    Ok((node, Uptime(share.ok_or(TicketError::Field("uptime_basis_points"))?)))
+}
+
+fn key(bytes: &[u8], field: &'static str) -> Result<[u8; KEY_BYTES], TicketError> {
+    bytes.try_into().map_err(|_| TicketError::Field(field))
+}
+
+fn date(wire: Option<prost_types::Timestamp>, field: &'static str) -> Result<Timestamp, TicketError> {
+    wire.and_then(crate::time::from_wire).ok_or(TicketError::Field(field))
+}

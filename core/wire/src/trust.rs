@@ -1,0 +1,155 @@
+//! Whom a verifier believes: the pinned root, and the signers whose certificates lead to it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_proto::trust::v1::{Envelope, TrustBundle};
+use muster_types::{Identity, NetworkId, Role, Timestamp};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::envelope::{self, EnvelopeError};
+
+/// id-kp-codeSigning, 1.3.6.1.5.5.7.3.3 (RFC 5280, section 4.2.1.12), in DER: signers have it and nobody else.
+const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
+
+/// Signers that one store keeps, and authorities that may lead to them; a network has a handful.
+const SIGNERS: usize = 32;
+
+/// Why a trust bundle was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    #[error("the root certificate cannot be read: {0}")]
+    Root(String),
+    #[error("a signer's certificate cannot be read: {0}")]
+    Certificate(String),
+    #[error("the certificate of signer {name} does not lead to this network's root: {reason}")]
+    Chain { name: String, reason: String },
+    #[error("{0} is no signer of this network")]
+    Stranger(String),
+    #[error("the bundle has {0} certificates of a kind; {SIGNERS} are the most")]
+    TooMany(usize),
+}
+
+/// The pinned roots and the signers that proved themselves against them.
+#[derive(Debug, Clone)]
+pub struct TrustStore {
+    network: NetworkId,
+    anchors: Vec<TrustAnchor<'static>>,
+    signers: HashMap<Bytes, Signer>,
+}
+
+#[derive(Debug, Clone)]
+struct Signer {
+    point: Vec<u8>,
+}
+
+impl TrustStore {
+    /// A store that believes nobody but the holders of `roots`, yet.
+    ///
+    /// # Errors
+    /// A root's certificate cannot be read.
+    pub fn new(network: NetworkId, roots: &[CertificateDer<'_>]) -> Result<Self, TrustError> {
+        let anchors = roots
+            .iter()
+            .map(|root| Ok(anchor_from_trusted_cert(root).map_err(root_error)?.to_owned()))
+            .collect::<Result<_, TrustError>>()?;
+        Ok(Self { network, anchors, signers: HashMap::new() })
+    }
+
+    pub fn network(&self) -> NetworkId {
+        self.network
+    }
+
+    /// Takes in a bundle's signers, in place of those known before. Roots in the bundle are not believed: roots
+    /// change by the old root's signature only.
+    ///
+    /// # Errors
+    /// A certificate does not lead to a pinned root, or is not a signer's; the store is then as before.
+    pub fn load(&mut self, bundle: &TrustBundle, now: Timestamp) -> Result<(), TrustError> {
+        let most = bundle.signers.len().max(bundle.authorities.len());
+        if most > SIGNERS {
+            return Err(TrustError::TooMany(most));
+        }
+        let authorities: Vec<_> =
+            bundle.authorities.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+        self.signers = bundle
+            .signers
+            .iter()
+            .map(|der| self.admit(&CertificateDer::from(der.to_vec()), &authorities, now))
+            .collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn admit(
+        &self,
+        certificate: &CertificateDer<'_>,
+        authorities: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Result<(Bytes, Signer), TrustError> {
+        let (_, parsed) = X509Certificate::from_der(certificate)
+            .map_err(|error| TrustError::Certificate(error.to_string()))?;
+        let identity = identity_of(&parsed).map_err(TrustError::Certificate)?;
+        if identity.role != Role::Signer || identity.network != self.network {
+            return Err(TrustError::Stranger(identity.to_string()));
+        }
+        let chain = |reason: webpki::Error| TrustError::Chain {
+            name: identity.name.clone(),
+            reason: reason.to_string(),
+        };
+        let end_entity = EndEntityCert::try_from(certificate).map_err(chain)?;
+        let seconds = u64::try_from(now.as_micros() / 1_000_000).unwrap_or(0);
+        end_entity
+            .verify_for_usage(
+                &[webpki::ring::ECDSA_P256_SHA256],
+                &self.anchors,
+                authorities,
+                UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+                KeyUsage::required(CODE_SIGNING),
+                None,
+                None,
+            )
+            .map_err(chain)?;
+        let spki = parsed.public_key();
+        let point = spki.subject_public_key.data.to_vec();
+        Ok((envelope::key_id(spki.raw), Signer { point }))
+    }
+
+    /// Opens an envelope that a signer of this network signed.
+    ///
+    /// # Errors
+    /// The type is another, the signer is unknown, or the signature does not fit.
+    pub fn open(&self, sealed: &Envelope, expected: &'static str) -> Result<Bytes, EnvelopeError> {
+        envelope::open(sealed, expected, |id| {
+            let signer = self.signers.get(id)?;
+            Some(UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, signer.point.clone()))
+        })
+    }
+}
+
+fn root_error(error: webpki::Error) -> TrustError {
+    TrustError::Root(error.to_string())
+}
+
+/// The one identity that a certificate names in its URI subject alternative name.
+///
+/// # Errors
+/// It names none, more than one, or something else; the text says which.
+pub fn identity_of(certificate: &X509Certificate<'_>) -> Result<Identity, String> {
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|error| error.to_string())?
+        .ok_or("it has no subject alternative name")?;
+    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    let uri = uris.next().ok_or("it names no URI")?;
+    if uris.next().is_some() {
+        return Err("it names more than one URI".to_owned());
+    }
+    uri.parse::<Identity>().map_err(|error| error.to_string())
+}
