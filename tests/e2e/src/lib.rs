@@ -1,1 +1,1 @@
-//! The real programs on loopback.
+//! The real programs on loopback, and the rules of the house: see `tests/`.
