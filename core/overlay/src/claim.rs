@@ -19,5 +19,7 @@ pub struct Claim {
     pub standing: Standing,
     /// Of an LSN that leaves: who takes over.
     pub successor: Option<NodeId>,
+    /// The lineage has stood for 30 s: a younger one does not unseat it.
+    pub settled: bool,
     pub seal: Seal,
 }

@@ -64,7 +64,13 @@ pub enum Input {
     Receipt {
         lsn: NodeId,
     },
-    /// The user or the system wants this node to leave. The last input.
+    /// Versions below this are refused, says topology.
+    MinimumVersion(Version),
+    /// This host's load in percent, for pings.
+    Load(u8),
+    /// The host slept: every session and lease is suspect.
+    WokeUp,
+    /// The user or the system wants this node to leave. The shell goes on driving until `Changed(Parted)`.
     Leave {
         code: crate::message::PartCode,
         description: String,

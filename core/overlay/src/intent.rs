@@ -38,6 +38,8 @@ pub enum Intent {
     AttachMaster(Option<Claim>),
     /// Let go of the control channel; the LSN has one.
     DetachMaster,
+    /// Tell topology that this node leaves: it has no LSN that would.
+    PartMaster(Part),
     /// Tell topology what changed in the child table.
     Update(Update),
     /// Keep for the next time on this network.
