@@ -1,1 +1,3 @@
 //! The overlay's machines in a simulated world.
+
+pub mod model;
