@@ -39,6 +39,7 @@ pub fn claim_to_wire(claim: &Claim, signer: &Signer, now: Timestamp) -> Result<E
         standing: Some(field::standing_to_wire(claim.standing)),
         claim_time: Some(time::to_wire(now)),
         successor: field::optional_node_to_wire(claim.successor),
+        settled: claim.settled,
     };
     Ok(signer.sign(CLAIM, payload.encode_to_vec().into()))
 }
@@ -68,6 +69,7 @@ pub fn claim_from_wire(sealed: &Envelope, verifier: &Verifier<'_>) -> Result<Cla
         claimant,
         standing: field::standing(claim.standing),
         successor: field::optional_node("claim.successor", &claim.successor)?,
+        settled: claim.settled,
         seal: Seal::new(sealed.encode_to_vec()),
     })
 }
