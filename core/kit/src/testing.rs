@@ -1,1 +1,4 @@
-//! To come.
+//! Throw-away certificates and databases, for the tests of whoever depends on this crate.
+
+pub mod pki;
+pub mod postgres;
