@@ -1,1 +1,3 @@
 //! The topology service: cells, presence, control channel, tasks, events.
+
+pub mod domain;

@@ -1,0 +1,157 @@
+//! A node opens its control stream: its place in the picture, its cell if it claims one, and its rivals.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use muster_types::{NodeId, SubnetKey};
+
+use super::attachment::Attachment;
+use super::cell::{Cell, CellId, Claim, Verdict};
+use super::ledger::{Command, Ledger, Wake, Wanted};
+use super::node::{Attested, Node, Position, Profile};
+use super::opaque::Opaque;
+
+/// Rivals that one LSN is told of at once; more are told as contests end.
+const RIVALS: usize = 8;
+
+#[derive(Debug, Clone)]
+pub struct Attach {
+    pub node: NodeId,
+    pub attested: Attested,
+    pub profile: Profile,
+    pub observed: Option<IpAddr>,
+    /// Verified; of a node that is not an LSN none.
+    pub claim: Option<Claim>,
+    pub resume_token: Opaque,
+    /// Drawn at random, for a stream that starts anew.
+    pub fresh_token: Opaque,
+    pub replica: String,
+    pub session: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    pub token: Opaque,
+    pub known_update: u64,
+    /// The LSN is to send its whole child table.
+    pub resync: bool,
+    pub position: Position,
+    pub cell: Option<CellId>,
+    /// Claims of other LSNs for this one's subnet keys.
+    pub rivals: Vec<Opaque>,
+    /// LSNs that are to be told of this one's claim.
+    pub rivalled: Vec<NodeId>,
+}
+
+impl Command for Attach {
+    type Answer = Attached;
+
+    fn wants(&self, wanted: &mut Wanted) {
+        wanted.nodes.insert(self.node);
+        wanted.attachments.insert(self.node);
+        if let Some(claim) = &self.claim {
+            wanted.lineages.insert(claim.lineage);
+            wanted.keys.extend(claim.keys.iter().copied());
+        }
+    }
+
+    fn apply(&self, ledger: &mut Ledger) -> Attached {
+        let now = ledger.now;
+        let mut node = ledger
+            .nodes
+            .find(&self.node)
+            .cloned()
+            .unwrap_or_else(|| Node::new(self.node, self.attested.clone(), now));
+        node.attest(&self.attested);
+        node.profile = self.profile.clone();
+        node.observed = self.observed;
+
+        let (cell, rivals) = self.claim.as_ref().map_or((None, Vec::new()), |claim| place(ledger, claim));
+        leave_other_cell(ledger, &node, cell);
+        let position = if cell.is_some() { Position::Lsn } else { Position::Direct };
+        node.appear(position, None, cell.or(node.cell.filter(|_| self.claim.is_none())), now);
+        ledger.nodes.put(self.node, node);
+        ledger.wakes.insert(Wake::Carrier(self.node));
+
+        let rivalled = rivals.iter().filter_map(|rival| rival.lsn).collect();
+        let rivals = rivals.into_iter().map(|rival| rival.claim).collect();
+        let attachment = self.attachment(ledger, cell);
+        let (token, known_update) = (attachment.token.clone(), attachment.known_update);
+        let resync = cell.is_some() && known_update == 0;
+        ledger.attachments.put(self.node, attachment);
+        Attached { token, known_update, resync, position, cell, rivals, rivalled }
+    }
+}
+
+impl Attach {
+    /// Resumes the numbering if both sides mean the same one, else starts a new one.
+    fn attachment(&self, ledger: &Ledger, cell: Option<CellId>) -> Attachment {
+        let (lineage, epoch) = self
+            .claim
+            .as_ref()
+            .filter(|_| cell.is_some())
+            .map_or((0, 0), |claim| (claim.lineage, claim.epoch));
+        let resumed = ledger.attachments.find(&self.node).filter(|last| {
+            last.token == self.resume_token && (last.cell, last.lineage, last.epoch) == (cell, lineage, epoch)
+        });
+        let (token, known_update) =
+            resumed.map_or_else(|| (self.fresh_token.clone(), 0), |last| (last.token.clone(), last.known_update));
+        Attachment {
+            node: self.node,
+            cell,
+            lineage,
+            epoch,
+            token,
+            known_update,
+            replica: self.replica.clone(),
+            session: self.session,
+            opened: ledger.now,
+            lost: None,
+            heard: ledger.now,
+            settled: false,
+        }
+    }
+}
+
+/// The cell that the claim is granted, if it is, and the cells whose LSNs contest it.
+fn place(ledger: &mut Ledger, claim: &Claim) -> (Option<CellId>, Vec<Cell>) {
+    let uptime = |node| ledger.nodes.find(&node).map_or(0, |it| it.uptime.basis_points(ledger.now));
+    let own = ledger.cells.iter().map(|(_, cell)| cell).find(|cell| cell.lineage == claim.lineage).cloned();
+    if let Some(own) = &own
+        && own.judge(claim, uptime) == Verdict::Superseded
+    {
+        return (None, vec![own.clone()]);
+    }
+    let shares_key = |cell: &Cell, keys: &BTreeSet<SubnetKey>| !cell.keys.is_disjoint(keys);
+    let near: Vec<Cell> = ledger
+        .cells
+        .iter()
+        .map(|(_, cell)| cell)
+        .filter(|cell| shares_key(cell, &claim.keys) && own.as_ref().is_none_or(|own| own.id != cell.id))
+        .cloned()
+        .collect();
+    let (served, orphaned): (Vec<_>, Vec<_>) = near.into_iter().partition(|cell| {
+        ledger.is_served(cell) && cell.lsn != Some(claim.claimant)
+    });
+    let heir = orphaned.into_iter().next().filter(|_| served.is_empty());
+    let mut cell = own.or(heir).unwrap_or_else(|| Cell::found(claim));
+    cell.grant(claim);
+    let id = cell.id;
+    ledger.cells.put(id, cell);
+    (Some(id), served.into_iter().take(RIVALS).collect())
+}
+
+/// The cell that the node was the LSN of has none now.
+fn leave_other_cell(ledger: &mut Ledger, node: &Node, now_in: Option<CellId>) {
+    if let Some(last) = node.cell.filter(|last| Some(*last) != now_in)
+        && let Some(cell) = ledger.cells.find_mut(&last)
+        && cell.lsn == Some(node.id)
+    {
+        cell.lsn = None;
+    }
+}
+
+/// The same for a node that is shown under another's stream now.
+pub(super) fn abdicate(ledger: &mut Ledger, node: &Node, now_in: CellId) {
+    leave_other_cell(ledger, node, Some(now_in));
+}
