@@ -1,1 +1,108 @@
-//! To come.
+//! The client's way to the master: several addresses, one TLS identity, a channel for each service by its own name.
+//!
+//! addresses -> names resolved -> staggered attempts (TCP and TLS each) -> the first that stands carries HTTP/2.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Request};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::Service;
+
+use crate::telemetry;
+use crate::tls::ClientTls;
+
+mod attempt;
+mod root;
+mod trouble;
+
+pub use attempt::ConnectError;
+pub use root::presented_root;
+pub use trouble::{Trouble, diagnose};
+
+/// The name of the auth service, which TLS verifies.
+pub const AUTH: &str = "auth.muster";
+/// The name of the topology service.
+pub const TOPOLOGY: &str = "topology.muster";
+
+/// All attempts to connect together.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// To the first byte of an answer; a little above the server's own limit, so that the server's word comes first.
+const ANSWER_LIMIT: Duration = Duration::from_secs(70);
+/// A ping of HTTP/2 that is not answered within this ends the connection.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where the master is, and who we are to it.
+#[derive(Debug, Clone)]
+pub struct Master {
+    addresses: Arc<[String]>,
+    tls: Arc<ClientTls>,
+    keep_alive: Option<Duration>,
+}
+
+impl Master {
+    /// `addresses` are `host:port`, best first. Nothing is connected yet.
+    pub fn new(addresses: impl IntoIterator<Item = String>, tls: Arc<ClientTls>) -> Self {
+        Self { addresses: addresses.into_iter().collect(), tls, keep_alive: None }
+    }
+
+    /// Pings quiet connections this often. Without it only the server does, once a minute.
+    pub fn keep_alive(mut self, interval: Duration) -> Self {
+        self.keep_alive = Some(interval);
+        self
+    }
+
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// A channel to the service of that name ([`AUTH`], [`TOPOLOGY`]). It connects with the first call and again after
+    /// every loss, each time with the certificate that [`ClientTls`] holds then.
+    pub fn service(&self, server_name: &'static str) -> MasterChannel {
+        // The scheme is http because TLS is the connector's business, not tonic's.
+        let uri = Uri::builder().scheme("http").authority(server_name).path_and_query("/").build();
+        let mut endpoint = Endpoint::from(uri.unwrap_or_default())
+            .timeout(ANSWER_LIMIT)
+            .http2_adaptive_window(true)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        if let Some(interval) = self.keep_alive {
+            endpoint = endpoint.http2_keep_alive_interval(interval).keep_alive_while_idle(true);
+        }
+        let (addresses, tls) = (self.addresses.clone(), self.tls.clone());
+        let connector = tower::service_fn(move |_: Uri| {
+            let (addresses, tls) = (addresses.clone(), tls.config());
+            async move {
+                let name = ServerName::try_from(server_name)
+                    .map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
+                attempt::connect(&addresses, name, tls, CONNECT_LIMIT).await.map(TokioIo::new)
+            }
+        });
+        MasterChannel(endpoint.connect_with_connector_lazy(connector))
+    }
+}
+
+/// A channel to one service. Every call carries the trace it belongs to.
+#[derive(Debug, Clone)]
+pub struct MasterChannel(Channel);
+
+impl Service<Request<Body>> for MasterChannel {
+    type Response = <Channel as Service<Request<Body>>>::Response;
+    type Error = <Channel as Service<Request<Body>>>::Error;
+    type Future = <Channel as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let traceparent = telemetry::traceparent().and_then(|text| HeaderValue::try_from(text).ok());
+        if let Some(traceparent) = traceparent {
+            request.headers_mut().insert("traceparent", traceparent);
+        }
+        self.0.call(request)
+    }
+}

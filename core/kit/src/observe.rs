@@ -1,1 +1,156 @@
-//! To come.
+//! A plain HTTP port for whoever watches the process: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes.
+//!
+//! To be bound to loopback or the pod: it asks nobody who they are.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::shutdown::Shutdown;
+
+/// From a local answer to a minute's deadline.
+const SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// A prober that dawdles is cut off.
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// Probes and scrapers at once.
+const CONNECTIONS: usize = 32;
+/// How often the exporter sorts what was recorded into its buckets, scraped or not.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Why the process cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    #[error("cannot listen on {address} for metrics and probes: {source}")]
+    Bind { address: SocketAddr, source: io::Error },
+    #[error("metrics cannot be recorded: {0}")]
+    Recorder(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// Says on `/readyz` whether the process is ready. Clones speak for the same process.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Relaxed);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The port, bound and not yet served.
+pub struct Observatory {
+    tcp: TcpListener,
+    metrics: PrometheusHandle,
+    readiness: Readiness,
+}
+
+impl Observatory {
+    /// Binds the port and begins to record metrics, which a process does once.
+    pub async fn bind(address: SocketAddr) -> Result<Self, ObserveError> {
+        let tcp =
+            TcpListener::bind(address).await.map_err(|source| ObserveError::Bind { address, source })?;
+        // Without buckets histograms would come out as summaries, which cannot be added up over replicas.
+        let metrics = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
+            .install_recorder()?;
+        describe();
+        Ok(Self { tcp, metrics, readiness: Readiness::default() })
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Answers until the shutdown.
+    pub async fn run(self, shutdown: Shutdown) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut upkeep = tokio::time::interval(UPKEEP);
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.triggered() => return,
+                _ = upkeep.tick() => {
+                    self.metrics.run_upkeep();
+                    continue;
+                }
+                accepted = self.tcp.accept() => accepted,
+            };
+            let (Ok((stream, _)), Ok(permit)) = (accepted, permits.clone().try_acquire_owned()) else {
+                continue;
+            };
+            let (metrics, readiness, ended) =
+                (self.metrics.clone(), self.readiness.clone(), shutdown.clone());
+            tokio::spawn(async move {
+                let service = service_fn(move |request| {
+                    let response = answer(&request, &metrics, &readiness);
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_LIMIT)
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::select! {
+                    _ = connection => {}
+                    () = ended.triggered() => {}
+                }
+                drop(permit);
+            });
+        }
+    }
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    metrics: &PrometheusHandle,
+    readiness: &Readiness,
+) -> Response<Full<Bytes>> {
+    match request.uri().path() {
+        "/metrics" => text(StatusCode::OK, metrics.render()),
+        "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" if readiness.is_ready() => text(StatusCode::OK, "ready\n".to_owned()),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+        _ => text(StatusCode::NOT_FOUND, "/metrics, /healthz or /readyz\n".to_owned()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// The metrics of this crate.
+fn describe() {
+    metrics::describe_histogram!(
+        "muster_rpc_server_duration_seconds",
+        metrics::Unit::Seconds,
+        "Calls answered, by method and gRPC code; of streams, the time to their beginning"
+    );
+    metrics::describe_counter!(
+        "muster_listener_refusals_total",
+        "Connections that did not get through the TLS listener"
+    );
+}
