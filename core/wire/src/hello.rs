@@ -26,7 +26,7 @@ pub struct Host {
 }
 
 /// What a peer said first, believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Hello {
     pub protocol: u32,
     pub software: Version,

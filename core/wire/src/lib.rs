@@ -1,10 +1,29 @@
 //! Messages to bytes and back: codec, sealed datagrams, signed envelopes. No I/O.
 
+pub mod beat;
+pub mod discovery;
 pub mod envelope;
+pub mod error;
+mod field;
+pub mod frame;
+pub mod hello;
+pub mod kind;
+mod neighbors;
+pub mod sealed;
+pub mod session;
+pub mod signer;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod ticket;
 pub mod time;
 pub mod trust;
+pub mod verifier;
 
 pub use envelope::EnvelopeError;
+pub use error::WireError;
+pub use hello::Hello;
+pub use kind::Kind;
+pub use signer::Signer;
 pub use ticket::NodeTicket;
 pub use trust::TrustStore;
+pub use verifier::Verifier;

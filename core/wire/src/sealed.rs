@@ -128,7 +128,8 @@ fn open(
     expected: &'static str,
     ticket: &NodeTicket,
 ) -> Result<Bytes, WireError> {
-    envelope::open_ed25519(sealed, expected, &ticket.signing_key).map_err(|source| not_believed(field, source))
+    envelope::open_ed25519(sealed, expected, &ticket.signing_key)
+        .map_err(|source| not_believed(field, source))
 }
 
 fn not_believed(field: &'static str, source: EnvelopeError) -> WireError {

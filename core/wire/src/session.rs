@@ -2,7 +2,7 @@
 //! protobuf form: an LSN forwards it and has no opinion.
 
 use bytes::Bytes;
-use muster_overlay::message::{Accepted, Join, Message, NeighborList, Part, Ping, Pong};
+use muster_overlay::message::{Accepted, Join, Message, Part, Ping, Pong};
 use muster_proto::control::v1::{Downstream, Upstream};
 use muster_proto::overlay::v1::{self, join_answer::Verdict, session_message::Body};
 use muster_proto::trust::v1::TrustBundle;
@@ -34,7 +34,7 @@ pub enum Received {
 /// # Errors
 /// Too large, or it holds an unsealed claim or attach that is not the signer's own.
 pub fn encode(message: &Message, signer: &Signer, now: Timestamp) -> Result<Bytes, WireError> {
-    encode_body(body_to_wire(message, None, signer, now)?)
+    encode_body(body_to_wire(message, signer, now)?)
 }
 
 /// An acceptance that also brings the child the certificates it needs to verify others.
@@ -73,7 +73,9 @@ fn encode_body(body: Body) -> Result<Bytes, WireError> {
 pub fn offered_bundle(message: &[u8]) -> Option<TrustBundle> {
     frame::bounded(message.len()).ok()?;
     match v1::SessionMessage::decode(message).ok()?.body? {
-        Body::JoinAnswer(v1::JoinAnswer { verdict: Some(Verdict::Accepted(accepted)) }) => accepted.trust_bundle,
+        Body::JoinAnswer(v1::JoinAnswer { verdict: Some(Verdict::Accepted(accepted)) }) => {
+            accepted.trust_bundle
+        }
         _ => None,
     }
 }
@@ -120,12 +122,7 @@ fn downstream(wire: Downstream) -> Result<Downstream, WireError> {
     Ok(wire)
 }
 
-fn body_to_wire(
-    message: &Message,
-    bundle: Option<TrustBundle>,
-    signer: &Signer,
-    now: Timestamp,
-) -> Result<Body, WireError> {
+fn body_to_wire(message: &Message, signer: &Signer, now: Timestamp) -> Result<Body, WireError> {
     Ok(match message {
         Message::Join(join) => Body::Join(v1::Join {
             contact: Some(field::contact_to_wire(&join.contact)),
@@ -134,14 +131,18 @@ fn body_to_wire(
             standing: Some(field::standing_to_wire(join.standing)),
             attach: Some(sealed::attach_to_wire(&join.attach, signer, now)?),
         }),
-        Message::Accepted(accepted) => accepted_to_wire(accepted, bundle, signer, now)?,
+        Message::Accepted(accepted) => accepted_to_wire(accepted, None, signer, now)?,
         Message::Refused(part) => answer(Verdict::Refused(part_to_wire(part, signer, now)?)),
         Message::Ping(ping) => {
             Body::Ping(v1::Ping { sequence: ping.sequence, load_percent: ping.load_percent.into() })
         }
         Message::Pong(pong) => Body::Pong(v1::Pong {
             sequence: pong.sequence,
-            lsn_claim: pong.lsn.as_ref().map(|claim| sealed::claim_to_wire(claim, signer, now)).transpose()?,
+            lsn_claim: pong
+                .lsn
+                .as_ref()
+                .map(|claim| sealed::claim_to_wire(claim, signer, now))
+                .transpose()?,
             load_percent: pong.load_percent.into(),
         }),
         Message::Part(part) => Body::Part(part_to_wire(part, signer, now)?),

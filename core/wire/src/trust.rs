@@ -28,6 +28,8 @@ pub enum TrustError {
     Certificate(String),
     #[error("the certificate of signer {name} does not lead to this network's root: {reason}")]
     Chain { name: String, reason: String },
+    #[error("the certificate of signer {0} is not for signing")]
+    Usage(String),
     #[error("{0} is no signer of this network")]
     Stranger(String),
     #[error("the bundle has {0} certificates of a kind; {SIGNERS} are the most")]
@@ -100,6 +102,9 @@ impl TrustStore {
             name: identity.name.clone(),
             reason: reason.to_string(),
         };
+        if !signs_code(&parsed) {
+            return Err(TrustError::Usage(identity.name.clone()));
+        }
         let end_entity = EndEntityCert::try_from(certificate).map_err(chain)?;
         let seconds = u64::try_from(now.as_micros() / 1_000_000).unwrap_or(0);
         end_entity
@@ -108,7 +113,8 @@ impl TrustStore {
                 &self.anchors,
                 authorities,
                 UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                KeyUsage::required(CODE_SIGNING),
+                // webpki asks this of issuing authorities too, which name no purpose; the signer's own is checked above.
+                KeyUsage::required_if_present(CODE_SIGNING),
                 None,
                 None,
             )
@@ -128,6 +134,10 @@ impl TrustStore {
             Some(UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, signer.point.clone()))
         })
     }
+}
+
+fn signs_code(certificate: &X509Certificate<'_>) -> bool {
+    matches!(certificate.extended_key_usage(), Ok(Some(usage)) if usage.value.code_signing)
 }
 
 fn root_error(error: webpki::Error) -> TrustError {

@@ -93,7 +93,7 @@ fn a_nodes_certificate_makes_no_signer_and_a_tls_certificate_signs_nothing() {
     let tls = authority.signer(Role::Signer, ExtendedKeyUsagePurpose::ClientAuth);
     let mut store = authority.store();
     assert!(matches!(store.load(&operator.bundle(), NOW), Err(TrustError::Stranger(_))));
-    assert!(matches!(store.load(&tls.bundle(), NOW), Err(TrustError::Chain { .. })));
+    assert!(matches!(store.load(&tls.bundle(), NOW), Err(TrustError::Usage(_))));
 }
 
 #[test]
