@@ -1,1 +1,6 @@
 //! The agent of a managed device.
+
+pub mod inventory;
+pub mod journal;
+pub mod platform;
+pub mod tasks;

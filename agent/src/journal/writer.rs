@@ -1,0 +1,152 @@
+//! One connection, one task: what has gathered since the last commit is one transaction, and one fsync.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+
+/// Statements that wait for the next commit. When full, who submits waits: work slows down, nothing is lost.
+const WAITING_STATEMENTS: usize = 1024;
+
+/// Statements in one transaction, so that no commit takes long.
+const GROUP: usize = 256;
+
+/// Pages of the write-ahead log before it is folded back: 4 MiB of 4 KiB pages.
+const CHECKPOINT_PAGES: &str = "1000";
+
+/// What the page cache may hold, as SQLite counts it: negative is KiB.
+const CACHE_KIB: &str = "-512";
+
+/// Why the journal did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("the task journal {path} cannot be opened: {source}")]
+    Open { path: PathBuf, source: sqlx::Error },
+    #[error("the task journal cannot be written: {0}")]
+    Store(#[from] sqlx::Error),
+    #[error("the task journal's marker {path} cannot be read: {source}")]
+    Marker { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    File(#[from] muster_kit::files::FileError),
+    #[error("the transaction that this belonged to was undone: {0}")]
+    Undone(String),
+    #[error("the task journal is closed")]
+    Closed,
+}
+
+pub(crate) async fn connect(path: &Path) -> Result<SqliteConnection, JournalError> {
+    let open = |source| JournalError::Open { path: path.to_owned(), source };
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("cache_size", CACHE_KIB)
+        .disable_statement_logging();
+    let mut connection = SqliteConnection::connect_with(&options).await.map_err(open)?;
+    sqlx::raw_sql(include_str!("schema.sql")).execute(&mut connection).await.map_err(open)?;
+    Ok(connection)
+}
+
+type Work =
+    Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<Deliver, sqlx::Error>> + Send>;
+/// Hands a statement's answer over, once the transaction that held it is durable or undone.
+type Deliver = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Work>,
+}
+
+/// The answer of the journal: ready when the transaction is on disk.
+pub struct Commit<T>(BoxFuture<'static, Result<T, JournalError>>);
+
+impl<T> Future for Commit<T> {
+    type Output = Result<T, JournalError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl Writer {
+    pub(crate) fn spawn(connection: SqliteConnection) -> Self {
+        let (queue, work) = mpsc::channel(WAITING_STATEMENTS);
+        // Ends when the last handle is dropped, after what was submitted is committed.
+        tokio::spawn(commit_groups(connection, work));
+        Self { queue }
+    }
+
+    /// Puts work in line. It is in line before this returns unless the line is full; then when first polled.
+    pub(crate) fn submit<T: Send + 'static>(
+        &self,
+        work: impl for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
+        + Send
+        + 'static,
+    ) -> Commit<T> {
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |db| {
+            let done = work(db);
+            Box::pin(async move {
+                let value = done.await?;
+                let deliver: Deliver = Box::new(move |committed| {
+                    // Who does not wait for the answer has dropped its end.
+                    let _ = answer.send(committed.map(|()| value));
+                });
+                Ok(deliver)
+            })
+        });
+        let refused = match self.queue.try_send(work) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(work) | mpsc::error::TrySendError::Closed(work)) => {
+                Some(work)
+            }
+        };
+        let queue = self.queue.clone();
+        Commit(Box::pin(async move {
+            if let Some(work) = refused {
+                queue.send(work).await.map_err(|_| JournalError::Closed)?;
+            }
+            match answered.await {
+                Ok(answer) => answer.map_err(JournalError::Undone),
+                Err(_) => Err(JournalError::Undone("a statement in it failed".to_owned())),
+            }
+        }))
+    }
+}
+
+async fn commit_groups(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Work>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while queue.recv_many(&mut group, GROUP).await > 0 {
+        let mut answers = Vec::with_capacity(group.len());
+        let outcome = commit(&mut connection, group.drain(..), &mut answers).await;
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "the task journal cannot be written");
+        }
+        let outcome = outcome.map_err(|error| error.to_string());
+        for deliver in answers {
+            deliver(outcome.clone());
+        }
+    }
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "the task journal did not close cleanly");
+    }
+}
+
+async fn commit(
+    connection: &mut SqliteConnection,
+    group: impl Iterator<Item = Work>,
+    answers: &mut Vec<Deliver>,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    for work in group {
+        answers.push(work(&mut transaction).await?);
+    }
+    transaction.commit().await
+}

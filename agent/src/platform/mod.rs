@@ -1,0 +1,7 @@
+//! The operating system, one module for each concern. What a port to another system must write stands here.
+
+pub mod interfaces;
+pub mod processes;
+pub mod service;
+pub mod sleep;
+pub mod users;

@@ -1,0 +1,159 @@
+//! Reports of one execution: numbered, signed, kept in the journal, and sent.
+//!
+//! A report goes to the network and to the journal at the same time; who cannot send it now finds it in the journal.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_kit::clock::MasterClock;
+use muster_kit::crash;
+use muster_proto::control::v1::{TrafficClass, UpstreamItem, upstream_item};
+use muster_proto::payload_type::TASK_REPORT;
+use muster_proto::task::v1::task_report::Step;
+use muster_proto::task::v1::{Finished, Output, OutputStream, Progress, TaskReport};
+use muster_proto::trust::v1::Envelope;
+use muster_types::{NodeId, Timestamp};
+use muster_wire::envelope::sign_ed25519;
+use muster_wire::time::to_wire;
+use prost::Message;
+use ring::signature::Ed25519KeyPair;
+use tokio::sync::mpsc;
+
+use crate::journal::{Item, Journal, Report, TaskKey};
+
+/// Items on their way to whoever holds the route to the master. When full, they are sent again from the journal.
+pub const OUTBOX_ITEMS: usize = 512;
+
+/// The node's pen: who signs, with what, by which clock.
+#[derive(Clone)]
+pub struct Signer {
+    pub node: NodeId,
+    pub key: Arc<Ed25519KeyPair>,
+    pub clock: MasterClock,
+}
+
+/// Where signed things go: durable memory and the network.
+#[derive(Clone)]
+pub struct Outbox {
+    journal: Journal,
+    network: mpsc::Sender<UpstreamItem>,
+}
+
+impl Outbox {
+    pub fn new(journal: Journal) -> (Self, mpsc::Receiver<UpstreamItem>) {
+        let (network, items) = mpsc::channel(OUTBOX_ITEMS);
+        (Self { journal, network }, items)
+    }
+
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Sends now if there is room; the journal has it in any case.
+    pub(crate) fn send_now(&self, item: UpstreamItem) {
+        if self.network.try_send(item).is_err() {
+            tracing::debug!("the way to the master is full; the journal sends it later");
+        }
+    }
+
+    /// Sends as soon as there is room. `false` if nobody listens any more.
+    pub(crate) async fn send(&self, item: UpstreamItem) -> bool {
+        self.network.send(item).await.is_ok()
+    }
+
+    /// Keeps an item until the master acknowledged it, and sends it.
+    pub async fn keep(&self, id: String, made: Timestamp, item: UpstreamItem) {
+        let body = Bytes::from(item.encode_to_vec());
+        let kept = self.journal.keep_item(Item { id, made, body });
+        self.send_now(item);
+        if let Err(error) = kept.await {
+            tracing::warn!(%error, "a report for the master could not be kept");
+        }
+    }
+}
+
+/// Writes the reports of one execution.
+pub struct Reporter {
+    key: TaskKey,
+    next: u64,
+    signer: Signer,
+    outbox: Outbox,
+    traceparent: String,
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reporter({}, next {})", self.key, self.next)
+    }
+}
+
+impl Reporter {
+    pub fn new(key: TaskKey, next: u64, signer: Signer, outbox: Outbox, traceparent: String) -> Self {
+        Self { key, next, signer, outbox, traceparent }
+    }
+
+    /// Numbers and signs a step without keeping or sending it yet.
+    pub fn write(&mut self, step: Step) -> Report {
+        let terminal = matches!(step, Step::Finished(_));
+        let class = match step {
+            Step::Progress(_) => TrafficClass::Telemetry,
+            _ => TrafficClass::Task,
+        };
+        let sequence = self.next;
+        self.next += 1;
+        let report = TaskReport {
+            task_id: Bytes::copy_from_slice(&self.key.task),
+            occurrence: self.key.occurrence.clone(),
+            node_id: Bytes::copy_from_slice(self.signer.node.as_bytes()),
+            sequence,
+            report_time: Some(to_wire(self.signer.clock.now())),
+            traceparent: self.traceparent.clone(),
+            step: Some(step),
+        };
+        let payload = Bytes::from(report.encode_to_vec());
+        let envelope = sign_ed25519(TASK_REPORT, payload, &self.signer.key);
+        let envelope = Bytes::from(envelope.encode_to_vec());
+        Report { key: self.key.clone(), sequence, class: class.into(), envelope, terminal }
+    }
+
+    /// Keeps and sends a step. Returns once it is durable, or known not to be.
+    pub async fn report(&mut self, step: Step) {
+        let report = self.write(step);
+        let kept = self.outbox.journal.append(report.clone());
+        self.send(&report);
+        if let Err(error) = kept.await {
+            tracing::warn!(task = %self.key, %error, "a report is sent, but not kept");
+        }
+    }
+
+    pub async fn output(&mut self, stream: OutputStream, offset: u64, data: Bytes) {
+        self.report(Step::Output(Output { stream: stream.into(), offset, data })).await;
+        crash::point("output.sent");
+    }
+
+    pub async fn progress(&mut self, progress: Progress) {
+        self.report(Step::Progress(progress)).await;
+    }
+
+    pub async fn finish(&mut self, finished: Finished) {
+        self.report(Step::Finished(finished)).await;
+        crash::point("journal.finished");
+    }
+
+    /// Sends what is already in the journal.
+    pub fn send(&self, report: &Report) {
+        if let Some(item) = item_of(report) {
+            self.outbox.send_now(item);
+            if report.terminal {
+                crash::point("report.sent");
+            }
+        }
+    }
+}
+
+/// A kept report as it travels; `None` if it cannot be read, which only a damaged journal brings about.
+pub(super) fn item_of(report: &Report) -> Option<UpstreamItem> {
+    let envelope = Envelope::decode(report.envelope.clone()).ok()?;
+    Some(UpstreamItem { class: report.class, body: Some(upstream_item::Body::TaskReport(envelope)) })
+}
