@@ -1,0 +1,152 @@
+//! What auth must not forget, and the one way to change it: a [`Change`] takes hold whole, with its entry in the
+//! audit log, or not at all.
+//!
+//! Truth is in the store. The domain decides on what it read; [`Write`]s carry the revision they were decided on, and
+//! whoever comes second gets [`StoreError::Conflict`], reads again and decides again. Revisions rise with every change.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use muster_types::Timestamp;
+
+use crate::domain::audit::{Deed, Entry};
+use crate::domain::founding::StoredKey;
+use crate::domain::leaf::{Leaf, Serial};
+use crate::domain::request::KeyHash;
+use crate::domain::{Link, Principal};
+
+pub mod postgres;
+mod row;
+pub mod sqlite;
+mod statement;
+
+pub use postgres::PostgresStore;
+pub use sqlite::SqliteStore;
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else was first: read again.
+    #[error("the record was changed meanwhile")]
+    Conflict,
+    #[error("the store cannot be opened: {0}")]
+    Open(String),
+    /// It may have taken hold or not.
+    #[error("the store does not answer: {0}")]
+    Unavailable(String),
+    #[error("the store holds a record that cannot be read: {0}")]
+    Corrupt(String),
+}
+
+/// Rises with every change; opaque to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub i64);
+
+/// A record, and the revision of its last change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored<T> {
+    pub record: T,
+    pub revision: Revision,
+}
+
+/// What auth keeps of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    pub serial: Serial,
+    pub key: KeyHash,
+    /// Resource name of its holder.
+    pub principal: String,
+    pub not_after: Timestamp,
+    pub revoke_time: Option<Timestamp>,
+}
+
+/// A create call that was answered: the same caller with the same id gets the same record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Resource name.
+    pub caller: String,
+    pub id: String,
+    /// Id of the link that the first call made.
+    pub link: String,
+    pub time: Timestamp,
+}
+
+/// One record to write. Exhaustive, so that a back end that forgets one does not compile.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// [`StoreError::Conflict`] if the kind has this generation already.
+    AddKey(StoredKey),
+    AddLink(Link),
+    ReplaceLink {
+        link: Link,
+        expected: Revision,
+    },
+    /// `expected: None` for a new principal.
+    PutPrincipal {
+        principal: Principal,
+        expected: Option<Revision>,
+    },
+    AddCertificate(Leaf),
+    /// All certificates of a principal (resource name).
+    RevokeCertificates {
+        principal: String,
+        time: Timestamp,
+    },
+    AddRequest(Request),
+}
+
+/// Writes that take hold together, and the deed that they are.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub writes: Vec<Write>,
+    pub deed: Deed,
+}
+
+/// Where a page of links ends: links are listed newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    pub create_time: Timestamp,
+    pub id: String,
+}
+
+/// What a purge forgets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Horizon {
+    /// Certificates that expired before it.
+    pub certificates: Timestamp,
+    /// Answered requests older than it.
+    pub requests: Timestamp,
+    /// Links that expired before it.
+    pub links: Timestamp,
+}
+
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Takes all writes and the deed, durably, or none.
+    async fn commit(&self, change: Change) -> Result<Revision, StoreError>;
+
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
+    async fn link(&self, id: &str) -> Result<Option<Stored<Link>>, StoreError>;
+    async fn link_by_token(&self, hash: &[u8; 32]) -> Result<Option<Stored<Link>>, StoreError>;
+    /// Newest first, from behind `after`.
+    async fn links(&self, after: Option<&Cursor>, limit: u32) -> Result<Vec<Stored<Link>>, StoreError>;
+    /// By resource name.
+    async fn principal(&self, name: &str) -> Result<Option<Stored<Principal>>, StoreError>;
+    async fn certificate(&self, serial: &Serial) -> Result<Option<Certificate>, StoreError>;
+    /// A certificate for this key: a revoked one before others, a newer before an older.
+    async fn certificate_by_key(&self, key: KeyHash) -> Result<Option<Certificate>, StoreError>;
+    async fn request(&self, caller: &str, id: &str) -> Result<Option<Request>, StoreError>;
+    /// The audit log behind entry `after`, in order.
+    async fn audit(&self, after: u64, limit: u32) -> Result<Vec<Entry>, StoreError>;
+
+    /// Takes or prolongs the lease `name` for `holder`; `false` while somebody else holds it.
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        term: Duration,
+    ) -> Result<bool, StoreError>;
+    /// Forgets at most `limit` records of each kind; says how many.
+    async fn purge(&self, horizon: Horizon, limit: u32) -> Result<u64, StoreError>;
+}

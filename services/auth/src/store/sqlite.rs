@@ -1,0 +1,268 @@
+//! The embedded store: one file, one writer, group commit.
+//!
+//! Changes queue up; the writer takes all that wait, gives each its savepoint inside one transaction, commits once
+//! (one fsync) and only then answers them all. Readers have their own connections (WAL: they never wait for the writer).
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use muster_kit::crash;
+use muster_types::Timestamp;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Certificate, Change, Cursor, Horizon, Request, Revision, Store, StoreError, Stored};
+use crate::domain::audit::Entry;
+use crate::domain::founding::StoredKey;
+use crate::domain::leaf::Serial;
+use crate::domain::request::KeyHash;
+use crate::domain::{Link, Principal};
+
+mod statements {
+    super::super::statement::statements!(sqlx::Sqlite);
+}
+
+/// Changes that wait for the writer; a caller beyond them waits for room.
+const QUEUE: usize = 1_024;
+
+/// Changes in one transaction: what an fsync is shared by.
+const GROUP: usize = 256;
+
+/// Reading connections.
+const READERS: u32 = 4;
+
+/// Another process (a backup) may hold the file this long.
+const BUSY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Auth's store in one file.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    readers: SqlitePool,
+    writer: mpsc::Sender<Job>,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+#[derive(Debug)]
+enum Job {
+    Change(Box<Change>, Answer<Revision>),
+    Lease { name: String, holder: String, now: Timestamp, term: Duration, answer: Answer<bool> },
+    Purge(Horizon, u32, Answer<u64>),
+}
+
+/// A job that was done, and whoever waits for the commit.
+enum Done {
+    Change(Result<Revision, StoreError>, Answer<Revision>),
+    Lease(Result<bool, StoreError>, Answer<bool>),
+    Purge(Result<u64, StoreError>, Answer<u64>),
+}
+
+impl SqliteStore {
+    /// Opens the file, makes it and its tables if they are not there. The writer ends with the last clone.
+    ///
+    /// # Errors
+    /// The file cannot be opened or is none of ours.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_LIMIT);
+        let opening = |error: String| StoreError::Open(format!("{}: {error}", path.display()));
+        let mut writer = options.connect().await.map_err(|error| opening(error.to_string()))?;
+        sqlx::migrate!("migrations/sqlite")
+            .run(&mut writer)
+            .await
+            .map_err(|error| opening(error.to_string()))?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.create_if_missing(false))
+            .await
+            .map_err(|error| opening(error.to_string()))?;
+        let (sender, jobs) = mpsc::channel(QUEUE);
+        tokio::spawn(write(writer, jobs));
+        Ok(Self { readers, writer: sender })
+    }
+
+    /// The value of a pragma as a connection of this store has it.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn pragma(&self, sql: &'static str) -> Result<String, StoreError> {
+        use sqlx::{Row, TypeInfo, ValueRef};
+        let row = sqlx::query(sql).fetch_one(&self.readers).await?;
+        match row.try_get_raw(0)?.type_info().name() {
+            "TEXT" => Ok(row.try_get(0)?),
+            _ => Ok(row.try_get::<i64, _>(0)?.to_string()),
+        }
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
+        let (answer, result) = oneshot::channel();
+        self.writer.send(job(answer)).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable("its writer has ended".to_owned())
+}
+
+/// The writer: until every handle is dropped, one group after the other.
+async fn write(mut on: SqliteConnection, mut jobs: mpsc::Receiver<Job>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while jobs.recv_many(&mut group, GROUP).await > 0 {
+        let mut done = Vec::with_capacity(group.len());
+        let outcome = transact(&mut on, group.drain(..), &mut done).await;
+        if outcome.is_err() {
+            // A transaction that could not be committed must not stay open; if even this fails, so will the next BEGIN.
+            let _ = sqlx::query("ROLLBACK").execute(&mut on).await;
+        }
+        for done in done {
+            done.answer(&outcome);
+        }
+    }
+}
+
+async fn transact(
+    on: &mut SqliteConnection,
+    jobs: impl Iterator<Item = Job>,
+    done: &mut Vec<Done>,
+) -> Result<(), StoreError> {
+    let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut *on).await.map(drop).map_err(StoreError::from);
+    for job in jobs {
+        done.push(if let Err(error) = &begun { job.refuse(error) } else { job.perform(on).await });
+    }
+    begun?;
+    crash::point("auth.store.before-commit");
+    sqlx::query("COMMIT").execute(&mut *on).await?;
+    crash::point("auth.store.after-commit");
+    Ok(())
+}
+
+impl Job {
+    /// Does the job within its own savepoint: what fails leaves no trace and does not concern its neighbors.
+    async fn perform(self, on: &mut SqliteConnection) -> Done {
+        match self {
+            Self::Change(change, answer) => {
+                let result = match savepoint(on, "SAVEPOINT job").await {
+                    Ok(()) => statements::apply(on, &change).await,
+                    Err(error) => Err(error),
+                };
+                Done::Change(release(on, result).await, answer)
+            }
+            Self::Lease { name, holder, now, term, answer } => {
+                Done::Lease(statements::lease(on, &name, &holder, now, term).await, answer)
+            }
+            Self::Purge(horizon, limit, answer) => {
+                Done::Purge(statements::purge(on, horizon, limit).await, answer)
+            }
+        }
+    }
+
+    fn refuse(self, error: &StoreError) -> Done {
+        match self {
+            Self::Change(_, answer) => Done::Change(Err(error.clone()), answer),
+            Self::Lease { answer, .. } => Done::Lease(Err(error.clone()), answer),
+            Self::Purge(_, _, answer) => Done::Purge(Err(error.clone()), answer),
+        }
+    }
+}
+
+async fn release<T>(on: &mut SqliteConnection, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    if result.is_err() {
+        savepoint(on, "ROLLBACK TO job").await?;
+    }
+    savepoint(on, "RELEASE job").await?;
+    result
+}
+
+async fn savepoint(on: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
+    sqlx::query(sql).execute(on).await?;
+    Ok(())
+}
+
+impl Done {
+    /// Answers after the commit. Whoever no longer waits does not mind.
+    fn answer(self, committed: &Result<(), StoreError>) {
+        fn settle<T>(result: Result<T, StoreError>, answer: Answer<T>, committed: &Result<(), StoreError>) {
+            let _ = answer.send(result.and_then(|value| committed.clone().map(|()| value)));
+        }
+        match self {
+            Self::Change(result, answer) => settle(result, answer, committed),
+            Self::Lease(result, answer) => settle(result, answer, committed),
+            Self::Purge(result, answer) => settle(result, answer, committed),
+        }
+    }
+}
+
+/// Runs a reading statement on a connection of its own.
+macro_rules! read {
+    ($store:ident, $statement:ident $(, $argument:expr)*) => {{
+        let mut on = $store.readers.acquire().await?;
+        statements::$statement(&mut on $(, $argument)*).await
+    }};
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn commit(&self, change: Change) -> Result<Revision, StoreError> {
+        self.ask(|answer| Job::Change(Box::new(change), answer)).await
+    }
+
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        read!(self, keys)
+    }
+
+    async fn link(&self, id: &str) -> Result<Option<Stored<Link>>, StoreError> {
+        read!(self, link, id)
+    }
+
+    async fn link_by_token(&self, hash: &[u8; 32]) -> Result<Option<Stored<Link>>, StoreError> {
+        read!(self, link_by_token, hash)
+    }
+
+    async fn links(&self, after: Option<&Cursor>, limit: u32) -> Result<Vec<Stored<Link>>, StoreError> {
+        read!(self, links, after, limit)
+    }
+
+    async fn principal(&self, name: &str) -> Result<Option<Stored<Principal>>, StoreError> {
+        read!(self, principal, name)
+    }
+
+    async fn certificate(&self, serial: &Serial) -> Result<Option<Certificate>, StoreError> {
+        read!(self, certificate, serial)
+    }
+
+    async fn certificate_by_key(&self, key: KeyHash) -> Result<Option<Certificate>, StoreError> {
+        read!(self, certificate_by_key, key)
+    }
+
+    async fn request(&self, caller: &str, id: &str) -> Result<Option<Request>, StoreError> {
+        read!(self, request, caller, id)
+    }
+
+    async fn audit(&self, after: u64, limit: u32) -> Result<Vec<Entry>, StoreError> {
+        read!(self, audit, after, limit)
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        term: Duration,
+    ) -> Result<bool, StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.ask(|answer| Job::Lease { name, holder, now, term, answer }).await
+    }
+
+    async fn purge(&self, horizon: Horizon, limit: u32) -> Result<u64, StoreError> {
+        self.ask(|answer| Job::Purge(horizon, limit, answer)).await
+    }
+}
