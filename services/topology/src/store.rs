@@ -1,0 +1,187 @@
+//! The truth: what is kept of nodes, cells, tasks and events, and the one transaction that changes it.
+//!
+//! Rows carry revisions: a write names the revision it read, and loses with [`StoreError::Conflict`] when another
+//! was faster. Feeds are read in commit order, from a [`Position`] on. Replicas hold leases.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use muster_types::{NodeId, SubnetKey, Timestamp};
+
+use crate::domain::attachment::Attachment;
+use crate::domain::cell::{Cell, CellId};
+use crate::domain::event::EventBody;
+use crate::domain::ledger::{Changes, Request};
+use crate::domain::log::LogBody;
+use crate::domain::node::Node;
+use crate::domain::opaque::Opaque;
+use crate::domain::table::Stored;
+use crate::domain::target::{Target, TargetState};
+use crate::domain::task::{Task, TaskId};
+use crate::domain::tasks::Overdue;
+
+pub mod postgres;
+pub mod sqlite;
+
+/// Rows of one kind that one read returns at most.
+pub const READ_ROWS: i64 = 1_000;
+
+/// What is kept, and for how long (design, sections 3 and 9).
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub outputs: Duration,
+    pub output_bytes: u64,
+    pub tasks: Duration,
+    pub events: Duration,
+    /// Rows removed by one transaction, so that no writer waits long.
+    pub batch: i64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+        Self { outputs: days(7), output_bytes: 1 << 30, tasks: days(90), events: days(7), batch: 500 }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("another writer was faster")]
+    Conflict,
+    #[error("the store failed: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("the store's schema cannot be brought up to date: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("the store holds what this version cannot read: {0}")]
+    Corrupt(String),
+}
+
+/// A place in a feed. On PostgreSQL the transaction comes first: numbers are drawn before commits, and a reader
+/// that went by numbers alone would pass one that commits late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    pub transaction: i64,
+    pub number: i64,
+}
+
+/// A task, where it stands.
+#[derive(Debug, Clone)]
+pub struct TaskSummary {
+    pub task: Task,
+    pub cancelled: Option<Timestamp>,
+    pub cancellation: Opaque,
+    pub open: u32,
+    pub counts: BTreeMap<TargetState, u32>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TaskHappening {
+    pub position: Position,
+    pub node: NodeId,
+    pub at: Timestamp,
+    pub body: LogBody,
+}
+
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub position: Position,
+    pub at: Timestamp,
+    pub body: EventBody,
+}
+
+/// An order that waits for a node whose presence comes by one carrier.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    pub task: TaskId,
+    pub part: u32,
+    pub node: NodeId,
+    pub traceparent: String,
+}
+
+/// A stream whose replica's lease has ended.
+#[derive(Debug, Clone)]
+pub struct OrphanedStream {
+    pub node: NodeId,
+    pub replica: String,
+    pub renewed: Timestamp,
+}
+
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// All of it, durably, or nothing.
+    async fn commit(&self, changes: &Changes, now: Timestamp) -> Result<(), StoreError>;
+
+    async fn nodes_by_id(&self, ids: &[NodeId]) -> Result<Vec<Stored<Node>>, StoreError>;
+    async fn nodes_by_carrier(&self, carriers: &[NodeId]) -> Result<Vec<Stored<Node>>, StoreError>;
+    async fn nodes_by_host_name(&self, name: &str) -> Result<Vec<Stored<Node>>, StoreError>;
+    /// In the order of ids, at most [`READ_ROWS`].
+    async fn nodes_after(&self, after: Option<NodeId>) -> Result<Vec<Stored<Node>>, StoreError>;
+
+    async fn cells(&self) -> Result<Vec<Stored<Cell>>, StoreError>;
+    async fn cells_by_id(&self, ids: &[CellId]) -> Result<Vec<Stored<Cell>>, StoreError>;
+    async fn cells_by_lineage(&self, lineages: &[u64]) -> Result<Vec<Stored<Cell>>, StoreError>;
+    async fn cells_by_key(&self, keys: &[SubnetKey]) -> Result<Vec<Stored<Cell>>, StoreError>;
+    async fn count_nodes_of(&self, cell: CellId) -> Result<usize, StoreError>;
+
+    async fn attachments(&self, nodes: &[NodeId]) -> Result<Vec<Stored<Attachment>>, StoreError>;
+    /// Lost streams whose nodes are not judged yet.
+    async fn unsettled(&self) -> Result<Vec<NodeId>, StoreError>;
+    async fn orphaned(&self, now: Timestamp) -> Result<Vec<OrphanedStream>, StoreError>;
+    async fn renew_lease(&self, replica: &str, now: Timestamp, until: Timestamp) -> Result<(), StoreError>;
+    async fn end_lease(&self, replica: &str) -> Result<(), StoreError>;
+
+    async fn request(&self, request: &Request) -> Result<Option<TaskId>, StoreError>;
+    async fn task(&self, id: TaskId) -> Result<Option<TaskSummary>, StoreError>;
+    /// Newest first, before the given one.
+    async fn tasks_before(
+        &self,
+        before: Option<TaskId>,
+        only_running: bool,
+        limit: i64,
+    ) -> Result<Vec<TaskSummary>, StoreError>;
+    async fn order(&self, task: TaskId, part: u32) -> Result<Option<Opaque>, StoreError>;
+    async fn target(&self, task: TaskId, node: NodeId) -> Result<Option<Stored<Target>>, StoreError>;
+    async fn targets_after(
+        &self,
+        task: TaskId,
+        after: Option<NodeId>,
+        limit: i64,
+    ) -> Result<Vec<Target>, StoreError>;
+    async fn open_targets_of(&self, node: NodeId) -> Result<Vec<Stored<Target>>, StoreError>;
+    /// The node's targets, newest task first.
+    async fn targets_of(
+        &self,
+        node: NodeId,
+        before: Option<TaskId>,
+        limit: i64,
+    ) -> Result<Vec<Target>, StoreError>;
+    /// Queued targets of living tasks whose nodes are online under this carrier.
+    async fn offers(&self, carrier: NodeId, now: Timestamp) -> Result<Vec<Offer>, StoreError>;
+    /// Cancelled tasks that have not ended on nodes under this carrier.
+    async fn cancellations(&self, carrier: NodeId) -> Result<Vec<(TaskId, NodeId)>, StoreError>;
+    /// Whose streams lead to open targets of a task.
+    async fn carriers_of(&self, task: TaskId) -> Result<Vec<NodeId>, StoreError>;
+    async fn overdue(&self, now: Timestamp, limit: i64) -> Result<Vec<Overdue>, StoreError>;
+
+    async fn task_log(
+        &self,
+        task: TaskId,
+        after: Position,
+        limit: i64,
+    ) -> Result<Vec<TaskHappening>, StoreError>;
+    async fn task_log_end(&self, task: TaskId) -> Result<Position, StoreError>;
+    async fn outputs(
+        &self,
+        task: TaskId,
+        node: NodeId,
+        after: Position,
+        limit: i64,
+    ) -> Result<Vec<TaskHappening>, StoreError>;
+
+    async fn events(&self, after: Position, limit: i64) -> Result<Vec<Event>, StoreError>;
+    async fn events_end(&self) -> Result<Position, StoreError>;
+
+    /// Removes one batch of what is too old or too much, and says how many rows.
+    async fn purge(&self, now: Timestamp, retention: Retention) -> Result<u64, StoreError>;
+}

@@ -1,0 +1,50 @@
+//! The shared store of several replicas: PostgreSQL, the only truth.
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Pool, Postgres, Transaction};
+
+use super::StoreError;
+
+#[path = "shared/mod.rs"]
+mod shared;
+
+type Db = Postgres;
+
+/// Connections of one replica.
+const CONNECTIONS: u32 = 8;
+
+/// Feeds are read below the oldest transaction that may still commit.
+const HORIZON: &str = "(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)";
+
+/// Turns `$1`, a JSON array of hexadecimal texts, into rows of bytes.
+const BYTES_OF_JSON: &str = "SELECT decode(value, 'hex') FROM json_array_elements_text($1::json)";
+
+/// The same for numbers.
+const NUMBERS_OF_JSON: &str = "SELECT value::bigint FROM json_array_elements_text($1::json)";
+
+#[derive(Debug, Clone)]
+pub struct PostgresStore {
+    pool: Pool<Db>,
+}
+
+impl PostgresStore {
+    /// Connects and brings the schema up to date.
+    ///
+    /// # Errors
+    /// The database cannot be reached, or its schema is from a later version.
+    pub async fn connect(options: PgConnectOptions) -> Result<Self, StoreError> {
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
+        sqlx::migrate!("src/store/migrations/postgres").run(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    fn readers(&self) -> &Pool<Db> {
+        &self.pool
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Db>, StoreError> {
+        Ok(self.pool.begin().await?)
+    }
+}
+
+type ThisStore = PostgresStore;

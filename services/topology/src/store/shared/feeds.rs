@@ -1,0 +1,112 @@
+//! Reads of feeds: what happened in a task, and everywhere.
+
+use muster_types::{NodeId, Timestamp};
+use sqlx::AssertSqlSafe;
+
+use super::super::{HORIZON, ThisStore};
+use super::decode::{node_id, row};
+use crate::domain::log::{LogBody, LogKind};
+use crate::domain::opaque::Opaque;
+use crate::domain::task::TaskId;
+use crate::store::{Event, Position, StoreError, TaskHappening};
+
+/// A row of the log: transaction, number, node, time, kind, body.
+type LogRow = (i64, i64, Vec<u8>, i64, i64, Vec<u8>);
+
+fn happening((transaction, number, node, at, kind, body): LogRow) -> Result<TaskHappening, StoreError> {
+    let body = match kind {
+        kind if kind == LogKind::Output.number() => LogBody::Output(Opaque(body)),
+        kind if kind == LogKind::Progress.number() => LogBody::Progress(Opaque(body)),
+        _ => LogBody::State(row(&String::from_utf8_lossy(&body))?),
+    };
+    Ok(TaskHappening {
+        position: Position { transaction, number },
+        node: node_id(&node)?,
+        at: Timestamp::from_micros(at),
+        body,
+    })
+}
+
+impl ThisStore {
+    pub(super) async fn read_task_log(
+        &self,
+        task: TaskId,
+        after: Position,
+        limit: i64,
+    ) -> Result<Vec<TaskHappening>, StoreError> {
+        let sql = format!(
+            "SELECT tx, number, node, at, kind, body FROM task_log \
+             WHERE task = $1 AND (tx, number) > ($2, $3) AND tx < {HORIZON} ORDER BY tx, number LIMIT $4"
+        );
+        let rows: Vec<LogRow> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(task.as_bytes())
+            .bind(after.transaction)
+            .bind(after.number)
+            .bind(limit)
+            .fetch_all(self.readers())
+            .await?;
+        rows.into_iter().map(happening).collect()
+    }
+
+    /// The last committed entry, be it above the horizon or not.
+    pub(super) async fn read_task_log_end(&self, task: TaskId) -> Result<Position, StoreError> {
+        let end: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT tx, number FROM task_log WHERE task = $1 ORDER BY tx DESC, number DESC LIMIT 1",
+        )
+        .bind(task.as_bytes())
+        .fetch_optional(self.readers())
+        .await?;
+        Ok(end.map_or_else(Position::default, |(transaction, number)| Position { transaction, number }))
+    }
+
+    pub(super) async fn read_outputs(
+        &self,
+        task: TaskId,
+        node: NodeId,
+        after: Position,
+        limit: i64,
+    ) -> Result<Vec<TaskHappening>, StoreError> {
+        let rows: Vec<LogRow> = sqlx::query_as(
+            "SELECT tx, number, node, at, kind, body FROM task_log \
+             WHERE task = $1 AND node = $2 AND kind = 2 AND (tx, number) > ($3, $4) \
+             ORDER BY tx, number LIMIT $5",
+        )
+        .bind(task.as_bytes())
+        .bind(node.as_bytes())
+        .bind(after.transaction)
+        .bind(after.number)
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(happening).collect()
+    }
+
+    pub(super) async fn read_events(&self, after: Position, limit: i64) -> Result<Vec<Event>, StoreError> {
+        let sql = format!(
+            "SELECT tx, number, at, doc FROM events \
+             WHERE (tx, number) > ($1, $2) AND tx < {HORIZON} ORDER BY tx, number LIMIT $3"
+        );
+        let rows: Vec<(i64, i64, i64, String)> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(after.transaction)
+            .bind(after.number)
+            .bind(limit)
+            .fetch_all(self.readers())
+            .await?;
+        rows.into_iter()
+            .map(|(transaction, number, at, doc)| {
+                let position = Position { transaction, number };
+                Ok(Event { position, at: Timestamp::from_micros(at), body: row(&doc)? })
+            })
+            .collect()
+    }
+
+    /// The last event that readers see.
+    pub(super) async fn read_events_end(&self) -> Result<Position, StoreError> {
+        let sql = format!(
+            "SELECT tx, number FROM events WHERE tx < {HORIZON} ORDER BY tx DESC, number DESC LIMIT 1"
+        );
+        let end: Option<(i64, i64)> =
+            sqlx::query_as(AssertSqlSafe(sql)).fetch_optional(self.readers()).await?;
+        Ok(end.map_or_else(Position::default, |(transaction, number)| Position { transaction, number }))
+    }
+}

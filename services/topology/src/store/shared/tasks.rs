@@ -1,0 +1,248 @@
+//! Reads of tasks, their orders and targets.
+
+use std::collections::BTreeMap;
+
+use muster_types::{NodeId, Timestamp};
+
+use super::super::ThisStore;
+use super::decode::{node_id, row, stored, task_id};
+use crate::domain::ledger::Request;
+use crate::domain::opaque::Opaque;
+use crate::domain::table::Stored;
+use crate::domain::target::{Target, TargetState};
+use crate::domain::task::{MasterEnding, REPORT_GRACE, Task, TaskId, WORD_AFTER};
+use crate::domain::tasks::Overdue;
+use crate::store::{Offer, READ_ROWS, StoreError, TaskSummary};
+
+/// A task's row: document, cancelled at, cancellation, open targets.
+type TaskRow = (String, Option<i64>, Option<Vec<u8>>, i64);
+
+impl ThisStore {
+    pub(super) async fn read_request(&self, request: &Request) -> Result<Option<TaskId>, StoreError> {
+        let task: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT task FROM requests WHERE caller = $1 AND id = $2")
+                .bind(&request.caller)
+                .bind(&request.id)
+                .fetch_optional(self.readers())
+                .await?;
+        task.map(|bytes| task_id(&bytes)).transpose()
+    }
+
+    pub(super) async fn read_task(&self, id: TaskId) -> Result<Option<TaskSummary>, StoreError> {
+        let found: Option<TaskRow> =
+            sqlx::query_as("SELECT doc, cancelled_at, cancellation, open FROM tasks WHERE id = $1")
+                .bind(id.as_bytes())
+                .fetch_optional(self.readers())
+                .await?;
+        match found {
+            Some(found) => Ok(Some(self.summary(found).await?)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn read_tasks_before(
+        &self,
+        before: Option<TaskId>,
+        only_running: bool,
+        limit: i64,
+    ) -> Result<Vec<TaskSummary>, StoreError> {
+        // A UUID of 17 bytes would be above all of 16.
+        let before = before.map_or_else(|| vec![0xff; 17], |id| id.as_bytes().to_vec());
+        let found: Vec<TaskRow> = sqlx::query_as(
+            "SELECT doc, cancelled_at, cancellation, open FROM tasks \
+             WHERE id < $1 AND open >= $2 ORDER BY id DESC LIMIT $3",
+        )
+        .bind(before)
+        .bind(i64::from(only_running))
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        let mut summaries = Vec::with_capacity(found.len());
+        for task in found {
+            summaries.push(self.summary(task).await?);
+        }
+        Ok(summaries)
+    }
+
+    async fn summary(&self, found: TaskRow) -> Result<TaskSummary, StoreError> {
+        let (doc, cancelled, cancellation, open) = found;
+        let task: Task = row(&doc)?;
+        let rows: Vec<(i64, i64)> =
+            sqlx::query_as("SELECT state, COUNT(*) FROM task_targets WHERE task = $1 GROUP BY state")
+                .bind(task.id.as_bytes())
+                .fetch_all(self.readers())
+                .await?;
+        let counts: BTreeMap<_, _> = rows
+            .into_iter()
+            .filter_map(|(state, count)| Some((TargetState::from_number(state)?, u32::try_from(count).ok()?)))
+            .collect();
+        Ok(TaskSummary {
+            task,
+            cancelled: cancelled.map(Timestamp::from_micros),
+            cancellation: Opaque(cancellation.unwrap_or_default()),
+            open: u32::try_from(open).unwrap_or_default(),
+            counts,
+        })
+    }
+
+    pub(super) async fn read_order(&self, task: TaskId, part: u32) -> Result<Option<Opaque>, StoreError> {
+        let envelope: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT envelope FROM task_orders WHERE task = $1 AND part = $2")
+                .bind(task.as_bytes())
+                .bind(i64::from(part))
+                .fetch_optional(self.readers())
+                .await?;
+        Ok(envelope.map(Opaque))
+    }
+
+    pub(super) async fn read_target(
+        &self,
+        task: TaskId,
+        node: NodeId,
+    ) -> Result<Option<Stored<Target>>, StoreError> {
+        let rows = sqlx::query_as("SELECT doc, revision FROM task_targets WHERE task = $1 AND node = $2")
+            .bind(task.as_bytes())
+            .bind(node.as_bytes())
+            .fetch_all(self.readers())
+            .await?;
+        Ok(stored(rows)?.pop())
+    }
+
+    pub(super) async fn read_targets_after(
+        &self,
+        task: TaskId,
+        after: Option<NodeId>,
+        limit: i64,
+    ) -> Result<Vec<Target>, StoreError> {
+        let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+        let docs: Vec<String> = sqlx::query_scalar(
+            "SELECT doc FROM task_targets WHERE task = $1 AND node > $2 ORDER BY node LIMIT $3",
+        )
+        .bind(task.as_bytes())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        docs.iter().map(|doc| row(doc)).collect()
+    }
+
+    pub(super) async fn read_open_targets_of(
+        &self,
+        node: NodeId,
+    ) -> Result<Vec<Stored<Target>>, StoreError> {
+        let rows = sqlx::query_as("SELECT doc, revision FROM task_targets WHERE node = $1 AND state < 4")
+            .bind(node.as_bytes())
+            .fetch_all(self.readers())
+            .await?;
+        stored(rows)
+    }
+
+    pub(super) async fn read_targets_of(
+        &self,
+        node: NodeId,
+        before: Option<TaskId>,
+        limit: i64,
+    ) -> Result<Vec<Target>, StoreError> {
+        let before = before.map_or_else(|| vec![0xff; 17], |id| id.as_bytes().to_vec());
+        let docs: Vec<String> = sqlx::query_scalar(
+            "SELECT doc FROM task_targets WHERE node = $1 AND task < $2 ORDER BY task DESC LIMIT $3",
+        )
+        .bind(node.as_bytes())
+        .bind(before)
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        docs.iter().map(|doc| row(doc)).collect()
+    }
+
+    pub(super) async fn read_offers(
+        &self,
+        carrier: NodeId,
+        now: Timestamp,
+    ) -> Result<Vec<Offer>, StoreError> {
+        let rows: Vec<(Vec<u8>, i64, Vec<u8>, String)> = sqlx::query_as(
+            "SELECT t.task, t.part, t.node, k.doc FROM nodes n \
+             JOIN task_targets t ON t.node = n.id AND t.state = 1 \
+             JOIN tasks k ON k.id = t.task \
+             WHERE n.carrier = $1 AND n.online = 1 AND k.expires_at > $2 AND k.cancelled_at IS NULL \
+             ORDER BY t.task, t.part LIMIT $3",
+        )
+        .bind(carrier.as_bytes())
+        .bind(now.as_micros())
+        .bind(READ_ROWS)
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter()
+            .map(|(task, part, node, doc)| {
+                Ok(Offer {
+                    task: task_id(&task)?,
+                    part: u32::try_from(part).unwrap_or_default(),
+                    node: node_id(&node)?,
+                    traceparent: row::<Task>(&doc)?.traceparent,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) async fn read_cancellations(
+        &self,
+        carrier: NodeId,
+    ) -> Result<Vec<(TaskId, NodeId)>, StoreError> {
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+            "SELECT t.task, t.node FROM nodes n JOIN task_targets t ON t.node = n.id AND t.state < 4 \
+             JOIN tasks k ON k.id = t.task \
+             WHERE n.carrier = $1 AND n.online = 1 AND k.cancelled_at IS NOT NULL ORDER BY t.task LIMIT $2",
+        )
+        .bind(carrier.as_bytes())
+        .bind(READ_ROWS)
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|(task, node)| Ok((task_id(task)?, node_id(node)?))).collect()
+    }
+
+    pub(super) async fn read_carriers_of(&self, task: TaskId) -> Result<Vec<NodeId>, StoreError> {
+        let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+            "SELECT DISTINCT n.carrier FROM task_targets t JOIN nodes n ON n.id = t.node \
+             WHERE t.task = $1 AND t.state < 4 AND n.online = 1",
+        )
+        .bind(task.as_bytes())
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|bytes| node_id(bytes)).collect()
+    }
+
+    /// Open targets of tasks whose life, or whose hosts' time to answer, is over.
+    pub(super) async fn read_overdue(&self, now: Timestamp, limit: i64) -> Result<Vec<Overdue>, StoreError> {
+        let word_due = (now - WORD_AFTER).as_micros();
+        let rows: Vec<(Vec<u8>, Vec<u8>, i64, i64, i64)> = sqlx::query_as(
+            "SELECT t.task, t.node, t.state, CASE WHEN k.cancelled_at IS NULL THEN 0 ELSE 1 END, \
+                    CASE WHEN k.expires_at <= $1 THEN 1 ELSE 0 END \
+             FROM tasks k JOIN task_targets t ON t.task = k.id AND t.state < 4 \
+             LEFT JOIN nodes n ON n.id = t.node AND n.online = 1 \
+             WHERE k.open > 0 AND ( \
+                (t.state = 1 AND k.expires_at <= $1 AND (n.id IS NULL OR k.expires_at <= $2)) \
+             OR (t.state = 1 AND k.cancelled_at IS NOT NULL AND (n.id IS NULL OR k.cancelled_at <= $2)) \
+             OR (t.state = 1 AND k.skips = 1 AND n.id IS NULL) \
+             OR k.expires_at <= $3) LIMIT $4",
+        )
+        .bind(now.as_micros())
+        .bind(word_due)
+        .bind((now - REPORT_GRACE).as_micros())
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter()
+            .map(|(task, node, state, cancelled, expired)| {
+                let found = TargetState::from_number(state)
+                    .ok_or_else(|| StoreError::Corrupt(format!("a target is in state {state}")))?;
+                let ending = match (found, cancelled != 0, expired != 0) {
+                    (TargetState::Queued, true, _) => MasterEnding::CancelledBeforeDelivery,
+                    (TargetState::Queued, _, true) => MasterEnding::LifetimeOver,
+                    (TargetState::Queued, ..) => MasterEnding::Away,
+                    _ => MasterEnding::NoWord,
+                };
+                Ok(Overdue { task: task_id(&task)?, node: node_id(&node)?, found, ending })
+            })
+            .collect()
+    }
+}
