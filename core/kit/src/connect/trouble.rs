@@ -29,6 +29,17 @@ pub enum Trouble {
     Lost,
 }
 
+/// The alerts by which a server says that it does not accept the client's certificate (RFC 8446, section 6.2).
+const REFUSALS: &[AlertDescription] = &[
+    AlertDescription::UnknownCA,
+    AlertDescription::BadCertificate,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::CertificateRequired,
+    AlertDescription::DecryptError,
+];
+
 /// `None` where the master itself answered.
 pub fn diagnose(status: &Status) -> Option<Trouble> {
     let mut next: Option<&(dyn Error + 'static)> = status.source();
@@ -38,7 +49,7 @@ pub fn diagnose(status: &Status) -> Option<Trouble> {
             .downcast_ref::<ConnectError>()
             .map(of_connecting)
             .or_else(|| error.downcast_ref::<rustls::Error>().map(of_tls))
-            .or_else(|| error.downcast_ref::<io::Error>().and_then(inside).map(of_tls));
+            .or_else(|| error.downcast_ref::<io::Error>().and_then(of_io));
         if found.is_some() {
             return found;
         }
@@ -49,8 +60,15 @@ pub fn diagnose(status: &Status) -> Option<Trouble> {
     (transport && cut).then_some(Trouble::Lost)
 }
 
-fn inside(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
+/// h2 keeps of an error below it only the text, so an alert that came after the handshake is known by that.
+fn of_io(error: &io::Error) -> Option<Trouble> {
+    let inner = error.get_ref()?;
+    let by_type = inner.downcast_ref::<rustls::Error>().map(of_tls);
+    by_type.or_else(|| {
+        let text = inner.to_string();
+        let alert = text.strip_prefix("received fatal alert: ")?;
+        REFUSALS.iter().any(|refusal| format!("{refusal:?}") == alert).then_some(Trouble::CertificateRefused)
+    })
 }
 
 fn of_connecting(error: &ConnectError) -> Trouble {
@@ -72,15 +90,7 @@ fn of_tls(error: &rustls::Error) -> Trouble {
             }
             _ => Trouble::UntrustedRoot,
         },
-        rustls::Error::AlertReceived(
-            AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateRequired
-            | AlertDescription::DecryptError,
-        ) => Trouble::CertificateRefused,
+        rustls::Error::AlertReceived(alert) if REFUSALS.contains(alert) => Trouble::CertificateRefused,
         _ => Trouble::NotAMaster,
     }
 }
