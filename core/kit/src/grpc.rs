@@ -52,7 +52,7 @@ impl Routes {
     }
 
     /// Adds a generated server, as in `FleetServiceServer::new(fleet)`.
-    pub fn add<S>(mut self, server: S) -> Self
+    pub fn with<S>(mut self, server: S) -> Self
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
         S: NamedService + Clone + Send + Sync + 'static,
@@ -92,7 +92,7 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| ServeError::Reflection { service: name, reason: error.to_string() })?;
-    let gate = gate::Gate::new(name, policy, routes.add(health_server).add(reflection));
+    let gate = gate::Gate::new(name, policy, routes.with(health_server).with(reflection));
     let server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))

@@ -83,7 +83,7 @@ async fn world() -> World {
     let topology = listener.service(TOPOLOGY, tls("topology", CallerCertificate::Required));
 
     let echo = |name| Echo { name, arrived: arrived_tx.clone(), release: release.clone() };
-    let routes = |name| Routes::new().add(EnrollmentServiceServer::new(echo(name)));
+    let routes = |name| Routes::new().with(EnrollmentServiceServer::new(echo(name)));
     let open = Policy::new().allow(CHALLENGE, Callers::Anybody).allow(ENROLL, Callers::Anybody);
     let operators = Policy::new().roles(CHALLENGE, &[Role::Operator]);
     let served = tokio::spawn(grpc::serve("auth", routes("auth"), auth, open, shutdown.clone()));
