@@ -1,0 +1,176 @@
+//! Bytes that say something in every field, so that what is made from them reaches every field's parser.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use muster_overlay::Claim;
+use muster_overlay::message::{
+    Accepted, Attach, Beat, Discovery, Join, LsnQuery, Message, Neighbor, NeighborList, Part, PartCode, Ping,
+    Pong, Seal, Terms,
+};
+use muster_overlay::standing::{Standing, Uptime};
+use muster_proto::control::v1::{
+    Downstream, Probe, ProbeAnswer, Upstream, UpstreamItem, downstream, upstream_item,
+};
+use muster_types::{Address, Contact, EnrollmentLink, NodeId, RootKey, SubnetKey, Token};
+use muster_wire::hello::Host;
+use muster_wire::testing::NOW;
+use muster_wire::{beat, discovery, hello, sealed, session};
+use prost::Message as _;
+
+use crate::world::World;
+
+const UPTIME: Uptime = Uptime(4_200);
+
+fn contact(node: NodeId) -> Contact {
+    let ports = (Some(27_431), Some(27_432));
+    let address = |ip| Address { ip, udp_port: ports.0, tcp_port: ports.1 };
+    let addresses = vec![
+        address(IpAddr::V4(Ipv4Addr::new(192, 168, 1, 7))),
+        address(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7))),
+    ];
+    Contact { node, addresses }
+}
+
+fn claim(world: &World) -> Claim {
+    Claim {
+        lineage: 3,
+        epoch: 9,
+        predecessor: Some(NodeId([8; 20])),
+        subnet_keys: vec![SubnetKey([4; 20]), SubnetKey([5; 20])],
+        claimant: contact(world.node.id),
+        uptime: UPTIME,
+        standing: Standing { wired: true, mains_powered: true },
+        successor: Some(NodeId([6; 20])),
+        settled: true,
+        seal: Seal::OWN,
+    }
+}
+
+fn own_attach(world: &World) -> Attach {
+    Attach { node: world.node.id, lsn: NodeId([8; 20]), lineage: 3, epoch: 9, seal: Seal::OWN }
+}
+
+fn accepted(world: &World) -> Accepted {
+    let neighbor = |node| Neighbor {
+        contact: contact(node),
+        uptime: UPTIME,
+        standing: Standing { wired: true, mains_powered: false },
+    };
+    Accepted {
+        neighbors: NeighborList {
+            number: 2,
+            neighbors: vec![neighbor(NodeId([6; 20])), neighbor(NodeId([7; 20]))],
+        },
+        claim: claim(world),
+        terms: Terms { lease: Duration::from_secs(10), ping_interval: Duration::from_secs(3) },
+        observed: Some((Ipv4Addr::new(192, 168, 1, 7), 27_431).into()),
+    }
+}
+
+fn part(world: &World) -> Part {
+    Part {
+        code: PartCode::BETTER_LSN,
+        description: "there is a better one".to_owned(),
+        better: Some(claim(world)),
+    }
+}
+
+pub(crate) fn discoveries(world: &World) -> Vec<Vec<u8>> {
+    let query =
+        LsnQuery { node: world.node.id, subnet_keys: vec![SubnetKey([4; 20])], uptime: UPTIME, nonce: 5 };
+    [Discovery::Query(query), Discovery::Claim(claim(world))]
+        .iter()
+        .map(|said| discovery::encode(said, &world.signer, NOW).expect("a valid datagram").to_vec())
+        .collect()
+}
+
+pub(crate) fn session_messages(world: &World) -> Vec<Vec<u8>> {
+    let join = Join {
+        contact: contact(world.node.id),
+        subnet_keys: vec![SubnetKey([4; 20])],
+        uptime: UPTIME,
+        standing: Standing { wired: true, mains_powered: true },
+        attach: own_attach(world),
+        version: world.hello.software,
+    };
+    let spoken = [
+        Message::Join(join),
+        Message::Refused(part(world)),
+        Message::Ping(Ping { sequence: 4, load_percent: 50 }),
+        Message::Pong(Pong { sequence: 4, load_percent: 50, lsn: Some(claim(world)) }),
+        Message::Part(part(world)),
+        Message::NeighborList(accepted(world).neighbors),
+        Message::Claim(claim(world)),
+    ];
+    let mut messages: Vec<_> = spoken
+        .iter()
+        .map(|message| session::encode(message, &world.signer, NOW).expect("a valid message").to_vec())
+        .collect();
+    messages.extend(acceptances(world));
+    messages.extend(passing_through(world));
+    messages
+}
+
+fn passing_through(world: &World) -> Vec<Vec<u8>> {
+    let node_id = world.node.id.as_bytes().to_vec();
+    let answer = ProbeAnswer { nonce: 1, ..ProbeAnswer::default() };
+    let item = UpstreamItem { class: 1, body: Some(upstream_item::Body::ProbeAnswer(answer)) };
+    let up = Upstream { node_id: node_id.clone().into(), items: vec![item] };
+    let body = Some(downstream::Body::Probe(Probe { nonce: 1 }));
+    let down = Downstream { targets: vec![node_id.into()], body };
+    vec![
+        session::encode_upstream(up).expect("a valid message").to_vec(),
+        session::encode_downstream(down).expect("a valid message").to_vec(),
+    ]
+}
+
+pub(crate) fn acceptances(world: &World) -> Vec<Vec<u8>> {
+    let bundle = world.network.bundle();
+    let encoded = session::encode_accepted(&accepted(world), bundle, &world.signer, NOW);
+    vec![encoded.expect("a valid message").to_vec()]
+}
+
+pub(crate) fn beats() -> Vec<Vec<u8>> {
+    vec![beat::encode(&Beat { lineage: 3, epoch: 9, sequence: 1_000, answer: true }).to_vec()]
+}
+
+pub(crate) fn hellos(world: &World) -> Vec<Vec<u8>> {
+    let host = Host { name: "host".to_owned(), os: "linux".to_owned(), architecture: "x86_64".to_owned() };
+    let capabilities = ["tcp".to_owned()];
+    vec![hello::encode(&host, world.hello.software, &capabilities, &world.signer).to_vec()]
+}
+
+pub(crate) fn claims(world: &World) -> Vec<Vec<u8>> {
+    let sealed = sealed::claim_to_wire(&claim(world), &world.signer, NOW);
+    vec![sealed.expect("an own claim").payload.to_vec()]
+}
+
+pub(crate) fn attaches(world: &World) -> Vec<Vec<u8>> {
+    let sealed = sealed::attach_to_wire(&own_attach(world), &world.signer, NOW);
+    vec![sealed.expect("an own attach").payload.to_vec()]
+}
+
+pub(crate) fn node_tickets(world: &World) -> Vec<Vec<u8>> {
+    vec![world.node.ticket.payload.to_vec()]
+}
+
+pub(crate) fn uptime_tickets(world: &World) -> Vec<Vec<u8>> {
+    vec![world.network.uptime(world.node.id, UPTIME).payload.to_vec()]
+}
+
+pub(crate) fn trust_bundles(world: &World) -> Vec<Vec<u8>> {
+    vec![world.network.bundle().encode_to_vec()]
+}
+
+pub(crate) fn enrollment_links() -> Vec<Vec<u8>> {
+    let mut point = [7; 65];
+    point[0] = 4;
+    let root_key = RootKey::from_point(&point).expect("an uncompressed point");
+    let link = |address: &str| EnrollmentLink {
+        address: address.to_owned(),
+        token: Token::from_bytes([3; 16]),
+        root_key,
+    };
+    ["master.example:27431", "[2001:db8::1]:443"].map(|address| link(address).reveal().into_bytes()).to_vec()
+}

@@ -1,0 +1,86 @@
+//! One parser each: what is fed to it, and whether it took the bytes to their last field.
+
+use bytes::Bytes;
+use muster_proto::payload_type::{ATTACH, CLAIM, NODE_TICKET, UPTIME_TICKET};
+use muster_proto::trust::v1::TrustBundle;
+use muster_types::EnrollmentLink;
+use muster_wire::hello::{self, TlsPeer};
+use muster_wire::testing::NOW;
+use muster_wire::{NodeTicket, beat, discovery, frame, sealed, session, ticket};
+use prost::Message;
+
+use crate::seeds;
+use crate::world::World;
+
+pub struct Target {
+    pub name: &'static str,
+    /// Bytes that the parser must take whole.
+    pub seeds: fn(&World) -> Vec<Vec<u8>>,
+    /// Whether the parser took them; it may refuse, and must not panic.
+    pub feed: fn(&World, &[u8]) -> bool,
+}
+
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "discovery",
+        seeds: seeds::discoveries,
+        feed: |world, bytes| discovery::decode(bytes, &world.verifier()).is_ok(),
+    },
+    Target {
+        name: "session",
+        seeds: seeds::session_messages,
+        feed: |world, bytes| session::decode(bytes, &world.hello, &world.verifier()).is_ok(),
+    },
+    Target {
+        name: "offered_bundle",
+        seeds: seeds::acceptances,
+        feed: |_, bytes| session::offered_bundle(bytes).is_some(),
+    },
+    Target {
+        name: "frame",
+        seeds: |_| vec![vec![0, 0, 1, 0]],
+        feed: |_, bytes| bytes.first_chunk().is_some_and(|header| frame::length(*header).is_ok()),
+    },
+    Target { name: "beat", seeds: |_| seeds::beats(), feed: |_, bytes| beat::decode(bytes).is_ok() },
+    Target { name: "hello", seeds: seeds::hellos, feed: hello },
+    Target { name: "claim", seeds: seeds::claims, feed: claim },
+    Target { name: "attach", seeds: seeds::attaches, feed: attach },
+    Target { name: "node_ticket", seeds: seeds::node_tickets, feed: node_ticket },
+    Target { name: "uptime_ticket", seeds: seeds::uptime_tickets, feed: uptime_ticket },
+    Target { name: "trust_bundle", seeds: seeds::trust_bundles, feed: trust_bundle },
+    Target {
+        name: "enrollment_link",
+        seeds: |_| seeds::enrollment_links(),
+        feed: |_, bytes| str::from_utf8(bytes).is_ok_and(|text| text.parse::<EnrollmentLink>().is_ok()),
+    },
+];
+
+fn hello(world: &World, bytes: &[u8]) -> bool {
+    let peer = TlsPeer { node: world.node.id, certificate_serial: world.node.serial.clone() };
+    hello::decode(bytes, &peer, &world.verifier()).is_ok()
+}
+
+fn claim(world: &World, payload: &[u8]) -> bool {
+    let sealed = world.signer.sign(CLAIM, Bytes::copy_from_slice(payload));
+    sealed::claim_from_wire(&sealed, &world.verifier()).is_ok()
+}
+
+fn attach(world: &World, payload: &[u8]) -> bool {
+    let sealed = world.signer.sign(ATTACH, Bytes::copy_from_slice(payload));
+    sealed::attach_from_wire(&sealed, &world.hello.ticket).is_ok()
+}
+
+fn node_ticket(world: &World, payload: &[u8]) -> bool {
+    let sealed = world.network.sign(NODE_TICKET, Bytes::copy_from_slice(payload));
+    NodeTicket::open(&sealed, &world.trust, NOW).is_ok()
+}
+
+fn uptime_ticket(world: &World, payload: &[u8]) -> bool {
+    let sealed = world.network.sign(UPTIME_TICKET, Bytes::copy_from_slice(payload));
+    ticket::open_uptime(&sealed, &world.trust, NOW).is_ok()
+}
+
+fn trust_bundle(world: &World, bytes: &[u8]) -> bool {
+    let Ok(bundle) = TrustBundle::decode(bytes) else { return false };
+    world.trust.clone().load(&bundle, NOW).is_ok()
+}
