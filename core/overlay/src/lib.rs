@@ -1,11 +1,29 @@
 //! The overlay protocol: every state machine, no I/O.
+//!
+//! [`Node`] is the machine; [`Input`] is what can happen to it, [`Intent`] what it wants. Inside, each state is
+//! a room: searching, joining, membership of a child, the office of an LSN.
 
 pub mod claim;
 pub mod input;
 pub mod intent;
 pub mod message;
+pub mod node;
+pub mod office;
 pub mod standing;
+pub mod timer;
+pub mod timing;
+
+mod answers;
+mod joining;
+mod losses;
+mod membership;
+mod search;
+mod step;
+mod turn;
+mod watch;
 
 pub use claim::Claim;
 pub use input::Input;
 pub use intent::Intent;
+pub use node::{Config, Node};
+pub use timer::Timer;
