@@ -1,5 +1,7 @@
 //! The listener, the gate and the client's channel against each other, over real sockets on loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
