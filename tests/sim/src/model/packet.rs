@@ -87,18 +87,6 @@ pub fn rewrite_error(packet: &mut [u8], outer: (IpAddr, IpAddr), quoted: Flow) {
     finish(packet);
 }
 
-/// Takes one from the time to live; false where none is left.
-pub fn age(packet: &mut [u8]) -> bool {
-    let offset = match packet.first().map(|byte| byte >> 4) {
-        Some(4) if packet.len() >= IPV4_HEADER => 8,
-        Some(6) if packet.len() >= IPV6_HEADER => 7,
-        _ => return false,
-    };
-    packet[offset] = packet[offset].saturating_sub(1);
-    finish_ipv4_header(packet);
-    packet[offset] > 0
-}
-
 fn layout(packet: &[u8]) -> Option<Layout> {
     let layout = truncated_layout(packet)?;
     (layout.end <= packet.len()).then_some(layout)

@@ -1,0 +1,199 @@
+//! Real sockets on two sides of a router: each kind of mapping and filtering behaves as its name says, and the
+//! kernel's own translator agrees with the model where they should be alike.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use muster_lab::plan::{DNS, MASTER};
+use muster_lab::probe::bind;
+use muster_lab::testing::in_lab;
+use muster_lab::{Lab, Machine, PlacePlan, Translation};
+use muster_sim::model::{Behaviour, Dependence, Ports, Timeouts};
+use tokio::net::UdpSocket;
+
+/// How long a packet may take that nothing delays; silence for this long is a refusal.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Sockets on two hosts of the data centre, two ports on the first.
+struct World {
+    first: UdpSocket,
+    first_other_port: UdpSocket,
+    second: UdpSocket,
+}
+
+impl World {
+    async fn open(lab: &Lab) -> Result<Self> {
+        let at = |ip: IpAddr, port| SocketAddr::new(ip, port);
+        Ok(Self {
+            first: bind(lab.master(), at(MASTER.v4().into(), 4_000)).await?,
+            first_other_port: bind(lab.master(), at(MASTER.v4().into(), 4_001)).await?,
+            second: bind(lab.dns(), at(DNS.v4().into(), 4_000)).await?,
+        })
+    }
+}
+
+async fn inside(machine: &Machine, port: u16) -> Result<UdpSocket> {
+    bind(machine, SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port)).await
+}
+
+/// The source under which `receiver` sees a packet from `sender`.
+async fn seen(sender: &UdpSocket, receiver: &UdpSocket) -> Result<SocketAddr> {
+    sender.send_to(b"out", receiver.local_addr()?).await?;
+    let (_, source) = received(receiver).await.context("a packet from inside did not get out")?;
+    Ok(source)
+}
+
+async fn received(socket: &UdpSocket) -> Option<(usize, SocketAddr)> {
+    let mut buffer = [0; 64];
+    tokio::time::timeout(PATIENCE, socket.recv_from(&mut buffer)).await.ok()?.ok()
+}
+
+async fn gets_in(sender: &UdpSocket, external: SocketAddr, receiver: &UdpSocket) -> Result<bool> {
+    sender.send_to(b"in", external).await?;
+    Ok(received(receiver).await.is_some())
+}
+
+#[test]
+fn every_kind_of_mapping_and_filtering_does_what_its_name_says() {
+    in_lab(async {
+        let lab = Lab::builder().places(1).agents(1).build().await?;
+        let world = World::open(&lab).await?;
+        let mut port = 5_000;
+        for mapping in Dependence::ALL {
+            for filtering in Dependence::ALL {
+                port += 1;
+                let behaviour = Behaviour { mapping, filtering, ports: Ports::Random, ..Behaviour::home() };
+                lab.place(1)?.router().gateway().behave(behaviour);
+                check_kind(&lab, &world, behaviour, port)
+                    .await
+                    .with_context(|| format!("{mapping:?} x {filtering:?}"))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+async fn check_kind(lab: &Lab, world: &World, behaviour: Behaviour, port: u16) -> Result<()> {
+    let host = inside(lab.host("p1a1")?.machine(), port).await?;
+    let external = seen(&host, &world.first).await?;
+    ensure!(external.ip() == IpAddr::V4(lab.place(1)?.number().public()), "the source was {external}");
+    let from_other_port = gets_in(&world.first_other_port, external, &host).await?;
+    let from_other_host = gets_in(&world.second, external, &host).await?;
+    ensure!(gets_in(&world.first, external, &host).await?, "the answer was refused");
+    ensure!(from_other_port == (behaviour.filtering != Dependence::AddressAndPort), "filtering by port");
+    ensure!(from_other_host == (behaviour.filtering == Dependence::None), "filtering by address");
+    let to_other_port = seen(&host, &world.first_other_port).await?;
+    let to_other_host = seen(&host, &world.second).await?;
+    ensure!(
+        (to_other_port == external) == (behaviour.mapping != Dependence::AddressAndPort),
+        "mapping by port"
+    );
+    ensure!((to_other_host == external) == (behaviour.mapping == Dependence::None), "mapping by address");
+    Ok(())
+}
+
+#[test]
+fn a_binding_expires_and_a_reboot_forgets_all() {
+    in_lab(async {
+        let lab = Lab::builder().places(1).agents(1).build().await?;
+        let world = World::open(&lab).await?;
+        let timeouts = Timeouts { udp: Duration::from_secs(1), ..Timeouts::default() };
+        lab.place(1)?.router().gateway().behave(Behaviour { timeouts, ..Behaviour::home() });
+        let host = inside(lab.host("p1a1")?.machine(), 5_000).await?;
+        let external = seen(&host, &world.first).await?;
+        ensure!(gets_in(&world.first, external, &host).await?, "the answer was refused");
+        tokio::time::sleep(timeouts.udp + PATIENCE).await;
+        ensure!(!gets_in(&world.first, external, &host).await?, "the binding did not expire");
+        let external = seen(&host, &world.first).await?;
+        lab.place(1)?.router().gateway().reboot();
+        ensure!(!gets_in(&world.first, external, &host).await?, "the reboot did not forget");
+        Ok(())
+    });
+}
+
+#[test]
+fn two_hosts_behind_one_router_meet_by_their_public_address_only_where_it_turns_back() {
+    in_lab(async {
+        let lab = Lab::builder().places(1).agents(2).build().await?;
+        let world = World::open(&lab).await?;
+        let (host, neighbor) = (lab.host("p1a1")?.machine(), lab.host("p1a2")?.machine());
+        for hairpin in [false, true] {
+            lab.place(1)?.router().gateway().behave(Behaviour { hairpin, ..Behaviour::full_cone() });
+            let (host, neighbor) = (inside(host, 5_000).await?, inside(neighbor, 5_000).await?);
+            let external = seen(&host, &world.first).await?;
+            ensure!(gets_in(&neighbor, external, &host).await? == hairpin, "hairpin {hairpin}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_kernels_masquerade_and_the_model_of_a_home_router_treat_packets_alike() {
+    in_lab(async {
+        let kernel = PlacePlan { agents: 1, translation: Translation::Kernel, ..PlacePlan::default() };
+        let lab = Lab::builder()
+            .place(kernel)
+            .place(PlacePlan { agents: 1, ..PlacePlan::default() })
+            .build()
+            .await?;
+        let world = World::open(&lab).await?;
+        let mut findings = Vec::new();
+        for (place, name) in [(1, "p1a1"), (2, "p2a1")] {
+            let host = inside(lab.host(name)?.machine(), 5_000).await?;
+            let external = seen(&host, &world.first).await?;
+            ensure!(
+                external.ip() == IpAddr::V4(lab.place(place)?.number().public()),
+                "{name} came as {external}"
+            );
+            findings.push((
+                external.port(),
+                gets_in(&world.first, external, &host).await?,
+                gets_in(&world.first_other_port, external, &host).await?,
+                gets_in(&world.second, external, &host).await?,
+                seen(&host, &world.second).await?.port(),
+            ));
+        }
+        ensure!(findings[0] == findings[1], "kernel {:?}, model {:?}", findings[0], findings[1]);
+        ensure!(findings[0] == (5_000, true, false, false, 5_000), "{findings:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn hosts_behind_the_kernels_and_the_models_router_punch_holes_to_each_other() {
+    in_lab(async {
+        let kernel = PlacePlan { agents: 1, translation: Translation::Kernel, ..PlacePlan::default() };
+        let lab = Lab::builder()
+            .place(kernel)
+            .place(PlacePlan { agents: 1, ..PlacePlan::default() })
+            .build()
+            .await?;
+        let world = World::open(&lab).await?;
+        let left = inside(lab.host("p1a1")?.machine(), 5_000).await?;
+        let right = inside(lab.host("p2a1")?.machine(), 5_000).await?;
+        let (left_external, right_external) =
+            (seen(&left, &world.first).await?, seen(&right, &world.first).await?);
+        left.send_to(b"punch", right_external).await?;
+        ensure!(received(&right).await.is_none(), "the first packet needs a hole that is not there yet");
+        right.send_to(b"punch", left_external).await?;
+        let (_, source) = received(&left).await.context("the hole was not punched")?;
+        ensure!(source == right_external, "it came from {source}");
+        ensure!(gets_in(&left, right_external, &right).await?, "the hole has one direction only");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_refusal_by_the_far_host_reaches_the_sender_behind_its_router() {
+    in_lab(async {
+        let lab = Lab::builder().places(1).agents(1).build().await?;
+        let host = inside(lab.host("p1a1")?.machine(), 5_000).await?;
+        host.connect((MASTER.v4(), 4_444)).await?;
+        host.send(b"anybody there?").await?;
+        let answer =
+            tokio::time::timeout(PATIENCE, host.recv(&mut [0; 8])).await.context("no ICMP error came in")?;
+        ensure!(answer.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused));
+        Ok(())
+    });
+}
