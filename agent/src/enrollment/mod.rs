@@ -1,0 +1,83 @@
+//! From a link to an identity, and from one certificate to the next.
+//!
+//! link -> keys made and kept -> TLS verified by the root's key in the link -> Enroll -> everything verified -> one
+//! file written. Until that write nothing is enrolled; after it everything is.
+
+mod error;
+pub mod renewal;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use muster_kit::clock::{self, MasterClock};
+use muster_kit::connect::{AUTH, Master};
+use muster_kit::crash;
+use muster_kit::tls::ClientTls;
+use muster_proto::auth::v1::EnrollRequest;
+use muster_proto::auth::v1::enrollment_service_client::EnrollmentServiceClient;
+use muster_types::{EnrollmentLink, Timestamp};
+use muster_wire::time::from_wire;
+
+pub use error::EnrollError;
+
+use crate::identity::{Identity, StateDir};
+use crate::inventory;
+
+/// Redeems a link and keeps the identity in `state`.
+///
+/// # Errors
+/// What stands in the way, with what to do about it. Nothing half-written stays behind.
+pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity, EnrollError> {
+    if state.is_enrolled() {
+        let by = state.identity().map(|identity| identity.node.to_string()).unwrap_or_default();
+        return Err(EnrollError::AlreadyEnrolled { node: by, state: state.path().to_owned() });
+    }
+    let keys = state.enrolling(link)?.keys;
+    crash::point("enroll.keys");
+    let tls = ClientTls::trusting(&link.root_key).map_err(|error| EnrollError::Internal(error.to_string()))?;
+    let master = Master::new([link.address.clone()], tls);
+    let request = keys.certificate_request().map_err(|error| EnrollError::Internal(error.to_string()))?;
+    let request = EnrollRequest {
+        token: link.token.reveal(),
+        node_keys: Some(keys.node_keys(&request)),
+        certificate_request: request,
+        host_name: inventory::host_name(),
+        software_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let asked = Instant::now();
+    let answer = match EnrollmentServiceClient::new(master.service(AUTH)).enroll(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            let error = EnrollError::of(&status, link).await;
+            if error.is_final() {
+                state.forget_enrolling()?;
+            }
+            return Err(error);
+        }
+    };
+    crash::point("enroll.answered");
+    let credentials = answer.credentials.ok_or_else(|| EnrollError::Internal("no credentials came".to_owned()))?;
+    let master_time = credentials.master_time.and_then(from_wire).unwrap_or_else(clock::wall);
+    let identity = Identity::verified(keys, credentials, link.root_key, link.address.clone(), master_time)?;
+    keep(&identity, state, master_time, asked)?;
+    crash::point("enroll.kept");
+    Ok(identity)
+}
+
+/// The clock first: it may be lost, while the identity is what says that all is well.
+fn keep(identity: &Identity, state: &StateDir, master_time: Timestamp, asked: Instant) -> Result<(), EnrollError> {
+    let clock = MasterClock::from_offset_micros(0);
+    clock.learn(master_time, asked.elapsed());
+    let mut learned = state.learned();
+    learned.clock_offset_micros = clock.offset_micros();
+    state.keep_learned(&learned)?;
+    Ok(state.keep_identity(identity)?)
+}
+
+/// The TLS of an enrolled device.
+///
+/// # Errors
+/// Its certificate and key do not fit.
+pub fn client_tls(identity: &Identity) -> Result<Arc<ClientTls>, muster_kit::tls::TlsError> {
+    ClientTls::new(identity.material())
+}
