@@ -10,6 +10,7 @@ use rcgen::{
 };
 use std::time::Duration;
 use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::authority::AuthorityError;
 use super::request::{KeyHash, PublicKey};
@@ -47,6 +48,22 @@ pub struct Leaf {
     pub not_before: Timestamp,
     pub not_after: Timestamp,
     pub der: Vec<u8>,
+}
+
+impl Leaf {
+    /// Reads back what auth issued; `None` if it is no such certificate.
+    pub fn read(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let micros = |seconds: i64| Timestamp::from_micros(seconds.saturating_mul(1_000_000));
+        Some(Self {
+            identity: muster_wire::trust::identity_of(&certificate).ok()?,
+            serial: Serial(certificate.raw_serial().to_vec()),
+            key: PublicKey::from_spki(certificate.public_key().raw)?.hash(),
+            not_before: micros(certificate.validity().not_before.timestamp()),
+            not_after: micros(certificate.validity().not_after.timestamp()),
+            der: der.to_vec(),
+        })
+    }
 }
 
 /// Makes the certificate of `identity` for `key` by `issuer`.

@@ -65,6 +65,11 @@ impl PublicKey {
         RootKey::from_spki(spki).ok().map(Self)
     }
 
+    /// `None` if it is no uncompressed point.
+    pub fn from_point(point: &[u8]) -> Option<Self> {
+        RootKey::from_point(point).ok().map(Self)
+    }
+
     pub fn spki(&self) -> Vec<u8> {
         self.0.spki()
     }

@@ -1,0 +1,66 @@
+//! What can be set of auth. Everything but the master's address has a default.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Where auth keeps its things, and where others find the master.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The master's folder.
+    pub data_dir: PathBuf,
+    /// `postgres://...` for replicas; none: one SQLite file in the data directory.
+    #[serde(default)]
+    pub database_url: Option<String>,
+    /// The secret that opens the authority's keys; none: a file in the data directory.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+    /// `host:port` of the master as devices dial it, best first. The first stands in links.
+    pub addresses: Vec<String>,
+    /// Domain of `_muster._tcp` SRV records that name the master; empty: none.
+    #[serde(default)]
+    pub discovery_domain: String,
+}
+
+impl Config {
+    /// Everything by default: an embedded store below `data_dir`.
+    pub fn embedded(data_dir: impl Into<PathBuf>, addresses: Vec<String>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            database_url: None,
+            secret_file: None,
+            addresses,
+            discovery_domain: String::new(),
+        }
+    }
+
+    /// The embedded store's file.
+    pub fn database_file(&self) -> PathBuf {
+        self.data_dir.join("auth.db")
+    }
+
+    pub fn secret_file(&self) -> PathBuf {
+        self.secret_file.clone().unwrap_or_else(|| self.data_dir.join("auth.secret"))
+    }
+
+    /// Where the link lies that lets `service` join from another process.
+    pub fn join_file(&self, service: &str) -> PathBuf {
+        join_file(&self.data_dir, service)
+    }
+
+    /// Where the credentials of the operator lie who sits at this master.
+    pub fn operator_file(&self) -> PathBuf {
+        operator_file(&self.data_dir)
+    }
+}
+
+/// As [`Config::join_file`], for a process that knows only the data directory.
+pub fn join_file(data_dir: &Path, service: &str) -> PathBuf {
+    data_dir.join("join").join(format!("{service}.link"))
+}
+
+/// As [`Config::operator_file`], for a process that knows only the data directory.
+pub fn operator_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("operator.pem")
+}

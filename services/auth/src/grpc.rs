@@ -1,0 +1,61 @@
+//! Auth's three gRPC services, and whom each method is open to. Adapters: wire in, one call of [`Auth`], wire out.
+
+use std::sync::Arc;
+
+use muster_kit::grpc::Routes;
+use muster_kit::policy::{Callers, Policy};
+use muster_proto::auth::v1::authority_service_server::AuthorityServiceServer;
+use muster_proto::auth::v1::enrollment_service_server::EnrollmentServiceServer;
+use muster_proto::auth::v1::link_service_server::LinkServiceServer;
+use muster_types::Role;
+
+use crate::service::Auth;
+
+mod authority;
+mod enrollment;
+mod fault;
+mod link;
+mod wire;
+
+pub use authority::{SIGN_BYTES, SIGN_PAYLOADS};
+use wire::Directory;
+
+/// A message to enrollment: two certificates' worth of DER and a few texts.
+const ENROLLMENT_BYTES: usize = 32 * 1024;
+
+/// Where whoever was enrolled finds the master later.
+#[derive(Debug, Clone, Default)]
+pub struct Whereabouts {
+    /// `host:port`, best first.
+    pub addresses: Vec<String>,
+    /// Domain of `_muster._tcp` SRV records; empty: none.
+    pub discovery_domain: String,
+}
+
+/// Everything that is served under `auth.muster`.
+pub fn routes(auth: &Arc<Auth>, whereabouts: Whereabouts) -> Routes {
+    let directory = Directory::new(whereabouts);
+    let enrollment = EnrollmentServiceServer::new(enrollment::Enrollment::new(auth.clone(), directory))
+        .max_decoding_message_size(ENROLLMENT_BYTES);
+    let authority = AuthorityServiceServer::new(authority::Signing::new(auth.clone()))
+        .max_decoding_message_size(SIGN_BYTES)
+        .max_encoding_message_size(2 * SIGN_BYTES);
+    let links = LinkServiceServer::new(link::Links::new(auth.clone()));
+    Routes::new().with(enrollment).with(links).with(authority)
+}
+
+/// Who may call what. Only enrollment and renewal are open to callers without a certificate.
+pub fn policy() -> Policy {
+    const PEOPLE: &[Role] = &[Role::Operator, Role::Cmdb];
+    const SERVICES: &[Role] = &[Role::Service];
+    Policy::new()
+        .allow("/muster.auth.v1.EnrollmentService/Enroll", Callers::Anybody)
+        .allow("/muster.auth.v1.EnrollmentService/Renew", Callers::Anybody)
+        .allow("/muster.auth.v1.EnrollmentService/CreateRenewalChallenge", Callers::Anybody)
+        .roles("/muster.auth.v1.LinkService/CreateLink", PEOPLE)
+        .roles("/muster.auth.v1.LinkService/ListLinks", PEOPLE)
+        .roles("/muster.auth.v1.LinkService/GetLink", PEOPLE)
+        .roles("/muster.auth.v1.LinkService/RevokeLink", PEOPLE)
+        .roles("/muster.auth.v1.AuthorityService/Sign", SERVICES)
+        .roles("/muster.auth.v1.AuthorityService/GetTrustBundle", SERVICES)
+}

@@ -1,0 +1,179 @@
+//! Auth's records to protobuf messages and back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_kit::status::Fault;
+use muster_proto::auth::v1 as wire;
+use muster_proto::payload_type::NODE_TICKET;
+use muster_proto::trust::v1::{Envelope, NodeTicket, TrustBundle};
+use muster_types::{Role, Timestamp};
+use muster_wire::{envelope, time};
+use prost::Message;
+
+use super::{Whereabouts, fault};
+use crate::domain::link::{DEFAULT_LIFETIME, Fate, LinkState, Terms};
+use crate::domain::principal::Ticket;
+use crate::domain::request::{CertificateRequest, NodeKeys, RequestError};
+use crate::domain::signer::Purpose;
+use crate::domain::{Authority, Link};
+use crate::service::{Admission, Wanted};
+
+/// A UUID in its customary form.
+const UUID_CHARS: usize = 36;
+
+/// What every set of credentials says beside the certificate.
+#[derive(Debug, Clone)]
+pub(super) struct Directory(Arc<Whereabouts>);
+
+impl Directory {
+    pub(super) fn new(whereabouts: Whereabouts) -> Self {
+        Self(Arc::new(whereabouts))
+    }
+
+    /// The answer to whoever was enrolled or renewed.
+    pub(super) fn credentials(&self, admission: &Admission) -> Result<wire::Credentials, Fault> {
+        let Admission { principal, leaf, ticket, authority, time } = admission;
+        let ticket = ticket.as_ref().map(|ticket| {
+            sign(authority, Purpose::Tickets, NODE_TICKET, ticket_to_wire(ticket).encode_to_vec().into())
+        });
+        let node_id = principal.identity.node_id();
+        Ok(wire::Credentials {
+            network_id: Bytes::copy_from_slice(authority.network().as_bytes()),
+            role: role_to_wire(principal.identity.role).into(),
+            node_id: node_id.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes())),
+            name: principal.resource_name(),
+            certificate_chain: vec![leaf.der.clone().into(), Bytes::copy_from_slice(authority.issuing())],
+            ticket: ticket.transpose()?,
+            trust_bundle: Some(trust_bundle(authority)),
+            master_addresses: self.0.addresses.clone(),
+            contacts: Vec::new(),
+            master_time: Some(time::to_wire(*time)),
+            discovery_domain: self.0.discovery_domain.clone(),
+        })
+    }
+}
+
+/// Signs by the signer of `purpose`.
+pub(super) fn sign(
+    authority: &Authority,
+    purpose: Purpose,
+    payload_type: &'static str,
+    payload: Bytes,
+) -> Result<Envelope, Fault> {
+    let signer = authority.signer(purpose);
+    envelope::sign_p256(payload_type, payload, &signer.key, envelope::key_id(&signer.spki)).map_err(|_| {
+        tracing::error!("the system has no randomness to sign with");
+        muster_kit::status::fault(tonic::Code::Internal, "AUTHORITY_FAILED", "signing failed; try again")
+    })
+}
+
+pub(super) fn trust_bundle(authority: &Authority) -> TrustBundle {
+    let signers = authority.signers().iter();
+    TrustBundle {
+        version: authority.version(),
+        roots: vec![Bytes::copy_from_slice(authority.root())],
+        authorities: vec![Bytes::copy_from_slice(authority.issuing())],
+        signers: signers.map(|signer| Bytes::copy_from_slice(&signer.certificate)).collect(),
+    }
+}
+
+fn ticket_to_wire(ticket: &Ticket) -> NodeTicket {
+    NodeTicket {
+        node_id: Bytes::copy_from_slice(ticket.node.as_bytes()),
+        certificate_serial: ticket.serial.clone().into(),
+        noise_key: Bytes::copy_from_slice(&ticket.keys.noise),
+        sealing_key: Bytes::copy_from_slice(&ticket.keys.sealing),
+        signing_key: Bytes::copy_from_slice(&ticket.keys.signing),
+        not_before_time: Some(time::to_wire(ticket.not_before)),
+        not_after_time: Some(time::to_wire(ticket.not_after)),
+        labels: ticket.labels.clone().into_iter().collect(),
+        enrollment_generation: ticket.generation,
+    }
+}
+
+pub(super) fn link_to_wire(link: &Link, now: Timestamp) -> wire::Link {
+    let usage = match &link.fate {
+        Fate::Used(usage) => Some(usage),
+        Fate::Unused | Fate::Revoked(_) => None,
+    };
+    let state = match link.state(now) {
+        LinkState::Open => wire::LinkState::Open,
+        LinkState::Used => wire::LinkState::Used,
+        LinkState::Expired => wire::LinkState::Expired,
+        LinkState::Revoked => wire::LinkState::Revoked,
+    };
+    wire::Link {
+        name: link.resource_name(),
+        role: role_to_wire(link.terms.role).into(),
+        state: state.into(),
+        create_time: Some(time::to_wire(link.create_time)),
+        expire_time: Some(time::to_wire(link.expire_time)),
+        use_time: usage.map(|usage| time::to_wire(usage.time)),
+        enrolled_name: usage.map(|usage| usage.enrolled.clone()).unwrap_or_default(),
+        labels: link.terms.labels.clone().into_iter().collect(),
+        creator: link.creator.clone(),
+        display_name: link.terms.display_name.clone(),
+    }
+}
+
+pub(super) fn wanted(request: wire::CreateLinkRequest) -> Result<Wanted, Fault> {
+    let lifetime = match request.time_to_live {
+        None => DEFAULT_LIFETIME,
+        Some(span) => time::span_from_wire(span)
+            .ok_or_else(|| fault::invalid("LINK_TERMS_INVALID", "time_to_live is no span of time"))?,
+    };
+    let terms = Terms {
+        role: role_from_wire(request.role)?,
+        lifetime,
+        labels: request.labels.into_iter().collect::<BTreeMap<_, _>>(),
+        display_name: request.display_name,
+    };
+    let request_id = (!request.request_id.is_empty()).then_some(request.request_id);
+    if request_id.as_ref().is_some_and(|id| !is_uuid(id)) {
+        return Err(fault::invalid("REQUEST_ID_INVALID", "request_id is no UUID"));
+    }
+    Ok(Wanted { terms, request_id, validate_only: request.validate_only })
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == UUID_CHARS
+        && text.bytes().enumerate().all(|(place, byte)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+pub(super) fn node_keys(
+    keys: Option<wire::NodeKeys>,
+    request: &CertificateRequest,
+) -> Result<Option<NodeKeys>, RequestError> {
+    keys.map(|keys| {
+        let wire::NodeKeys { noise_key, sealing_key, signing_key, signing_proof } = &keys;
+        NodeKeys::proven(noise_key, sealing_key, signing_key, signing_proof, request)
+    })
+    .transpose()
+}
+
+fn role_to_wire(role: Role) -> wire::Role {
+    match role {
+        Role::Node => wire::Role::Node,
+        Role::Operator => wire::Role::Operator,
+        Role::Cmdb => wire::Role::Cmdb,
+        Role::Service => wire::Role::Service,
+        Role::Signer => wire::Role::Unspecified,
+    }
+}
+
+fn role_from_wire(role: i32) -> Result<Role, Fault> {
+    match wire::Role::try_from(role) {
+        Ok(wire::Role::Node) => Ok(Role::Node),
+        Ok(wire::Role::Operator) => Ok(Role::Operator),
+        Ok(wire::Role::Cmdb) => Ok(Role::Cmdb),
+        Ok(wire::Role::Service) => Ok(Role::Service),
+        Ok(wire::Role::Unspecified) | Err(_) => {
+            Err(fault::invalid("LINK_TERMS_INVALID", "role is missing or unknown"))
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Redeeming a link.
+
+use muster_types::{Timestamp, Token};
+
+use super::{Admission, Auth, AuthError, settle};
+use crate::domain::Link;
+use crate::domain::audit::{Action, Deed};
+use crate::domain::enrollment::{self, Applicant, Enrollment, EnrollmentError, KeyHolder};
+use crate::domain::leaf::Leaf;
+use crate::domain::link::{LinkRefusal, Redemption, Use};
+use crate::domain::request::KeyHash;
+use crate::store::{Change, Revision, StoreError, Write};
+
+impl Auth {
+    /// Enrolls whoever presents a link's token and proves a key; repeats the answer to the key that lost it.
+    ///
+    /// # Errors
+    /// The link does not enroll, the applicant's request or key is refused, or the store does not answer.
+    pub async fn enroll(&self, token: &Token, applicant: &Applicant) -> Result<Admission, AuthError> {
+        settle(|| self.try_enroll(token, applicant)).await
+    }
+
+    async fn try_enroll(&self, token: &Token, applicant: &Applicant) -> Result<Admission, AuthError> {
+        let now = self.now();
+        let key = applicant.request.key().hash();
+        let stored = self.store.link_by_token(&token.hash()).await?.ok_or(AuthError::UnknownToken)?;
+        match stored.record.redeem(key, now)? {
+            Redemption::Repeated(usage) => self.repeat(usage, now).await,
+            Redemption::First => self.admit(&stored.record, stored.revision, applicant, now).await,
+        }
+    }
+
+    async fn admit(
+        &self,
+        link: &Link,
+        revision: Revision,
+        applicant: &Applicant,
+        now: Timestamp,
+    ) -> Result<Admission, AuthError> {
+        let authority = self.authority();
+        let holder = self.key_holder(applicant.request.key().hash()).await?;
+        let identity = enrollment::grant(link, holder.as_ref(), &authority, &mut rand::rng())?;
+        let before = self.store.principal(&identity.resource_name()).await?;
+        let (expected, before) = before.map(|stored| (stored.revision, stored.record)).unzip();
+        let Enrollment { link, principal, leaf } = enrollment::enroll(
+            link,
+            applicant,
+            identity,
+            before.as_ref(),
+            &authority,
+            now,
+            &mut rand::rng(),
+        )?;
+        let deed = Deed {
+            time: now,
+            action: Action::Enroll,
+            actor: link.resource_name(),
+            subject: principal.resource_name(),
+            detail: serial(&leaf),
+        };
+        let writes = vec![
+            Write::ReplaceLink { link, expected: revision },
+            Write::PutPrincipal { principal: principal.clone(), expected },
+            Write::AddCertificate(leaf.clone()),
+        ];
+        self.store.commit(Change { writes, deed }).await?;
+        tracing::info!(principal = principal.resource_name(), host = principal.host_name, "enrolled");
+        Ok(self.admission(principal, leaf, now))
+    }
+
+    /// The answer of an enrollment that was done, from what was stored.
+    async fn repeat(&self, usage: &Use, now: Timestamp) -> Result<Admission, AuthError> {
+        let principal = self.store.principal(&usage.enrolled).await?.ok_or(LinkRefusal::Used)?.record;
+        let leaf = Leaf::read(&usage.certificate)
+            .ok_or_else(|| StoreError::Corrupt(format!("the certificate of {}", usage.enrolled)))?;
+        let certificate = self.store.certificate(&leaf.serial).await?.ok_or(LinkRefusal::Used)?;
+        if principal.revocation.is_some() || certificate.revoke_time.is_some() {
+            return Err(EnrollmentError::KeyRevoked.into());
+        }
+        tracing::info!(principal = usage.enrolled, "repeated the answer of an enrollment");
+        Ok(self.admission(principal, leaf, now))
+    }
+
+    async fn key_holder(&self, key: KeyHash) -> Result<Option<KeyHolder>, AuthError> {
+        let Some(certificate) = self.store.certificate_by_key(key).await? else { return Ok(None) };
+        let principal = self.store.principal(&certificate.principal).await?;
+        let key_revoked = certificate.revoke_time.is_some();
+        Ok(principal.map(|stored| KeyHolder { principal: stored.record, key_revoked }))
+    }
+}
+
+/// A certificate's serial as the audit log shows it.
+pub(super) fn serial(leaf: &Leaf) -> String {
+    format!("serial {}", data_encoding::HEXLOWER.encode(&leaf.serial.0))
+}
