@@ -1,4 +1,131 @@
 //! The topology service: cells, presence, control channel, tasks, events.
+//!
+//! Nodes attach to [`grpc`]'s control channel, operators ask its fleet API; both become commands of the [`domain`],
+//! which the [`writer`] commits to the [`store`] in groups; readers are woken and read the store again.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use muster_kit::connect::MasterChannel;
+use muster_kit::grpc::{Routes, ServeError};
+use muster_kit::listen::Incoming;
+use muster_kit::shutdown::Shutdown;
+use muster_proto::control::v1::control_service_server::ControlServiceServer;
+use muster_proto::fleet::v1::fleet_service_server::FleetServiceServer;
+
+pub mod authority;
+pub mod config;
 pub mod domain;
+pub mod grpc;
+mod hub;
+pub mod metrics;
 pub mod store;
+mod sweep;
+pub mod trust;
+pub mod wake;
+pub mod writer;
+
+pub use config::{Config, StoreConfig};
+
+use authority::Authority;
+use grpc::{Control, Fleet};
+use hub::Hub;
+use store::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore};
+use trust::Trust;
+use wake::{LocalBus, WakeBus};
+use writer::Writer;
+
+/// The service's name in logs and metrics.
+const NAME: &str = "topology";
+
+/// Streams that end tell the store so; a slow store has so long.
+const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+
+/// Frames of a whole cell's snapshot, with tickets and attaches of a thousand nodes, fit.
+const FRAME_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why topology does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("topology's store: {0}")]
+    Store(#[from] StoreError),
+    #[error("topology's PostgreSQL address: {0}")]
+    Address(sqlx::Error),
+    #[error("the pinned roots: {0}")]
+    Roots(#[from] muster_wire::trust::TrustError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// Serves until the shutdown, then drains. `auth` leads to the auth service, which signs.
+///
+/// # Errors
+/// The store cannot be opened, the roots cannot be read, or serving failed.
+pub async fn run(
+    config: Config,
+    incoming: Incoming,
+    auth: MasterChannel,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    let authority = Arc::new(grpc::authority::AuthClient::new(config.network, auth));
+    run_with(config, incoming, authority, shutdown).await
+}
+
+/// The same with any holder of the signing keys.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    config: Config,
+    incoming: Incoming,
+    authority: Arc<dyn Authority>,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    metrics::describe();
+    let store = open(&config.store).await?;
+    let bus: Arc<dyn WakeBus> = Arc::new(LocalBus::default());
+    let (writer, writing) = Writer::new(store.clone(), bus.clone());
+    let writing = tokio::spawn(writing);
+    let hub = Arc::new(Hub {
+        replica: uuid::Uuid::now_v7().to_string(),
+        store,
+        writer,
+        bus,
+        authority,
+        trust: Trust::new(config.network, &config.roots)?,
+        minimum_version: config.minimum_version,
+        source_visible: config.source_visible,
+        streams: Mutex::default(),
+        probes: Mutex::default(),
+    });
+    sweep::renew_first(&hub).await?;
+    let tasks = shutdown.child();
+    tasks.spawn(sweep::run(hub.clone(), config.retention, tasks.clone()));
+    let served =
+        muster_kit::grpc::serve(NAME, routes(&hub, &tasks), incoming, grpc::policy(), shutdown).await;
+    tasks.trigger();
+    if let Err(error) = tasks.wait_drained(DRAIN_LIMIT).await {
+        tracing::warn!(%error, "topology ends with work undone; what was not acknowledged comes again");
+    }
+    // The last handle to the writer goes with the hub; then the writer has nothing left to do.
+    drop(hub);
+    let _ = tokio::time::timeout(DRAIN_LIMIT, writing).await;
+    Ok(served?)
+}
+
+async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {
+    Ok(match config {
+        StoreConfig::Sqlite(file) => Arc::new(SqliteStore::open(file).await?),
+        StoreConfig::Postgres(url) => {
+            Arc::new(PostgresStore::connect(url.parse().map_err(RunError::Address)?).await?)
+        }
+    })
+}
+
+fn routes(hub: &Arc<Hub>, shutdown: &Shutdown) -> Routes {
+    let control = Control::new(hub.clone(), shutdown.clone());
+    let fleet = Fleet::new(hub.clone(), shutdown.clone());
+    Routes::new()
+        .with(ControlServiceServer::new(control).max_decoding_message_size(FRAME_BYTES))
+        .with(FleetServiceServer::new(fleet))
+}

@@ -94,8 +94,8 @@ impl Attach {
         let resumed = ledger.attachments.find(&self.node).filter(|last| {
             last.token == self.resume_token && (last.cell, last.lineage, last.epoch) == (cell, lineage, epoch)
         });
-        let (token, known_update) =
-            resumed.map_or_else(|| (self.fresh_token.clone(), 0), |last| (last.token.clone(), last.known_update));
+        let (token, known_update) = resumed
+            .map_or_else(|| (self.fresh_token.clone(), 0), |last| (last.token.clone(), last.known_update));
         Attachment {
             node: self.node,
             cell,
@@ -130,9 +130,8 @@ fn place(ledger: &mut Ledger, claim: &Claim) -> (Option<CellId>, Vec<Cell>) {
         .filter(|cell| shares_key(cell, &claim.keys) && own.as_ref().is_none_or(|own| own.id != cell.id))
         .cloned()
         .collect();
-    let (served, orphaned): (Vec<_>, Vec<_>) = near.into_iter().partition(|cell| {
-        ledger.is_served(cell) && cell.lsn != Some(claim.claimant)
-    });
+    let (served, orphaned): (Vec<_>, Vec<_>) =
+        near.into_iter().partition(|cell| ledger.is_served(cell) && cell.lsn != Some(claim.claimant));
     let heir = orphaned.into_iter().next().filter(|_| served.is_empty());
     let mut cell = own.or(heir).unwrap_or_else(|| Cell::found(claim));
     cell.grant(claim);

@@ -90,9 +90,7 @@ impl Cell {
         let granted = match claim.epoch.cmp(&self.epoch) {
             std::cmp::Ordering::Greater => true,
             std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Equal => {
-                claim.claimant == lsn || rank(claim.claimant) > rank(lsn)
-            }
+            std::cmp::Ordering::Equal => claim.claimant == lsn || rank(claim.claimant) > rank(lsn),
         };
         if granted { Verdict::Granted } else { Verdict::Superseded }
     }

@@ -76,7 +76,9 @@ impl Command for Settle {
             let judgement = ledger.nodes.find(&id).map(|node| self.judge(ledger, node, lost));
             let (presence, reason) = match judgement {
                 Some(Judgement::Missed) => (Presence::Offline, "lost connection"),
-                Some(Judgement::Dark) if id == self.carrier => (Presence::Unreachable, "lost connection to the master"),
+                Some(Judgement::Dark) if id == self.carrier => {
+                    (Presence::Unreachable, "lost connection to the master")
+                }
                 Some(Judgement::Dark) => (Presence::Unreachable, "its place went dark"),
                 Some(Judgement::Wait) | None => {
                     waiting = true;

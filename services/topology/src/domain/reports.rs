@@ -46,9 +46,7 @@ impl Command for Reports {
             let highest: &mut u64 = upto.entry((report.task, report.occurrence.clone())).or_default();
             *highest = (*highest).max(number);
         }
-        upto.into_iter()
-            .map(|((task, occurrence), upto)| Acknowledged { task, occurrence, upto })
-            .collect()
+        upto.into_iter().map(|((task, occurrence), upto)| Acknowledged { task, occurrence, upto }).collect()
     }
 }
 

@@ -107,7 +107,9 @@ impl Command for EndTargets {
 
     fn apply(&self, ledger: &mut Ledger) {
         for Overdue { task, node, found, ending } in &self.overdue {
-            if let Some(target) = ledger.targets.find(&(*task, *node)).filter(|it| it.state == *found).cloned() {
+            if let Some(target) =
+                ledger.targets.find(&(*task, *node)).filter(|it| it.state == *found).cloned()
+            {
                 end(ledger, target, *ending);
             }
         }

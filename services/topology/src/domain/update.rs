@@ -58,9 +58,15 @@ pub struct Shown {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Updated {
-    Known { number: u64, shown: Vec<Shown>, refused: usize },
+    Known {
+        number: u64,
+        shown: Vec<Shown>,
+        refused: usize,
+    },
     /// An update is missing: the LSN is to send its whole child table.
-    Gap { known: u64 },
+    Gap {
+        known: u64,
+    },
     /// Another stream of this LSN has taken over, or it is none any more.
     Superseded,
 }
@@ -79,7 +85,9 @@ impl Command for Update {
     }
 
     fn apply(&self, ledger: &mut Ledger) -> Updated {
-        let Some(attachment) = ledger.attachments.find(&self.lsn).cloned() else { return Updated::Superseded };
+        let Some(attachment) = ledger.attachments.find(&self.lsn).cloned() else {
+            return Updated::Superseded;
+        };
         if attachment.session != self.session || attachment.cell != Some(self.cell) {
             return Updated::Superseded;
         }
@@ -105,7 +113,9 @@ impl Command for Update {
             self.hide_the_rest(ledger);
         }
         let number = self.number;
-        ledger.attachments.put(self.lsn, Attachment { known_update: number, heard: ledger.now, ..attachment });
+        ledger
+            .attachments
+            .put(self.lsn, Attachment { known_update: number, heard: ledger.now, ..attachment });
         Updated::Known { number, shown, refused }
     }
 }

@@ -35,12 +35,11 @@ impl ThisStore {
 
     pub(super) async fn read_nodes_after(&self, after: Option<NodeId>) -> Found<Node> {
         let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
-        let rows =
-            sqlx::query_as("SELECT doc, revision FROM nodes WHERE id > $1 ORDER BY id LIMIT $2")
-                .bind(after)
-                .bind(READ_ROWS)
-                .fetch_all(self.readers())
-                .await?;
+        let rows = sqlx::query_as("SELECT doc, revision FROM nodes WHERE id > $1 ORDER BY id LIMIT $2")
+            .bind(after)
+            .bind(READ_ROWS)
+            .fetch_all(self.readers())
+            .await?;
         stored(rows)
     }
 

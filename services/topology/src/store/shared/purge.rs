@@ -16,11 +16,10 @@ impl ThisStore {
     /// Outputs that are too old; and, while there are too many, the oldest of the rest.
     async fn remove_outputs(&self, now: Timestamp, retention: Retention) -> Result<u64, StoreError> {
         // SUM of BIGINT is NUMERIC in PostgreSQL.
-        let kept: i64 = sqlx::query_scalar(
-            "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM task_log WHERE kind = 2",
-        )
-        .fetch_one(self.readers())
-        .await?;
+        let kept: i64 =
+            sqlx::query_scalar("SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM task_log WHERE kind = 2")
+                .fetch_one(self.readers())
+                .await?;
         let too_many = kept > i64::try_from(retention.output_bytes).unwrap_or(i64::MAX);
         let mut tx = self.begin().await?;
         let removed = sqlx::query(
@@ -38,12 +37,11 @@ impl ThisStore {
 
     /// One task that ended and is too old, with all that belongs to it.
     async fn remove_old_tasks(&self, now: Timestamp, retention: Retention) -> Result<u64, StoreError> {
-        let old: Option<Vec<u8>> = sqlx::query_scalar(
-            "SELECT id FROM tasks WHERE created_at < $1 AND open = 0 ORDER BY id LIMIT 1",
-        )
-        .bind((now - retention.tasks).as_micros())
-        .fetch_optional(self.readers())
-        .await?;
+        let old: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT id FROM tasks WHERE created_at < $1 AND open = 0 ORDER BY id LIMIT 1")
+                .bind((now - retention.tasks).as_micros())
+                .fetch_optional(self.readers())
+                .await?;
         let Some(task) = old else { return Ok(0) };
         let mut tx = self.begin().await?;
         for sql in [
@@ -81,9 +79,11 @@ impl ThisStore {
         sqlx::query("DELETE FROM cells WHERE NOT EXISTS (SELECT 1 FROM nodes n WHERE n.cell = cells.id)")
             .execute(&mut *tx)
             .await?;
-        sqlx::query("DELETE FROM cell_keys WHERE NOT EXISTS (SELECT 1 FROM cells c WHERE c.id = cell_keys.cell)")
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "DELETE FROM cell_keys WHERE NOT EXISTS (SELECT 1 FROM cells c WHERE c.id = cell_keys.cell)",
+        )
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(events.rows_affected())
     }

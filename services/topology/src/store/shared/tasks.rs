@@ -126,10 +126,7 @@ impl ThisStore {
         docs.iter().map(|doc| row(doc)).collect()
     }
 
-    pub(super) async fn read_open_targets_of(
-        &self,
-        node: NodeId,
-    ) -> Result<Vec<Stored<Target>>, StoreError> {
+    pub(super) async fn read_open_targets_of(&self, node: NodeId) -> Result<Vec<Stored<Target>>, StoreError> {
         let rows = sqlx::query_as("SELECT doc, revision FROM task_targets WHERE node = $1 AND state < 4")
             .bind(node.as_bytes())
             .fetch_all(self.readers())

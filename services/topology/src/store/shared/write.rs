@@ -201,13 +201,15 @@ async fn target(tx: &mut Tx, change: &Change<(TaskId, NodeId), Target>) -> Writt
 }
 
 async fn cancellation(tx: &mut Tx, it: &Cancellation) -> Written {
-    sqlx::query("UPDATE tasks SET cancelled_at = $2, cancellation = $3 WHERE id = $1 AND cancelled_at IS NULL")
-        .bind(it.task.as_bytes())
-        .bind(it.at.as_micros())
-        .bind(&it.order.0)
-        .execute(&mut **tx)
-        .await
-        .map_err(conflict)?;
+    sqlx::query(
+        "UPDATE tasks SET cancelled_at = $2, cancellation = $3 WHERE id = $1 AND cancelled_at IS NULL",
+    )
+    .bind(it.task.as_bytes())
+    .bind(it.at.as_micros())
+    .bind(&it.order.0)
+    .execute(&mut **tx)
+    .await
+    .map_err(conflict)?;
     Ok(())
 }
 

@@ -1,0 +1,36 @@
+//! What topology has auth sign, in its own terms.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use muster_proto::trust::v1::TrustBundle;
+use muster_types::{NodeId, Timestamp};
+
+use crate::domain::opaque::Opaque;
+use crate::domain::task::TaskId;
+
+/// Statements that one call signs at most (contract of SignRequest).
+pub const STATEMENTS: usize = 1_000;
+
+/// What the master puts its name to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Statement {
+    Order { task: TaskId, targets: Vec<NodeId>, issued: Timestamp, lifetime: Duration, spec: Opaque },
+    Cancellation { task: TaskId, issued: Timestamp },
+    Uptime { node: NodeId, basis_points: u16, issued: Timestamp, expires: Timestamp },
+    Receipt { node: NodeId, lsn: NodeId, boot_nonce: u64, received: Timestamp, attached: Timestamp },
+}
+
+/// Auth did not sign, or did not tell whom to trust.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("auth does not answer as it should: {0}")]
+pub struct AuthorityError(pub String);
+
+/// The holder of the signing keys.
+#[async_trait]
+pub trait Authority: Send + Sync + 'static {
+    /// One sealed envelope for each statement, in their order.
+    async fn sign(&self, statements: &[Statement]) -> Result<Vec<Opaque>, AuthorityError>;
+    /// Whose signatures are to be believed.
+    async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError>;
+}

@@ -1,0 +1,107 @@
+//! Auth by gRPC: statements become signed messages of the contracts.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use muster_kit::connect::MasterChannel;
+use muster_proto::auth::v1::authority_service_client::AuthorityServiceClient;
+use muster_proto::auth::v1::{GetTrustBundleRequest, Payload, SignRequest};
+use muster_proto::control::v1::{CancellationOrder, PresenceReceipt};
+use muster_proto::payload_type;
+use muster_proto::task::v1::{TaskOrder, TaskSpec};
+use muster_proto::trust::v1::{TrustBundle, UptimeTicket};
+use muster_types::{NetworkId, NodeId};
+use muster_wire::time::{span_to_wire, to_wire};
+use prost::Message;
+
+use crate::authority::{Authority, AuthorityError, STATEMENTS, Statement};
+use crate::domain::opaque::Opaque;
+
+/// The client of auth's AuthorityService.
+pub struct AuthClient {
+    network: NetworkId,
+    client: AuthorityServiceClient<MasterChannel>,
+}
+
+impl AuthClient {
+    pub fn new(network: NetworkId, channel: MasterChannel) -> Self {
+        Self { network, client: AuthorityServiceClient::new(channel) }
+    }
+}
+
+#[async_trait]
+impl Authority for AuthClient {
+    async fn sign(&self, statements: &[Statement]) -> Result<Vec<Opaque>, AuthorityError> {
+        let mut signed = Vec::with_capacity(statements.len());
+        for batch in statements.chunks(STATEMENTS) {
+            let payloads =
+                batch.iter().map(|statement| payload(self.network, statement)).collect::<Result<_, _>>()?;
+            let answer =
+                self.client.clone().sign(SignRequest { payloads }).await.map_err(|it| failed(&it))?;
+            let envelopes = answer.into_inner().envelopes;
+            if envelopes.len() != batch.len() {
+                return Err(AuthorityError(format!("{} of {} are signed", envelopes.len(), batch.len())));
+            }
+            signed.extend(envelopes.iter().map(|envelope| Opaque(envelope.encode_to_vec())));
+        }
+        Ok(signed)
+    }
+
+    async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError> {
+        let answer = self.client.clone().get_trust_bundle(GetTrustBundleRequest {}).await;
+        let bundle = answer.map_err(|status| failed(&status))?.into_inner().trust_bundle;
+        bundle.ok_or_else(|| AuthorityError("it has no trust bundle".to_owned()))
+    }
+}
+
+fn failed(status: &tonic::Status) -> AuthorityError {
+    AuthorityError(format!("{:?}: {}", status.code(), status.message()))
+}
+
+fn id(node: NodeId) -> Bytes {
+    Bytes::copy_from_slice(node.as_bytes())
+}
+
+/// What is signed: the message of the contract that says it.
+pub fn payload(network: NetworkId, statement: &Statement) -> Result<Payload, AuthorityError> {
+    let network_id = Bytes::copy_from_slice(network.as_bytes());
+    let (payload_type, payload) = match statement {
+        Statement::Order { task, targets, issued, lifetime, spec } => {
+            let spec = TaskSpec::decode(&spec.0[..]).map_err(|error| AuthorityError(error.to_string()))?;
+            let order = TaskOrder {
+                network_id,
+                task_id: Bytes::copy_from_slice(task.as_bytes()),
+                occurrence: String::new(),
+                targets: targets.iter().copied().map(id).collect(),
+                issue_time: Some(to_wire(*issued)),
+                lifetime: Some(span_to_wire(*lifetime)),
+                spec: Some(spec),
+            };
+            (payload_type::TASK, order.encode_to_vec())
+        }
+        Statement::Cancellation { task, issued } => {
+            let task_id = Bytes::copy_from_slice(task.as_bytes());
+            let order = CancellationOrder { network_id, task_id, issue_time: Some(to_wire(*issued)) };
+            (payload_type::TASK_CANCELLATION, order.encode_to_vec())
+        }
+        Statement::Uptime { node, basis_points, issued, expires } => {
+            let ticket = UptimeTicket {
+                node_id: id(*node),
+                uptime_basis_points: u32::from(*basis_points),
+                issue_time: Some(to_wire(*issued)),
+                expire_time: Some(to_wire(*expires)),
+            };
+            (payload_type::UPTIME_TICKET, ticket.encode_to_vec())
+        }
+        Statement::Receipt { node, lsn, boot_nonce, received, attached } => {
+            let receipt = PresenceReceipt {
+                node_id: id(*node),
+                lsn_id: id(*lsn),
+                boot_nonce: *boot_nonce,
+                receipt_time: Some(to_wire(*received)),
+                attach_time: Some(to_wire(*attached)),
+            };
+            (payload_type::PRESENCE_RECEIPT, receipt.encode_to_vec())
+        }
+    };
+    Ok(Payload { payload_type: payload_type.to_owned(), payload: payload.into() })
+}

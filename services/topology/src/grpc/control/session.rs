@@ -1,0 +1,303 @@
+//! One control stream from Hello to its end: frames up become commands, what the store holds for its nodes goes down.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesOrdered, StreamExt};
+use muster_kit::clock;
+use muster_kit::shutdown::Shutdown;
+use muster_proto::control::v1::attach_request::Frame as Up;
+use muster_proto::control::v1::attach_response::Frame as Down;
+use muster_proto::control::v1::{
+    AttachRequest, AttachResponse, Downstream, Heartbeat, Part, Probe, RivalLsn, TrafficClass, UsageReport,
+    downstream,
+};
+use muster_types::{NodeId, Timestamp};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::admit::{self, Admitted, code, part};
+use super::presence::{self, Sender};
+use super::{down, up, uptime};
+use crate::domain::attachment::SILENT_AFTER;
+use crate::domain::cell::CellId;
+use crate::domain::departure::Detach;
+use crate::domain::ledger::Wake;
+use crate::grpc::render;
+use crate::hub::{Hub, MAIL, Mail, StreamHandle};
+use crate::metrics;
+
+/// From the stream's opening to its Hello.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+
+/// Commits that one stream waits for; then it reads no further frame.
+const IN_FLIGHT: usize = 64;
+
+/// Offers and uptime tickets are looked at this often even if nothing wakes the stream.
+const POLL: Duration = Duration::from_secs(5);
+
+/// Looked at less often: each time the whole cell is read.
+const UPTIME_POLL: Duration = Duration::from_secs(60);
+
+/// A node that does not take a frame for so long is gone.
+const SEND_LIMIT: Duration = Duration::from_secs(30);
+
+type Frames = mpsc::Sender<Result<AttachResponse, Status>>;
+
+/// How a stream ended.
+enum End {
+    /// The node said so.
+    Parted(String),
+    /// Nobody said anything.
+    Lost,
+}
+
+struct Session {
+    hub: Arc<Hub>,
+    node: NodeId,
+    source: IpAddr,
+    id: u64,
+    frames: Frames,
+    cell: Option<CellId>,
+    keys: up::Keys,
+    sent: down::Sent,
+    told: uptime::Told,
+    heard: Timestamp,
+    last_frame: Instant,
+    commits: FuturesOrdered<BoxFuture<'static, Vec<Down>>>,
+}
+
+/// Serves the stream; whatever ends it, the store learns of it.
+#[tracing::instrument(name = "attach", skip_all, fields(node = %node.short()))]
+pub(super) async fn run(
+    hub: Arc<Hub>,
+    node: NodeId,
+    source: IpAddr,
+    mut inbound: Streaming<AttachRequest>,
+    frames: Frames,
+    shutdown: Shutdown,
+) {
+    let hello = match timeout(HELLO_LIMIT, inbound.message()).await {
+        Ok(Ok(Some(AttachRequest { frame: Some(Up::Hello(hello)) }))) => hello,
+        Ok(Ok(Some(_))) => return refuse(&frames, part(code::MISBEHAVED, "the first frame is Hello")).await,
+        _ => return,
+    };
+    let id = rand::random::<u64>() >> 1;
+    let (mail, mailbox) = mpsc::channel(MAIL);
+    let superseded = CancellationToken::new();
+    let wakes = hub.bus.subscribe();
+    let admitted = match admit::admit(&hub, node, source, id, hello).await {
+        Ok(admitted) => admitted,
+        Err(part) => return refuse(&frames, part).await,
+    };
+    hub.register(node, StreamHandle { session: id, mail, superseded: superseded.clone() });
+    metrics::stream_opened();
+    let mut session = Session::new(hub.clone(), node, source, id, frames);
+    let end = match session.welcome(admitted).await {
+        Ok(()) => session.serve(inbound, mailbox, wakes, superseded, shutdown).await,
+        Err(end) => end,
+    };
+    metrics::stream_closed();
+    hub.unregister(node, id);
+    let parted = match end {
+        End::Parted(reason) => Some(reason),
+        End::Lost => None,
+    };
+    tracing::info!(parted = parted.as_deref().unwrap_or("no"), "control stream ended");
+    if let Err(error) = hub.writer.submit(Detach { node, session: id, parted, heard: session.heard }).await {
+        tracing::warn!(%error, "the end of a stream is not recorded; its replica's lease tells");
+    }
+}
+
+async fn refuse(frames: &Frames, part: Part) {
+    metrics::attach_refused();
+    tracing::info!(code = part.code, reason = part.description, "control stream refused");
+    let _ = frames.send(Ok(AttachResponse { frame: Some(Down::Part(part)) })).await;
+}
+
+impl Session {
+    fn new(hub: Arc<Hub>, node: NodeId, source: IpAddr, id: u64, frames: Frames) -> Self {
+        Self {
+            hub,
+            node,
+            source,
+            id,
+            frames,
+            cell: None,
+            keys: up::Keys::default(),
+            sent: down::Sent::default(),
+            told: uptime::Told::default(),
+            heard: clock::wall(),
+            last_frame: Instant::now(),
+            commits: FuturesOrdered::new(),
+        }
+    }
+
+    async fn welcome(&mut self, admitted: Admitted) -> Result<(), End> {
+        self.cell = admitted.cell;
+        self.keys.learn(self.node, admitted.signing_key.to_vec());
+        tracing::info!(lsn = self.cell.is_some(), resync = admitted.welcome.resync, "control stream open");
+        self.send(Down::Welcome(admitted.welcome)).await
+    }
+
+    async fn send(&mut self, frame: Down) -> Result<(), End> {
+        let sent = timeout(SEND_LIMIT, self.frames.send(Ok(AttachResponse { frame: Some(frame) }))).await;
+        sent.map_err(|_| End::Lost)?.map_err(|_| End::Lost)
+    }
+
+    /// The one loop: ended, then finish what was committed, then mail, then frames, then what the store holds.
+    async fn serve(
+        &mut self,
+        mut inbound: Streaming<AttachRequest>,
+        mut mailbox: mpsc::Receiver<Mail>,
+        mut wakes: crate::wake::Wakes,
+        superseded: CancellationToken,
+        shutdown: Shutdown,
+    ) -> End {
+        let node = self.node;
+        let mut poll = interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut uptimes = interval(UPTIME_POLL);
+        uptimes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let silence = self.last_frame + SILENT_AFTER;
+            let step = tokio::select! {
+                biased;
+                () = shutdown.triggered() => self.part(code::UNAVAILABLE, "topology is restarting").await,
+                () = superseded.cancelled() => self.part(code::SUPERSEDED, "another stream has taken over").await,
+                Some(frames) = self.commits.next(), if !self.commits.is_empty() => self.send_all(frames).await,
+                Some(mail) = mailbox.recv() => self.on_mail(mail).await,
+                frame = inbound.message(), if self.commits.len() < IN_FLIGHT => match frame {
+                    Ok(Some(AttachRequest { frame })) => self.on_frame(frame).await,
+                    Ok(None) | Err(_) => Err(End::Lost),
+                },
+                () = wakes.next(|wake| *wake == Wake::Carrier(node)) => self.send_down().await,
+                _ = poll.tick() => self.send_down().await,
+                _ = uptimes.tick() => self.send_uptimes().await,
+                () = tokio::time::sleep_until(silence) => self.part(code::SILENT, "no heartbeat").await,
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    /// We end the stream; the node is not gone by its own word.
+    async fn part(&mut self, code: u32, description: &str) -> Result<(), End> {
+        self.send(Down::Part(part(code, description))).await?;
+        Err(End::Lost)
+    }
+
+    async fn send_all(&mut self, frames: Vec<Down>) -> Result<(), End> {
+        for frame in frames {
+            let ends = matches!(frame, Down::Part(_));
+            self.send(frame).await?;
+            if ends {
+                return Err(End::Lost);
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_frame(&mut self, frame: Option<Up>) -> Result<(), End> {
+        self.heard = clock::wall();
+        self.last_frame = Instant::now();
+        match frame {
+            Some(Up::Heartbeat(beat)) if !beat.answer => {
+                self.send(Down::Heartbeat(Heartbeat { sequence: beat.sequence, answer: true })).await
+            }
+            Some(Up::Update(update)) => self.on_update(update).await,
+            Some(Up::Upstream(upstream)) => {
+                if let Some(sorted) = up::sort(&self.hub, &mut self.keys, upstream).await {
+                    self.commits.push_back(Box::pin(up::commit(self.hub.clone(), sorted)));
+                }
+                Ok(())
+            }
+            Some(Up::Usage(usage)) => {
+                count(&usage);
+                Ok(())
+            }
+            Some(Up::Part(it)) => Err(End::Parted(presence::reason(it.code.max(1), &it.description))),
+            Some(Up::Hello(hello)) => {
+                match admit::admit(&self.hub, self.node, self.source, self.id, hello).await {
+                    Ok(admitted) => self.welcome(admitted).await,
+                    Err(part) => self.send_all(vec![Down::Part(part)]).await,
+                }
+            }
+            Some(Up::Heartbeat(_)) | None => Ok(()),
+        }
+    }
+
+    async fn on_update(&mut self, update: muster_proto::control::v1::PresenceUpdate) -> Result<(), End> {
+        let Some(cell) = self.cell else {
+            return self.send_all(vec![Down::Part(part(code::MISBEHAVED, "only an LSN has children"))]).await;
+        };
+        let sender = Sender { lsn: self.node, session: self.id, cell };
+        let command = presence::command(&self.hub, sender, update).await;
+        for change in &command.changes {
+            self.keys.forget(change.node());
+        }
+        let hub = self.hub.clone();
+        self.commits.push_back(Box::pin(async move { presence::commit(&hub, command).await }));
+        Ok(())
+    }
+
+    async fn on_mail(&mut self, mail: Mail) -> Result<(), End> {
+        match mail {
+            Mail::Rival(claim) => match render::envelope(&claim) {
+                Some(claim) => self.send(Down::Rival(RivalLsn { claim: Some(claim) })).await,
+                None => Ok(()),
+            },
+            Mail::Probe { nonce, targets } => {
+                let probe = downstream::Body::Probe(Probe { nonce });
+                self.send(Down::Downstream(down::message(&targets, probe))).await
+            }
+        }
+    }
+
+    /// Orders and cancellations that nodes of this stream have not answered.
+    async fn send_down(&mut self) -> Result<(), End> {
+        let (hub, node) = (self.hub.clone(), self.node);
+        let orders = self.sent.orders(&hub, node).await;
+        let cancellations = self.sent.cancellations(&hub, node).await;
+        match orders.and_then(|orders| Ok((orders, cancellations?))) {
+            Ok((orders, cancellations)) => self.send_each(orders.into_iter().chain(cancellations)).await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read what is due; tried again in the next round");
+                Ok(())
+            }
+        }
+    }
+
+    async fn send_uptimes(&mut self) -> Result<(), End> {
+        let hub = self.hub.clone();
+        let tickets = self.told.due(&hub, self.node).await;
+        self.send_each(tickets).await
+    }
+
+    async fn send_each(&mut self, messages: impl IntoIterator<Item = Downstream>) -> Result<(), End> {
+        for message in messages {
+            self.send(Down::Downstream(message)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts the traffic that nodes report, by class.
+fn count(usage: &UsageReport) {
+    for it in &usage.usage {
+        let class = match it.class() {
+            TrafficClass::Unspecified => "other",
+            TrafficClass::Control => "control",
+            TrafficClass::Interactive => "interactive",
+            TrafficClass::Task => "task",
+            TrafficClass::Telemetry => "telemetry",
+            TrafficClass::Bulk => "bulk",
+        };
+        metrics::overlay_bytes(class, it.sent_bytes, it.received_bytes);
+    }
+}

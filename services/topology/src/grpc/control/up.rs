@@ -1,0 +1,171 @@
+//! What nodes send up: task reports, incidents, answers to probes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_kit::{crash, telemetry};
+use muster_proto::control::v1::attach_response::Frame;
+use muster_proto::control::v1::{
+    Downstream, ItemAck, TaskReportAck, Upstream, UpstreamItem, downstream, upstream_item::Body,
+};
+use muster_proto::trust::v1::Envelope;
+use muster_types::NodeId;
+use muster_wire::time::{from_wire, span_from_wire};
+
+use crate::domain::event::EventBody;
+use crate::domain::incident::Incidents;
+use crate::domain::reports::{Report, Reports};
+use crate::domain::target::Step;
+use crate::grpc::wire;
+use crate::hub::Hub;
+use crate::metrics;
+
+/// Items of one message (contract of Upstream).
+const ITEMS: usize = 256;
+
+/// Keys that one stream remembers: its whole cell.
+const KEYS: usize = muster_types::limits::CELL_NODES;
+
+/// Characters of an item's own id.
+const ITEM_ID: usize = 64;
+
+/// Signing keys of nodes that have reported on this stream.
+#[derive(Default)]
+pub(super) struct Keys(HashMap<NodeId, Vec<u8>>);
+
+impl Keys {
+    pub(super) fn learn(&mut self, node: NodeId, key: Vec<u8>) {
+        if self.0.len() >= KEYS {
+            self.0.clear();
+        }
+        self.0.insert(node, key);
+    }
+
+    /// A node that has a new key has a new ticket, and comes by a new attach: then its key is looked up again.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.0.remove(&node);
+    }
+
+    async fn find(&mut self, hub: &Hub, node: NodeId) -> Option<Vec<u8>> {
+        if let Some(key) = self.0.get(&node) {
+            return Some(key.clone());
+        }
+        let key = hub.store.nodes_by_id(&[node]).await.ok()?.pop()?.row.attested.signing_key.0;
+        self.learn(node, key.clone());
+        Some(key)
+    }
+}
+
+/// What is to be committed of one message.
+pub(super) struct Sorted {
+    node: NodeId,
+    reports: Vec<Report>,
+    incidents: Vec<(String, EventBody)>,
+    /// Of incidents, as their node named them.
+    item_ids: Vec<String>,
+}
+
+/// Verifies and sorts a message's items; answers to probes are passed on at once.
+pub(super) async fn sort(hub: &Hub, keys: &mut Keys, upstream: Upstream) -> Option<Sorted> {
+    let node = wire::node_id(&upstream.node_id, "node_id").ok()?;
+    let Some(key) = keys.find(hub, node).await else {
+        tracing::info!(%node, "a report of an unknown node is dropped");
+        return None;
+    };
+    let mut sorted = Sorted { node, reports: Vec::new(), incidents: Vec::new(), item_ids: Vec::new() };
+    for item in upstream.items.into_iter().take(ITEMS) {
+        take(hub, &mut sorted, &key, item);
+    }
+    if sorted.reports.is_empty() && sorted.incidents.is_empty() { None } else { Some(sorted) }
+}
+
+fn take(hub: &Hub, sorted: &mut Sorted, key: &[u8], item: UpstreamItem) {
+    let node = sorted.node;
+    match item.body {
+        Some(Body::TaskReport(sealed)) => sorted.reports.extend(verified(&sealed, node, key)),
+        Some(Body::ProbeAnswer(answer)) => hub.answer_probe(answer.nonce, node),
+        Some(Body::Disconnection(it)) => {
+            let (Some(begin), Some(duration)) =
+                (it.begin_time.and_then(from_wire), it.duration.and_then(span_from_wire))
+            else {
+                return;
+            };
+            let body =
+                EventBody::Disconnection { node, begin, duration, reason: it.reason, detail: it.detail };
+            sorted.incident(it.item_id, body);
+        }
+        Some(Body::Failure(it)) => {
+            let (operation, reason_code, reason) = (it.operation, it.reason_code, it.reason);
+            sorted.incident(it.item_id, EventBody::OperationFailed { node, operation, reason_code, reason });
+        }
+        None => {}
+    }
+}
+
+impl Sorted {
+    fn incident(&mut self, item_id: String, body: EventBody) {
+        if item_id.is_empty() || item_id.len() > ITEM_ID {
+            return;
+        }
+        self.incidents.push((format!("{}/{item_id}", self.node), body));
+        self.item_ids.push(item_id);
+    }
+}
+
+fn verified(sealed: &Envelope, node: NodeId, key: &[u8]) -> Option<Report> {
+    match wire::report(sealed, node, key) {
+        Ok((report, traceparent)) => {
+            metrics::report(true);
+            trace(node, &report, &traceparent);
+            Some(report)
+        }
+        Err(error) => {
+            metrics::report(false);
+            tracing::warn!(%node, %error, "a task report is dropped");
+            None
+        }
+    }
+}
+
+/// The master's end of the trace that began with the task's creation and went through the node.
+fn trace(node: NodeId, report: &Report, traceparent: &str) {
+    if matches!(report.step, Step::Output(_) | Step::Progress(_)) {
+        return;
+    }
+    let span = tracing::info_span!("task.report", task = %report.task, %node, sequence = report.sequence);
+    if !traceparent.is_empty() {
+        telemetry::continue_from(&span, traceparent);
+    }
+    let _inside = span.enter();
+    tracing::debug!("report received");
+}
+
+/// Commits; acknowledgements go down only then.
+pub(super) async fn commit(hub: Arc<Hub>, sorted: Sorted) -> Vec<Frame> {
+    let Sorted { node, reports, incidents, item_ids } = sorted;
+    crash::point("report.received");
+    let mut bodies = Vec::new();
+    if !reports.is_empty() {
+        match hub.writer.submit(Reports { node, reports }).await {
+            Ok(acknowledged) => bodies.extend(acknowledged.into_iter().map(|it| {
+                downstream::Body::TaskReportAck(TaskReportAck {
+                    task_id: Bytes::copy_from_slice(it.task.as_bytes()),
+                    occurrence: it.occurrence,
+                    sequence: it.upto,
+                })
+            })),
+            // Unacknowledged reports come again.
+            Err(error) => tracing::error!(%node, %error, "reports are not committed"),
+        }
+        crash::point("report.committed");
+    }
+    if !incidents.is_empty() && hub.writer.submit(Incidents { incidents }).await.is_ok() {
+        bodies.push(downstream::Body::ItemAck(ItemAck { item_ids }));
+    }
+    let targets = vec![Bytes::copy_from_slice(node.as_bytes())];
+    bodies
+        .into_iter()
+        .map(|body| Frame::Downstream(Downstream { targets: targets.clone(), body: Some(body) }))
+        .collect()
+}

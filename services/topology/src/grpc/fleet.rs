@@ -1,0 +1,143 @@
+//! FleetService: what operators and CMDBs ask of topology. Each group of calls has its room; here they come in.
+
+use std::sync::Arc;
+
+use muster_kit::listen::PeerInfo;
+use muster_kit::shutdown::Shutdown;
+use muster_kit::status::Fault;
+use muster_proto::fleet::v1 as fleet;
+use muster_proto::fleet::v1::fleet_service_server::FleetService;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::hub::Hub;
+
+mod create;
+mod nodes;
+mod page;
+mod probe;
+mod select;
+mod tasks;
+mod watch;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+pub(crate) struct Fleet {
+    hub: Arc<Hub>,
+    shutdown: Shutdown,
+}
+
+impl Fleet {
+    pub(crate) fn new(hub: Arc<Hub>, shutdown: Shutdown) -> Self {
+        Self { hub, shutdown }
+    }
+}
+
+/// Who calls, by name, for the record.
+fn creator<T>(request: &Request<T>) -> String {
+    let peer = request.extensions().get::<PeerInfo>();
+    peer.and_then(|peer| Some(peer.identity.as_ref()?.resource_name())).unwrap_or_default()
+}
+
+fn answer<T>(result: Result<T, Fault>) -> Answer<T> {
+    Ok(Response::new(result?))
+}
+
+#[tonic::async_trait]
+impl FleetService for Fleet {
+    type WatchTaskStream = ReceiverStream<Result<fleet::WatchTaskResponse, Status>>;
+    type WatchEventsStream = ReceiverStream<Result<fleet::WatchEventsResponse, Status>>;
+
+    async fn get_node(&self, request: Request<fleet::GetNodeRequest>) -> Answer<fleet::Node> {
+        answer(nodes::get(&self.hub, request.into_inner()).await)
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<fleet::ListNodesRequest>,
+    ) -> Answer<fleet::ListNodesResponse> {
+        answer(nodes::list(&self.hub, request.into_inner()).await)
+    }
+
+    async fn update_node_labels(
+        &self,
+        request: Request<fleet::UpdateNodeLabelsRequest>,
+    ) -> Answer<fleet::Node> {
+        answer(nodes::update_labels(&self.hub, request.into_inner()).await)
+    }
+
+    async fn refresh_presence(
+        &self,
+        request: Request<fleet::RefreshPresenceRequest>,
+    ) -> Answer<fleet::RefreshPresenceResponse> {
+        answer(probe::refresh(&self.hub, request.into_inner()).await)
+    }
+
+    async fn delete_node(
+        &self,
+        request: Request<fleet::DeleteNodeRequest>,
+    ) -> Answer<fleet::DeleteNodeResponse> {
+        answer(nodes::delete(&self.hub, request.into_inner()).await)
+    }
+
+    async fn get_topology(
+        &self,
+        _: Request<fleet::GetTopologyRequest>,
+    ) -> Answer<fleet::GetTopologyResponse> {
+        answer(nodes::topology(&self.hub).await)
+    }
+
+    async fn create_task(&self, request: Request<fleet::CreateTaskRequest>) -> Answer<fleet::Task> {
+        let creator = creator(&request);
+        answer(create::create(&self.hub, creator, request.into_inner()).await)
+    }
+
+    async fn get_task(&self, request: Request<fleet::GetTaskRequest>) -> Answer<fleet::Task> {
+        answer(tasks::get(&self.hub, request.into_inner()).await)
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<fleet::ListTasksRequest>,
+    ) -> Answer<fleet::ListTasksResponse> {
+        answer(tasks::list(&self.hub, request.into_inner()).await)
+    }
+
+    async fn cancel_task(&self, request: Request<fleet::CancelTaskRequest>) -> Answer<fleet::Task> {
+        answer(tasks::cancel(&self.hub, request.into_inner()).await)
+    }
+
+    async fn list_task_targets(
+        &self,
+        request: Request<fleet::ListTaskTargetsRequest>,
+    ) -> Answer<fleet::ListTaskTargetsResponse> {
+        answer(tasks::targets(&self.hub, request.into_inner()).await)
+    }
+
+    async fn list_task_output(
+        &self,
+        request: Request<fleet::ListTaskOutputRequest>,
+    ) -> Answer<fleet::ListTaskOutputResponse> {
+        answer(tasks::output(&self.hub, request.into_inner()).await)
+    }
+
+    async fn watch_task(&self, request: Request<fleet::WatchTaskRequest>) -> Answer<Self::WatchTaskStream> {
+        let request = request.into_inner();
+        answer(watch::task(self.hub.clone(), request, self.shutdown.clone()).await)
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<fleet::WatchEventsRequest>,
+    ) -> Answer<Self::WatchEventsStream> {
+        let request = request.into_inner();
+        answer(watch::events(self.hub.clone(), request, self.shutdown.clone()).await)
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<fleet::ListEventsRequest>,
+    ) -> Answer<fleet::ListEventsResponse> {
+        answer(watch::list(&self.hub, request.into_inner()).await)
+    }
+}

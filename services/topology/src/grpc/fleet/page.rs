@@ -1,0 +1,97 @@
+//! Pages, tokens and resource names (Google AIP-122, AIP-158).
+
+use std::str::FromStr;
+
+use data_encoding::BASE64URL_NOPAD;
+use muster_kit::status::Fault;
+use muster_types::NodeId;
+
+use crate::domain::task::TaskId;
+use crate::grpc::refusal::invalid;
+use crate::store::Position;
+
+/// Rows of a page that asks for none in particular.
+const DEFAULT_PAGE: i64 = 50;
+
+/// Rows of a page at most; a larger wish is cut to it.
+const LARGEST_PAGE: i64 = 1_000;
+
+pub(super) fn size(wanted: i32) -> Result<i64, Fault> {
+    match i64::from(wanted) {
+        0 => Ok(DEFAULT_PAGE),
+        negative if negative < 0 => Err(invalid("BAD_PAGE_SIZE", "page_size is not negative")),
+        wanted => Ok(wanted.min(LARGEST_PAGE)),
+    }
+}
+
+fn opaque(text: &str) -> String {
+    BASE64URL_NOPAD.encode(text.as_bytes())
+}
+
+fn reveal(token: &str) -> Result<String, Fault> {
+    let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).ok();
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(bad_token)
+}
+
+fn bad_token() -> Fault {
+    invalid("BAD_TOKEN", "the token is none of ours, or of another call")
+}
+
+/// A page token that is the last row's key.
+pub(super) fn token(key: impl ToString) -> String {
+    opaque(&key.to_string())
+}
+
+pub(super) fn key<T: FromStr>(token: &str) -> Result<Option<T>, Fault> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    reveal(token)?.parse().map(Some).map_err(|_| bad_token())
+}
+
+/// A resume token: a place in a feed that any replica knows.
+pub(super) fn resume_token(position: Position) -> String {
+    opaque(&format!("{}.{}", position.transaction, position.number))
+}
+
+pub(super) fn position(token: &str) -> Result<Option<Position>, Fault> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let text = reveal(token)?;
+    let (transaction, number) = text.split_once('.').ok_or_else(bad_token)?;
+    let parse = |text: &str| text.parse().map_err(|_| bad_token());
+    Ok(Some(Position { transaction: parse(transaction)?, number: parse(number)? }))
+}
+
+pub(super) fn node_id(name: &str) -> Result<NodeId, Fault> {
+    let id = name.strip_prefix("nodes/").and_then(|id| id.parse().ok());
+    id.ok_or_else(|| {
+        invalid("BAD_NAME", format!("{name:?} is not of the form nodes/{{40 hexadecimal digits}}"))
+    })
+}
+
+pub(super) fn task_id(name: &str) -> Result<TaskId, Fault> {
+    let id = name.strip_prefix("tasks/").and_then(|id| id.parse().ok());
+    id.ok_or_else(|| invalid("BAD_NAME", format!("{name:?} is not of the form tasks/{{uuid}}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resume_token_is_read_back_and_a_foreign_one_refused() {
+        let there = Position { transaction: 7, number: 42 };
+        assert_eq!(position(&resume_token(there)).unwrap(), Some(there));
+        assert_eq!(position("").unwrap(), None);
+        assert_eq!(position("x y").unwrap_err().reason, "BAD_TOKEN");
+        assert_eq!(position(&token("no position")).unwrap_err().reason, "BAD_TOKEN");
+    }
+
+    #[test]
+    fn a_page_has_fifty_rows_unless_told_and_never_more_than_a_thousand() {
+        assert_eq!((size(0).unwrap(), size(7).unwrap(), size(5_000).unwrap()), (50, 7, 1_000));
+        assert_eq!(size(-1).unwrap_err().reason, "BAD_PAGE_SIZE");
+    }
+}

@@ -1,0 +1,84 @@
+//! RefreshPresence: asks nodes themselves, over the path that a task would take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use muster_kit::clock;
+use muster_kit::status::{Fault, fault};
+use muster_proto::fleet::v1 as fleet;
+use muster_types::NodeId;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tonic::Code;
+
+use super::select;
+use crate::grpc::refusal::invalid;
+use crate::grpc::{render, wire};
+use crate::hub::{Hub, Mail};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Nodes that one call asks; the answers must fit one message.
+const PROBED: usize = 5_000;
+
+/// Targets of one message (contract of Downstream).
+const TARGETS: usize = 1_000;
+
+pub(super) async fn refresh(
+    hub: &Hub,
+    request: fleet::RefreshPresenceRequest,
+) -> Result<fleet::RefreshPresenceResponse, Fault> {
+    let limit = wire::span(request.timeout, DEFAULT_TIMEOUT)
+        .filter(|limit| *limit <= LONGEST_TIMEOUT)
+        .ok_or_else(|| invalid("BAD_TIMEOUT", format!("the timeout is at most {LONGEST_TIMEOUT:?}")))?;
+    let filter = select::filter(hub, request.filter.unwrap_or_default()).await?;
+    let nodes = select::nodes(hub, &filter, None, PROBED + 1).await?;
+    if nodes.len() > PROBED {
+        return Err(invalid("TOO_MANY_NODES", format!("one call asks at most {PROBED} nodes")));
+    }
+    let mut streams: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+    for node in nodes.iter().map(|it| &it.stored.row).filter(|node| node.is_online()) {
+        streams.entry(node.carrier()).or_default().push(node.id);
+    }
+    let heard = ask(hub, streams, Instant::now() + limit).await?;
+    let now = clock::wall();
+    // As they are shown now: an answer may have come with a change.
+    let fresh = select::nodes(hub, &filter, None, PROBED).await?;
+    let (answered, silent): (Vec<_>, Vec<_>) =
+        fresh.into_iter().partition(|it| heard.contains(&it.stored.row.id));
+    let show = |nodes: Vec<select::Selected>| {
+        nodes.into_iter().map(|it| render::node(&it.stored.row, it.place, it.stored.revision, now)).collect()
+    };
+    Ok(fleet::RefreshPresenceResponse { answered: show(answered), silent: show(silent) })
+}
+
+/// Sends the probes and collects who answers until the deadline, or until all have.
+async fn ask(
+    hub: &Hub,
+    streams: BTreeMap<NodeId, Vec<NodeId>>,
+    deadline: Instant,
+) -> Result<BTreeSet<NodeId>, Fault> {
+    let nonce = rand::random::<u64>();
+    let (answers, mut heard) = mpsc::channel(PROBED);
+    if !hub.expect_answers(nonce, answers) {
+        return Err(fault(Code::ResourceExhausted, "TOO_MANY_PROBES", "too many calls are asking nodes now"));
+    }
+    let mut expected = 0;
+    for (carrier, nodes) in streams {
+        for targets in nodes.chunks(TARGETS) {
+            if hub.mail(carrier, Mail::Probe { nonce, targets: targets.to_vec() }) {
+                expected += targets.len();
+            }
+        }
+    }
+    let mut answered = BTreeSet::new();
+    while answered.len() < expected {
+        match timeout_at(deadline, heard.recv()).await {
+            Ok(Some(node)) => answered.insert(node),
+            Ok(None) | Err(_) => break,
+        };
+    }
+    hub.forget_probe(nonce);
+    Ok(answered)
+}

@@ -1,0 +1,268 @@
+//! Streams of what happens: read from the store by position, woken by the bus, and looked at now and then anyway.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_kit::clock;
+use muster_kit::shutdown::Shutdown;
+use muster_kit::status::{Fault, fault};
+use muster_proto::fleet::v1 as fleet;
+use muster_proto::task::v1 as task;
+use muster_types::NodeId;
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use super::{page, select, tasks};
+use crate::domain::event::EventBody;
+use crate::domain::filter::NodeFilter;
+use crate::domain::ledger::Wake;
+use crate::domain::log::LogBody;
+use crate::domain::task::TaskId;
+use crate::grpc::{refusal, render};
+use crate::hub::Hub;
+use crate::store::{Event, Position, TaskHappening};
+
+/// Messages on their way to one watcher; a slow one makes its own stream wait, and nobody else.
+const OUTBOUND: usize = 64;
+
+/// Rows read at once for one watcher.
+const ROWS: i64 = 500;
+
+/// The feed is read this often even if nothing wakes the stream.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Host names that one watcher remembers.
+const NAMES: usize = 10_000;
+
+type Outbound<T> = mpsc::Sender<Result<T, Status>>;
+
+/// Why a stream ends before its time.
+enum End {
+    /// The watcher has gone.
+    Gone,
+    Failed(Fault),
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+async fn send<T>(out: &Outbound<T>, message: T) -> Result<(), End> {
+    out.send(Ok(message)).await.map_err(|_| End::Gone)
+}
+
+/// Runs a watcher until it is done, the watcher goes, or the service ends: then it may resume elsewhere.
+fn spawn<T: Send + 'static>(
+    shutdown: &Shutdown,
+    work: impl Future<Output = Result<(), End>> + Send + 'static,
+    out: Outbound<T>,
+) {
+    let ended = shutdown.clone();
+    shutdown.spawn(async move {
+        let outcome = tokio::select! {
+            () = ended.triggered() => {
+                Err(End::Failed(fault(Code::Unavailable, "SHUTTING_DOWN", "topology is restarting; resume")))
+            }
+            outcome = work => outcome,
+        };
+        if let Err(End::Failed(fault)) = outcome {
+            let _ = out.send(Err(fault.into())).await;
+        }
+    });
+}
+
+pub(super) async fn task(
+    hub: Arc<Hub>,
+    request: fleet::WatchTaskRequest,
+    shutdown: Shutdown,
+) -> Result<ReceiverStream<Result<fleet::WatchTaskResponse, Status>>, Fault> {
+    let id = tasks::summary(&hub, page::task_id(&request.name)?).await?.task.id;
+    let after = page::position(&request.resume_token)?.unwrap_or_default();
+    let (out, stream) = mpsc::channel(OUTBOUND);
+    let watcher = TaskWatcher { hub, id, after, names: HashMap::new(), out: out.clone() };
+    spawn(&shutdown, watcher.run(), out);
+    Ok(ReceiverStream::new(stream))
+}
+
+struct TaskWatcher {
+    hub: Arc<Hub>,
+    id: TaskId,
+    after: Position,
+    names: HashMap<NodeId, String>,
+    out: Outbound<fleet::WatchTaskResponse>,
+}
+
+impl TaskWatcher {
+    async fn run(mut self) -> Result<(), End> {
+        let mut wakes = self.hub.bus.subscribe();
+        let id = self.id;
+        loop {
+            // Read before the log: what ended the task is in the log then.
+            let summary = tasks::summary(&self.hub, id).await?;
+            let store = |error| refusal::store(&error);
+            let end = self.hub.store.task_log_end(id).await.map_err(store)?;
+            let rows = self.hub.store.task_log(id, self.after, ROWS).await.map_err(store)?;
+            let more = i64::try_from(rows.len()).is_ok_and(|count| count == ROWS);
+            self.tell(rows).await?;
+            if summary.open == 0 && self.after >= end {
+                let update = fleet::watch_task_response::Update::Done(render::task(&summary));
+                return self.send(update).await;
+            }
+            if !more {
+                tokio::select! {
+                    () = wakes.next(|wake| *wake == Wake::Task(id)) => {}
+                    () = tokio::time::sleep(POLL) => {}
+                    () = self.out.closed() => return Err(End::Gone),
+                }
+            }
+        }
+    }
+
+    async fn send(&self, update: fleet::watch_task_response::Update) -> Result<(), End> {
+        let resume_token = page::resume_token(self.after);
+        send(&self.out, fleet::WatchTaskResponse { resume_token, update: Some(update) }).await
+    }
+
+    async fn tell(&mut self, rows: Vec<TaskHappening>) -> Result<(), End> {
+        let unknown: Vec<_> =
+            rows.iter().map(|row| row.node).filter(|node| !self.names.contains_key(node)).collect();
+        if !unknown.is_empty() {
+            if self.names.len() > NAMES {
+                self.names.clear();
+            }
+            self.names.extend(tasks::host_names(&self.hub, unknown).await?);
+        }
+        for row in rows {
+            self.after = row.position;
+            if let Some(update) = self.render(row) {
+                self.send(update).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn render(&self, row: TaskHappening) -> Option<fleet::watch_task_response::Update> {
+        use fleet::watch_task_response::Update;
+        let host_name = self.names.get(&row.node).cloned().unwrap_or_default();
+        let node = render::node_name(row.node);
+        Some(match row.body {
+            LogBody::State(it) => {
+                Update::Target(render::target(row.node, host_name, it.state, it.ending.as_ref(), row.at))
+            }
+            LogBody::Output(bytes) => {
+                let output = Some(task::Output::decode(&bytes.0[..]).ok()?);
+                Update::Output(fleet::TaskOutput { node, host_name, output })
+            }
+            LogBody::Progress(bytes) => {
+                let progress = Some(task::Progress::decode(&bytes.0[..]).ok()?);
+                Update::Progress(fleet::TaskProgress { node, host_name, progress })
+            }
+        })
+    }
+}
+
+pub(super) async fn events(
+    hub: Arc<Hub>,
+    request: fleet::WatchEventsRequest,
+    shutdown: Shutdown,
+) -> Result<ReceiverStream<Result<fleet::WatchEventsResponse, Status>>, Fault> {
+    let resumed = page::position(&request.resume_token)?;
+    let after = match resumed {
+        Some(position) => position,
+        // Read before the initial state: what changes meanwhile is told after it.
+        None => hub.store.events_end().await.map_err(|error| refusal::store(&error))?,
+    };
+    let (out, stream) = mpsc::channel(OUTBOUND);
+    let initial = request.send_initial_state;
+    let work = {
+        let out = out.clone();
+        async move {
+            if initial {
+                tell_initial_state(&hub, after, &out).await?;
+            }
+            follow_events(&hub, after, &out).await
+        }
+    };
+    spawn(&shutdown, work, out);
+    Ok(ReceiverStream::new(stream))
+}
+
+async fn tell_initial_state(
+    hub: &Hub,
+    after: Position,
+    out: &Outbound<fleet::WatchEventsResponse>,
+) -> Result<(), End> {
+    use fleet::watch_events_response::Update;
+    let now = clock::wall();
+    let mut last = None;
+    loop {
+        let page = select::nodes(hub, &NodeFilter::default(), last, ROWS as usize).await?;
+        let Some(next) = page.last() else { break };
+        last = Some(next.stored.row.id);
+        for it in page {
+            let node = render::node(&it.stored.row, it.place, it.stored.revision, now);
+            // Without a token: who breaks off here begins anew.
+            let update = Some(Update::InitialNode(node));
+            send(out, fleet::WatchEventsResponse { resume_token: String::new(), update }).await?;
+        }
+    }
+    let update = Some(Update::InitialStateEnd(fleet::InitialStateEnd {}));
+    send(out, fleet::WatchEventsResponse { resume_token: page::resume_token(after), update }).await
+}
+
+async fn follow_events(
+    hub: &Hub,
+    mut after: Position,
+    out: &Outbound<fleet::WatchEventsResponse>,
+) -> Result<(), End> {
+    let mut wakes = hub.bus.subscribe();
+    loop {
+        let rows = hub.store.events(after, ROWS).await.map_err(|error| refusal::store(&error))?;
+        let more = i64::try_from(rows.len()).is_ok_and(|count| count == ROWS);
+        for row in rows {
+            after = row.position;
+            let update = Some(fleet::watch_events_response::Update::Event(event(hub, &row).await?));
+            send(out, fleet::WatchEventsResponse { resume_token: page::resume_token(after), update }).await?;
+        }
+        if !more {
+            tokio::select! {
+                () = wakes.next(|wake| *wake == Wake::Events) => {}
+                () = tokio::time::sleep(POLL) => {}
+                () = out.closed() => return Err(End::Gone),
+            }
+        }
+    }
+}
+
+async fn event(hub: &Hub, row: &Event) -> Result<fleet::Event, Fault> {
+    let summary = match &row.body {
+        EventBody::TaskChanged { task } => {
+            hub.store.task(*task).await.map_err(|error| refusal::store(&error))?
+        }
+        EventBody::NodeChanged { .. }
+        | EventBody::OperationFailed { .. }
+        | EventBody::Disconnection { .. } => None,
+    };
+    Ok(render::event(row, summary.as_ref()))
+}
+
+pub(super) async fn list(
+    hub: &Hub,
+    request: fleet::ListEventsRequest,
+) -> Result<fleet::ListEventsResponse, Fault> {
+    let limit = page::size(request.page_size)?;
+    let after = page::position(&request.page_token)?.unwrap_or_default();
+    let rows = hub.store.events(after, limit).await.map_err(|error| refusal::store(&error))?;
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
+    let next = rows.last().filter(|_| full).map(|last| page::resume_token(last.position));
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        events.push(event(hub, row).await?);
+    }
+    Ok(fleet::ListEventsResponse { events, next_page_token: next.unwrap_or_default() })
+}

@@ -1,0 +1,45 @@
+//! Faults of this service: every reason that a client can meet, in one place.
+
+use muster_kit::status::{Fault, fault};
+use tonic::Code;
+
+use crate::authority::AuthorityError;
+use crate::domain::labels::NodeRefusal;
+use crate::store::StoreError;
+use crate::writer::WriteError;
+
+/// What the caller asked makes no sense.
+pub(super) fn invalid(reason: &'static str, message: impl Into<String>) -> Fault {
+    fault(Code::InvalidArgument, reason, message)
+}
+
+pub(super) fn not_found(reason: &'static str, name: &str) -> Fault {
+    fault(Code::NotFound, reason, format!("there is no {name}")).with("name", name)
+}
+
+/// The store failed: ours, not the caller's.
+pub(super) fn store(error: &StoreError) -> Fault {
+    tracing::error!(%error, "the store failed");
+    fault(Code::Unavailable, "STORE_FAILED", "the store failed; try again")
+}
+
+pub(super) fn write(error: &WriteError) -> Fault {
+    match error {
+        WriteError::Store(error) => store(error),
+        WriteError::Ended => fault(Code::Unavailable, "SHUTTING_DOWN", "topology is shutting down"),
+    }
+}
+
+pub(super) fn authority(error: &AuthorityError) -> Fault {
+    fault(Code::Unavailable, "AUTH_UNAVAILABLE", error.to_string())
+}
+
+pub(super) fn node(refusal: NodeRefusal, name: &str) -> Fault {
+    let message = format!("nodes/{name}: {refusal}");
+    match refusal {
+        NodeRefusal::Unknown => not_found("NODE_NOT_FOUND", &format!("nodes/{name}")),
+        NodeRefusal::Changed => fault(Code::Aborted, "ETAG_MISMATCH", message),
+        NodeRefusal::Online => fault(Code::FailedPrecondition, "NODE_ONLINE", message),
+        NodeRefusal::TooManyLabels => invalid("TOO_MANY_LABELS", message),
+    }
+}

@@ -1,0 +1,92 @@
+//! Whom topology believes: the pinned roots, and the signers that auth names under them, looked up again now and then.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use muster_kit::clock;
+use muster_proto::trust::v1::{Envelope, TrustBundle};
+use muster_types::NetworkId;
+use muster_wire::TrustStore;
+use muster_wire::ticket::{NodeTicket, TicketError};
+use muster_wire::trust::TrustError;
+use rustls_pki_types::CertificateDer;
+
+use crate::authority::{Authority, AuthorityError};
+
+/// Auth's list changes with a new signer, a few times a year; a ticket by an unknown one is worth a look as well.
+pub const REFRESH: Duration = Duration::from_secs(60);
+
+/// Why nobody can be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustFailure {
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error("auth's trust bundle does not fit the pinned root: {0}")]
+    Bundle(#[from] TrustError),
+}
+
+/// The current trust. Cheap to read, replaced as a whole.
+pub struct Trust {
+    network: NetworkId,
+    current: RwLock<Arc<Current>>,
+}
+
+/// The verified signers with the bundle they came in.
+pub struct Current {
+    pub store: TrustStore,
+    pub bundle: TrustBundle,
+}
+
+impl Trust {
+    /// Believes nobody yet.
+    ///
+    /// # Errors
+    /// A root cannot be read.
+    pub fn new(network: NetworkId, roots: &[CertificateDer<'_>]) -> Result<Self, TrustError> {
+        let store = TrustStore::new(network, roots)?;
+        let current = RwLock::new(Arc::new(Current { store, bundle: TrustBundle::default() }));
+        Ok(Self { network, current })
+    }
+
+    pub fn network(&self) -> NetworkId {
+        self.network
+    }
+
+    pub fn current(&self) -> Arc<Current> {
+        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Asks auth whom to believe.
+    ///
+    /// # Errors
+    /// Auth does not answer, or its answer does not lead to the pinned root; what was believed stays.
+    pub async fn refresh(&self, authority: &dyn Authority) -> Result<(), TrustFailure> {
+        let bundle = authority.trust_bundle().await?;
+        let mut store = self.current().store.clone();
+        store.load(&bundle, clock::wall())?;
+        let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *current = Arc::new(Current { store, bundle });
+        Ok(())
+    }
+
+    /// Opens a node's ticket; asks auth once more if nobody known signed it.
+    ///
+    /// # Errors
+    /// The ticket is not this network's, not valid now, or malformed.
+    pub async fn ticket(
+        &self,
+        sealed: &Envelope,
+        authority: &dyn Authority,
+    ) -> Result<NodeTicket, TicketError> {
+        let opened = NodeTicket::open(sealed, &self.current().store, clock::wall());
+        let unknown =
+            matches!(&opened, Err(TicketError::Envelope(muster_wire::EnvelopeError::UnknownSigner(_))));
+        if !unknown {
+            return opened;
+        }
+        if let Err(error) = self.refresh(authority).await {
+            tracing::warn!(%error, "cannot learn whom to believe");
+        }
+        NodeTicket::open(sealed, &self.current().store, clock::wall())
+    }
+}
