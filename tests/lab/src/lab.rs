@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use muster_sim::model::Shape;
-use tokio::process::Child;
+use tokio::sync::Mutex;
 
-use crate::dns;
+use crate::dns::{self, NameServer};
 use crate::host::{Attachment, Host};
 use crate::machine::Machine;
 use crate::place::{Place, cable};
@@ -73,7 +73,7 @@ pub struct Lab {
     places: Vec<Place>,
     hosts: BTreeMap<String, Host>,
     guests: AtomicUsize,
-    _name_server: Child,
+    name_server: Mutex<Option<NameServer>>,
     _echoes: [Echo; 2],
 }
 
@@ -101,7 +101,7 @@ impl Lab {
             }
             places.push(place);
         }
-        let name_server = crate::dns::start(&dns).await?;
+        let name_server = NameServer::start(&dns, MASTER.v4(), MASTER.v6()).await?;
         let echoes = [
             Echo::start(&dns, SocketAddr::new(DNS.v4().into(), ECHO_PORT)).await?,
             Echo::start(&dns, SocketAddr::new(DNS.v6().into(), ECHO_PORT)).await?,
@@ -115,7 +115,7 @@ impl Lab {
             places,
             hosts,
             guests,
-            _name_server: name_server,
+            name_server: Mutex::new(Some(name_server)),
             _echoes: echoes,
         };
         lab.roster().save(&lab.directory)?;
@@ -174,6 +174,17 @@ impl Lab {
         self.roster().save(&self.directory)
     }
 
+    /// Moves the master to another address in the data centre. Only the DNS server is told.
+    pub async fn move_master(&self, to: DataCentreHost) -> Result<()> {
+        self.master.ip(&format!("addr flush dev eth0 scope global\n{}", data_centre_addressing(to))).await?;
+        let mut name_server = self.name_server.lock().await;
+        if let Some(old) = name_server.take() {
+            old.stop().await?;
+        }
+        *name_server = Some(NameServer::start(&self.dns, to.v4(), to.v6()).await?);
+        Ok(())
+    }
+
     /// Silently takes every packet from and to a host, or gives them back.
     pub async fn set_cut_off(&self, name: &str, cut_off: bool) -> Result<()> {
         let host = self.host(name)?;
@@ -223,8 +234,15 @@ async fn build_internet(internet: &Machine) -> Result<()> {
 
 async fn plug_into_data_centre(internet: &Machine, machine: &Machine, host: DataCentreHost) -> Result<()> {
     internet.ip(&cable(host.name, "eth0", machine)).await?;
-    let addresses = format!("addr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad", host.v4(), host.v6());
-    let (v4, v6) = (DATA_CENTRE_GATEWAY.v4(), DATA_CENTRE_GATEWAY.v6());
-    let routes = format!("route add default via {v4}\nroute add ::/0 via {v6}");
-    machine.ip(&format!("link set dev eth0 up\n{addresses}\n{routes}")).await
+    machine.ip(&data_centre_addressing(host)).await
+}
+
+fn data_centre_addressing(host: DataCentreHost) -> String {
+    let (gateway_v4, gateway_v6) = (DATA_CENTRE_GATEWAY.v4(), DATA_CENTRE_GATEWAY.v6());
+    format!(
+        "link set dev eth0 up\naddr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad\n\
+         route replace default via {gateway_v4}\nroute replace ::/0 via {gateway_v6}",
+        host.v4(),
+        host.v6()
+    )
 }

@@ -13,6 +13,8 @@ use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+const NOTHING: Option<&str> = None;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A machine's handle. Dropping it switches the machine off.
@@ -134,15 +136,32 @@ impl Machine {
     }
 }
 
+/// Where programs keep their state by default: every machine has its own layer over this computer's.
+const OWN_DIRECTORIES: [&str; 2] = ["/var/lib", "/run"];
+
 /// Leaves the shared namespaces for new ones and dresses them as a machine; returns the thread's id.
 fn settle(name: &str, home: &Path) -> Result<i32> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS)?;
     nix::unistd::sethostname(name)?;
-    const NOTHING: Option<&str> = None;
     mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), NOTHING).context("mount /sys")?;
     let resolver =
         std::fs::canonicalize("/etc/resolv.conf").context("/etc/resolv.conf, which the lab covers")?;
+    for directory in OWN_DIRECTORIES {
+        own_layer(directory, home).with_context(|| format!("lay a machine's own files over {directory}"))?;
+    }
     mount(Some(&home.join("resolv.conf")), &resolver, NOTHING, MsFlags::MS_BIND, NOTHING)
         .context("cover /etc/resolv.conf")?;
     Ok(nix::unistd::gettid().as_raw())
+}
+
+/// Reads from this computer's directory, writes to the machine's.
+fn own_layer(directory: &str, home: &Path) -> Result<()> {
+    let name = directory.trim_start_matches('/').replace('/', "-");
+    let (upper, work) = (home.join(&name), home.join(format!(".{name}")));
+    std::fs::create_dir_all(&upper)?;
+    std::fs::create_dir_all(&work)?;
+    let (upper, work) = (upper.display(), work.display());
+    let options = format!("lowerdir={directory},upperdir={upper},workdir={work},userxattr");
+    mount(Some("overlay"), directory, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
+    Ok(())
 }

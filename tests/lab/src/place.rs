@@ -94,6 +94,25 @@ impl Place {
         self.router.gateway().restrict(Passage { dark, ..Passage::default() });
     }
 
+    /// Parts the LAN in two: `apart` and the other hosts no longer hear each other; the router hears both.
+    pub async fn split(&self, apart: &[&str]) -> Result<()> {
+        let apart = apart.join(", ");
+        let gateway = self.number.gateway();
+        self.switch
+            .nft(&format!(
+                "table bridge split {{\nchain through {{\ntype filter hook forward priority 0\n\
+                 iifname {gateway} accept\noifname {gateway} accept\n\
+                 iifname {{ {apart} }} oifname != {{ {apart} }} drop\n\
+                 iifname != {{ {apart} }} oifname {{ {apart} }} drop\n}}\n}}\n"
+            ))
+            .await
+    }
+
+    /// Joins the LAN's two parts again.
+    pub async fn heal(&self) -> Result<()> {
+        self.switch.nft("delete table bridge split\n").await
+    }
+
     /// What went over the link to the internet: sent is up, received is down.
     pub async fn wan_traffic(&self) -> Result<Counters> {
         read_counters(&self.gateway, "wan0").await

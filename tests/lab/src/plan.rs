@@ -57,6 +57,8 @@ pub const DOMAIN: &str = "lab.test";
 
 /// Hosts in the data centre.
 pub const MASTER: DataCentreHost = DataCentreHost { name: "master", number: 10 };
+/// Where the master goes when it moves.
+pub const MASTER_MOVED: DataCentreHost = DataCentreHost { name: "master", number: 20 };
 pub const DNS: DataCentreHost = DataCentreHost { name: "dns", number: 53 };
 
 /// A host with public addresses on the internet's data-centre segment.

@@ -5,34 +5,32 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+const LAB: &str = env!("CARGO_BIN_EXE_muster-lab");
+
 /// The kernel takes namespaces apart behind the scenes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn up() -> (Child, PathBuf) {
-    let mut lab = Command::new(env!("CARGO_BIN_EXE_muster-lab"))
-        .args(["up", "--places", "2", "--agents", "2", "--bare"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let stdout = BufReader::new(lab.stdout.take().unwrap());
-    let line = stdout.lines().map_while(Result::ok).find(|line| line.starts_with("Files and logs: "));
-    let directory = line.unwrap().split_whitespace().nth(3).unwrap().trim_end_matches('.').into();
-    (lab, directory)
+    let arguments = ["up", "--places", "2", "--agents", "2", "--bare"];
+    let started = Command::new(LAB).args(arguments).stdout(Stdio::piped()).spawn();
+    let mut lab = started.expect("muster-lab starts");
+    let stdout = BufReader::new(lab.stdout.take().expect("stdout is piped"));
+    let said = stdout.lines().map_while(Result::ok).find_map(|line| {
+        let (directory, _) = line.strip_prefix("Files and logs: ")?.split_once(". ")?;
+        Some(PathBuf::from(directory))
+    });
+    (lab, said.expect("the lab says where its files are"))
 }
 
 /// The process and all its descendants.
-fn census(ancestor: u32) -> Vec<u32> {
-    let children = |pid: u32| -> Vec<u32> {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-        lists
-            .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
-            .collect()
-    };
+fn family_of(ancestor: u32) -> Vec<u32> {
     let mut found = vec![ancestor];
     let mut next = 0;
     while next < found.len() {
-        found.extend(children(found[next]));
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", found[next])).into_iter().flatten().flatten();
+        let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        let children = lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        found.extend(children.filter_map(|child| child.parse::<u32>().ok()));
         next += 1;
     }
     found
@@ -52,7 +50,7 @@ fn a_killed_lab_leaves_no_process_namespace_device_or_file() {
     let interfaces = || std::fs::read_to_string("/proc/net/dev").unwrap().lines().count();
     let before = interfaces();
     let (mut lab, directory) = up();
-    let everybody = census(lab.id());
+    let everybody = family_of(lab.id());
     assert!(everybody.len() >= 4, "the lab, unshare, its copy and dnsmasq, not only {everybody:?}");
     lab.kill().unwrap();
     lab.wait().unwrap();
@@ -70,12 +68,7 @@ fn a_killed_lab_leaves_no_process_namespace_device_or_file() {
 fn another_terminal_sees_the_machines_and_enters_one() {
     let (mut lab, directory) = up();
     let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_muster-lab"))
-            .arg("--lab")
-            .arg(&directory)
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = Command::new(LAB).arg("--lab").arg(&directory).args(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
