@@ -34,7 +34,8 @@ pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity,
     }
     let keys = state.enrolling(link)?.keys;
     crash::point("enroll.keys");
-    let tls = ClientTls::trusting(&link.root_key).map_err(|error| EnrollError::Internal(error.to_string()))?;
+    let tls =
+        ClientTls::trusting(&link.root_key).map_err(|error| EnrollError::Internal(error.to_string()))?;
     let master = Master::new([link.address.clone()], tls);
     let request = keys.certificate_request().map_err(|error| EnrollError::Internal(error.to_string()))?;
     let request = EnrollRequest {
@@ -56,7 +57,8 @@ pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity,
         }
     };
     crash::point("enroll.answered");
-    let credentials = answer.credentials.ok_or_else(|| EnrollError::Internal("no credentials came".to_owned()))?;
+    let credentials =
+        answer.credentials.ok_or_else(|| EnrollError::Internal("no credentials came".to_owned()))?;
     let master_time = credentials.master_time.and_then(from_wire).unwrap_or_else(clock::wall);
     let identity = Identity::verified(keys, credentials, link.root_key, link.address.clone(), master_time)?;
     keep(&identity, state, master_time, asked)?;
@@ -65,7 +67,12 @@ pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity,
 }
 
 /// The clock first: it may be lost, while the identity is what says that all is well.
-fn keep(identity: &Identity, state: &StateDir, master_time: Timestamp, asked: Instant) -> Result<(), EnrollError> {
+fn keep(
+    identity: &Identity,
+    state: &StateDir,
+    master_time: Timestamp,
+    asked: Instant,
+) -> Result<(), EnrollError> {
     let clock = MasterClock::from_offset_micros(0);
     clock.learn(master_time, asked.elapsed());
     let mut learned = state.learned();

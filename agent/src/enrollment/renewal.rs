@@ -9,15 +9,14 @@ use muster_kit::status;
 use muster_kit::tls::ClientTls;
 use muster_proto::auth::v1::enrollment_service_client::EnrollmentServiceClient;
 use muster_proto::auth::v1::{CreateRenewalChallengeRequest, RenewRequest};
-use muster_types::Timestamp;
-use rand::Rng;
+use muster_types::{NodeId, Timestamp};
 use tonic::Status;
 
 use crate::identity::{CredentialError, Identity, KeyError, Validity};
 
 /// A certificate is renewed after this part of its life ...
 const DUE: f64 = 1.0 / 3.0;
-/// ... and up to this part later, drawn by each node for itself.
+/// ... and up to this part later.
 const JITTER: f64 = 1.0 / 6.0;
 
 /// Why there is no new certificate yet.
@@ -37,15 +36,17 @@ pub enum RenewalError {
     Tls(#[from] muster_kit::tls::TlsError),
 }
 
-/// When a certificate is to be renewed.
-pub fn due(validity: Validity, rng: &mut impl Rng) -> Timestamp {
+/// When a node renews a certificate: each node at its own moment, the same after every restart.
+pub fn due(validity: Validity, node: NodeId) -> Timestamp {
     let life = validity.ends.since(validity.begins);
-    validity.begins + life.mul_f64(DUE + rng.random_range(0.0..JITTER))
+    // The id was drawn at random, so its first bytes spread the nodes evenly.
+    let share = f64::from(u16::from_be_bytes([node.0[0], node.0[1]])) / f64::from(u16::MAX);
+    validity.begins + life.mul_f64(DUE + JITTER * share)
 }
 
-/// How long from now.
-pub fn wait(validity: Validity, now: Timestamp, rng: &mut impl Rng) -> Duration {
-    due(validity, rng).since(now)
+/// How long from now until then; nothing if it is past.
+pub fn wait(validity: Validity, node: NodeId, now: Timestamp) -> Duration {
+    due(validity, node).since(now)
 }
 
 /// Asks for a new certificate for the same keys. It shows no certificate in TLS: an expired one would be refused,
@@ -83,7 +84,9 @@ pub async fn renew(
 /// Only a signed refusal is final; everything else is tried again.
 fn failed(status: Status) -> RenewalError {
     match status::reason(&status) {
-        Some(reason) if !matches!(status.code(), tonic::Code::Unavailable | tonic::Code::ResourceExhausted) => {
+        Some(reason)
+            if !matches!(status.code(), tonic::Code::Unavailable | tonic::Code::ResourceExhausted) =>
+        {
             RenewalError::Refused(format!("{} ({reason})", status.message()))
         }
         _ => RenewalError::NotNow(Box::new(status)),
@@ -93,18 +96,20 @@ fn failed(status: Status) -> RenewalError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
 
     #[test]
-    fn renewal_falls_between_a_third_and_a_half_of_a_certificates_life() {
+    fn nodes_renew_between_a_third_and_a_half_of_a_certificates_life_each_at_its_own_time() {
         let day = Duration::from_secs(24 * 3600);
         let begins = Timestamp::from_micros(1_700_000_000_000_000);
         let validity = Validity { begins, ends: begins + day * 14 };
-        for seed in 0..200 {
-            let due = due(validity, &mut rand::rngs::StdRng::seed_from_u64(seed));
-            assert!(due.since(begins) >= day * 14 / 3 && due.since(begins) <= day * 7);
+        let due_of = |first| due(validity, NodeId([first; 20]));
+        for first in 0..=255 {
+            let due = due_of(first);
+            assert!(
+                due.since(begins) >= day * 14 / 3 - Duration::from_secs(1) && due.since(begins) <= day * 7
+            );
         }
-        let expired = begins + day * 60;
-        assert_eq!(wait(validity, expired, &mut rand::rng()), Duration::ZERO);
+        assert!(due_of(0) < due_of(128) && due_of(128) < due_of(255));
+        assert_eq!(wait(validity, NodeId([0; 20]), begins + day * 60), Duration::ZERO);
     }
 }

@@ -60,7 +60,8 @@ impl DeviceKeys {
             Ok(StaticSecret::from(bytes))
         };
         let signing_pkcs8 = Ed25519KeyPair::generate_pkcs8(&random).map_err(|_| KeyError::NoRandomness)?;
-        let signing = Ed25519KeyPair::from_pkcs8(signing_pkcs8.as_ref()).map_err(|_| KeyError::NoRandomness)?;
+        let signing =
+            Ed25519KeyPair::from_pkcs8(signing_pkcs8.as_ref()).map_err(|_| KeyError::NoRandomness)?;
         Ok(Self {
             tls_pkcs8: tls.serialize_der(),
             tls,

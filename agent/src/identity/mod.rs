@@ -18,6 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 pub use certificate::{Validity, validity};
 pub use keys::{DeviceKeys, KeyError};
 pub use learned::Learned;
+pub(crate) use learned::{decoded, encoded};
 pub use state_dir::{Enrolling, StateDir, StateError};
 
 /// Why credentials do not fit this device.

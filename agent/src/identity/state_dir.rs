@@ -8,8 +8,8 @@ use std::sync::Arc;
 use muster_kit::files::{self, FileError};
 use muster_types::{EnrollmentLink, RootKey};
 use prost::Message;
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::keys::KeptKeys;
 use super::learned::Learned;
@@ -90,7 +90,8 @@ impl StateDir {
         let path = self.path.join(IDENTITY);
         let kept: KeptIdentity = read(&path)?.ok_or_else(|| StateError::NotEnrolled(path.clone()))?;
         let damaged = |reason: &str| StateError::Damaged { path: path.clone(), reason: reason.to_owned() };
-        let credentials = super::learned::decoded(&kept.credentials).ok_or_else(|| damaged("the credentials"))?;
+        let credentials =
+            super::learned::decoded(&kept.credentials).ok_or_else(|| damaged("the credentials"))?;
         let point = data_encoding::BASE64URL_NOPAD.decode(kept.root_key.as_bytes()).unwrap_or_default();
         let root_key = RootKey::from_point(&point).map_err(|_| damaged("the root's key"))?;
         let keys = Arc::new(DeviceKeys::take(&kept.keys)?);
@@ -167,7 +168,8 @@ impl StateDir {
 
     fn write(&self, name: &str, value: &impl Serialize) -> Result<(), StateError> {
         let path = self.path.join(name);
-        let damaged = |error: serde_json::Error| StateError::Damaged { path: path.clone(), reason: error.to_string() };
+        let damaged =
+            |error: serde_json::Error| StateError::Damaged { path: path.clone(), reason: error.to_string() };
         let bytes = serde_json::to_vec_pretty(value).map_err(damaged)?;
         Ok(files::write_private(&path, &bytes)?)
     }

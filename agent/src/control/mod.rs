@@ -1,0 +1,193 @@
+//! The control channel to topology: one stream, kept as long as it is wanted.
+//!
+//! The driver says which Hello it wants the channel to stand with ([`Control::want`]) and hears [`Event`]s; in between
+//! a task of its own finds the master, attaches, beats, and begins again.
+
+pub mod addresses;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_kit::backoff::Backoff;
+use muster_kit::clock::MasterClock;
+use muster_kit::connect::{Master, TOPOLOGY};
+use muster_kit::tls::ClientTls;
+use muster_proto::control::v1::attach_request::Frame;
+use muster_proto::control::v1::attach_response::Frame as Answer;
+use muster_proto::control::v1::control_service_client::ControlServiceClient;
+use muster_proto::control::v1::{FindLsnsRequest, FindLsnsResponse, Hello, ListOwnTasksRequest, Welcome};
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tonic::Status;
+
+pub use addresses::Addresses;
+pub use muster_proto::control::v1::OwnTask;
+
+/// Frames on their way to the master. When full, the route counts as broken: it is slower than a hundred reports.
+const FRAMES: usize = 256;
+
+/// Events on their way to the driver. When full, the stream is not read, and the master waits.
+const EVENTS: usize = 256;
+
+/// Pages of own tasks that are asked for; more than any node can have in 30 days.
+const OWN_TASK_PAGES: usize = 1_000;
+
+/// What the channel tells the driver.
+#[derive(Debug)]
+pub enum Event {
+    /// It stands.
+    Up(Box<Welcome>),
+    Frame(Box<Answer>),
+    /// It stood, and does not any more.
+    Down(String),
+    /// It could not be brought to stand; it is tried again.
+    Failed(String),
+}
+
+/// What the channel needs of its node.
+#[derive(Clone)]
+pub struct Client {
+    pub addresses: Addresses,
+    pub tls: Arc<ClientTls>,
+    pub clock: MasterClock,
+}
+
+type ControlClient = ControlServiceClient<muster_kit::connect::MasterChannel>;
+
+impl Client {
+    async fn connect(&self) -> ControlClient {
+        let addresses = self.addresses.current().await;
+        ControlServiceClient::new(Master::new(addresses, self.tls.clone()).service(TOPOLOGY))
+    }
+
+    /// Which LSNs topology knows for these keys.
+    ///
+    /// # Errors
+    /// Topology cannot be reached or refuses.
+    pub async fn find_lsns(&self, request: FindLsnsRequest) -> Result<FindLsnsResponse, Status> {
+        Ok(self.connect().await.find_lsns(request).await?.into_inner())
+    }
+
+    /// Everything that topology holds of tasks for this node.
+    ///
+    /// # Errors
+    /// Topology cannot be reached or refuses.
+    pub async fn own_tasks(&self) -> Result<Vec<OwnTask>, Status> {
+        let mut client = self.connect().await;
+        let (mut tasks, mut page_token) = (Vec::new(), String::new());
+        for _ in 0..OWN_TASK_PAGES {
+            let page =
+                client.list_own_tasks(ListOwnTasksRequest { page_size: 0, page_token }).await?.into_inner();
+            tasks.extend(page.tasks);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        Ok(tasks)
+    }
+}
+
+/// A handle on the channel; dropping it ends the channel.
+#[derive(Debug)]
+pub struct Control {
+    wanted: watch::Sender<Option<Hello>>,
+    frames: mpsc::Sender<Frame>,
+    task: AbortHandle,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Control {
+    pub fn spawn(client: Client) -> (Self, mpsc::Receiver<Event>) {
+        let (wanted, wants) = watch::channel(None);
+        let (frames, outgoing) = mpsc::channel(FRAMES);
+        let (events, inbox) = mpsc::channel(EVENTS);
+        let keeper = Keeper { client, wants, outgoing, events, resume_token: bytes::Bytes::new() };
+        let task = tokio::spawn(keeper.run()).abort_handle();
+        (Self { wanted, frames, task }, inbox)
+    }
+
+    /// The channel is to stand with this Hello; `None`: it is not to stand. The same Hello again changes nothing.
+    pub fn want(&self, hello: Option<Hello>) {
+        self.wanted.send_if_modified(|wanted| {
+            let changed = *wanted != hello;
+            *wanted = hello;
+            changed
+        });
+    }
+
+    /// Sends a frame if the channel has room; `false`: it has not, and the frame is lost.
+    pub fn send(&self, frame: Frame) -> bool {
+        self.frames.try_send(frame).is_ok()
+    }
+}
+
+struct Keeper {
+    client: Client,
+    wants: watch::Receiver<Option<Hello>>,
+    outgoing: mpsc::Receiver<Frame>,
+    events: mpsc::Sender<Event>,
+    resume_token: bytes::Bytes,
+}
+
+impl Keeper {
+    /// Ends when the driver does.
+    async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        while let Some(hello) = self.wanted_hello().await {
+            let Some(ended) = self.attach(hello, &mut backoff).await else { return };
+            let told = match ended {
+                session::Ended::Unwanted => continue,
+                session::Ended::Lost { reason, retry_after } => (Event::Down(reason), retry_after),
+                session::Ended::Failed { reason, retry_after } => (Event::Failed(reason), retry_after),
+            };
+            if self.events.send(told.0).await.is_err() {
+                return;
+            }
+            let delay = backoff.delay_after(told.1, &mut rand::rng());
+            self.pause(delay).await;
+        }
+    }
+
+    async fn wanted_hello(&mut self) -> Option<Hello> {
+        self.wants.wait_for(Option::is_some).await.ok()?;
+        self.wants.borrow_and_update().clone()
+    }
+
+    /// A new wish ends the pause only if it is for no channel at all: attempts keep their distance.
+    async fn pause(&mut self, delay: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            _ = self.wants.wait_for(Option::is_none) => {}
+        }
+    }
+
+    /// `None` when nobody listens any more.
+    async fn attach(&mut self, mut hello: Hello, backoff: &mut Backoff) -> Option<session::Ended> {
+        hello.resume_token = self.resume_token.clone();
+        // Frames meant for the stream before mean nothing to this one.
+        while self.outgoing.try_recv().is_ok() {}
+        let client = self.client.connect().await;
+        let opened = tokio::select! {
+            opened = session::open(client, hello, &self.client.clock) => opened,
+            // The wish changed before it was fulfilled.
+            _ = self.wants.changed() => return Some(session::Ended::Unwanted),
+        };
+        let (stream, welcome) = match opened {
+            Ok(opened) => opened,
+            Err(ended) => return Some(ended),
+        };
+        backoff.reset();
+        self.client.addresses.worked();
+        self.resume_token = welcome.resume_token.clone();
+        let beat = welcome.heartbeat_interval;
+        self.events.send(Event::Up(Box::new(welcome))).await.ok()?;
+        Some(stream.run(beat, &mut self.outgoing, &self.events, &mut self.wants).await)
+    }
+}

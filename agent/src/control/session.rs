@@ -1,0 +1,196 @@
+//! One attached stream: Hello and Welcome, frames both ways, heartbeats that alone prove that the master is there.
+
+use std::time::Duration;
+
+use muster_kit::clock::MasterClock;
+use muster_kit::status;
+use muster_proto::control::v1::attach_request::Frame;
+use muster_proto::control::v1::attach_response::Frame as Answer;
+use muster_proto::control::v1::{AttachRequest, AttachResponse, Heartbeat, Hello, Part, Welcome};
+use muster_wire::time::{from_wire, span_from_wire};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{ControlClient, Event};
+
+/// From Hello to Welcome, connecting included.
+const OPENING: Duration = Duration::from_secs(15);
+
+/// If the master names no interval.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// What it may name.
+const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+
+/// Heartbeats without any frame from the master until it counts as lost.
+const MISSED: u32 = 3;
+
+/// Frames handed to HTTP/2 and not yet taken.
+const OUTGOING: usize = 32;
+
+/// How a stream ended, or did not begin.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The driver wants another one, or none.
+    Unwanted,
+    Lost {
+        reason: String,
+        retry_after: Option<Duration>,
+    },
+    Failed {
+        reason: String,
+        retry_after: Option<Duration>,
+    },
+}
+
+pub(super) struct Stream {
+    requests: mpsc::Sender<AttachRequest>,
+    answers: Streaming<AttachResponse>,
+}
+
+/// Attaches, and learns the master's clock from the Welcome.
+pub(super) async fn open(
+    mut client: ControlClient,
+    hello: Hello,
+    clock: &MasterClock,
+) -> Result<(Stream, Welcome), Ended> {
+    let failed = |reason: String| Ended::Failed { reason, retry_after: None };
+    let (requests, outgoing) = mpsc::channel(OUTGOING);
+    let opening = async {
+        let asked = Instant::now();
+        let hello = AttachRequest { frame: Some(Frame::Hello(hello)) };
+        requests.send(hello).await.map_err(|_| failed("the stream closed at once".to_owned()))?;
+        let answers = client.attach(ReceiverStream::new(outgoing)).await;
+        let mut answers = answers.map_err(|status| refused(&status))?.into_inner();
+        let first = answers.message().await.map_err(|status| refused(&status))?;
+        match first.and_then(|answer| answer.frame) {
+            Some(Answer::Welcome(welcome)) => {
+                if let Some(time) = welcome.master_time.and_then(from_wire) {
+                    clock.learn(time, asked.elapsed());
+                }
+                Ok((answers, welcome))
+            }
+            Some(Answer::Part(part)) => {
+                let (reason, retry_after) = parted(part);
+                Err(Ended::Failed { reason, retry_after })
+            }
+            _ => Err(failed("the master did not welcome us".to_owned())),
+        }
+    };
+    let limit = tokio::time::timeout(OPENING, opening).await;
+    let (answers, welcome) = limit.map_err(|_| failed(format!("no welcome within {OPENING:?}")))??;
+    Ok((Stream { requests, answers }, welcome))
+}
+
+fn refused(status: &Status) -> Ended {
+    Ended::Failed { reason: cause(status), retry_after: status::retry_after(status) }
+}
+
+/// The innermost words of an error, which name the culprit.
+fn cause(status: &Status) -> String {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    match cause.downcast_ref::<Status>() {
+        Some(status) => format!("{}: {}", status.code(), status.message()),
+        None => cause.to_string(),
+    }
+}
+
+fn parted(part: Part) -> (String, Option<Duration>) {
+    let reason = format!("the master parted us: {} ({})", part.description, part.code);
+    (reason, part.retry_after.and_then(span_from_wire))
+}
+
+impl Stream {
+    /// Carries frames until the stream is lost or another one is wanted.
+    pub(super) async fn run(
+        mut self,
+        beat: Option<prost_types::Duration>,
+        outgoing: &mut mpsc::Receiver<Frame>,
+        events: &mpsc::Sender<Event>,
+        wants: &mut watch::Receiver<Option<Hello>>,
+    ) -> Ended {
+        let lost = |reason: &str| Ended::Lost { reason: reason.to_owned(), retry_after: None };
+        let beat = beat.and_then(span_from_wire).unwrap_or(HEARTBEAT);
+        let beat = beat.clamp(*HEARTBEATS.start(), *HEARTBEATS.end());
+        let mut beats = tokio::time::interval(beat);
+        let mut heard = Instant::now();
+        let mut sequence = 0;
+        loop {
+            let frame = tokio::select! {
+                biased;
+                _ = wants.changed() => {
+                    self.leave(outgoing).await;
+                    return Ended::Unwanted;
+                }
+                answer = self.answers.message() => {
+                    heard = Instant::now();
+                    match answer {
+                        Ok(Some(answer)) => match self.on_answer(answer, events).await {
+                            Ok(frame) => frame,
+                            Err(ended) => return ended,
+                        },
+                        Ok(None) => return lost("the master closed the stream"),
+                        Err(status) => return lost(&cause(&status)),
+                    }
+                }
+                frame = outgoing.recv() => match frame {
+                    Some(frame) => Some(frame),
+                    None => return Ended::Unwanted,
+                },
+                _ = beats.tick() => {
+                    if heard.elapsed() > beat * MISSED {
+                        return lost("the master did not answer heartbeats");
+                    }
+                    sequence += 1;
+                    Some(Frame::Heartbeat(Heartbeat { sequence, answer: false }))
+                }
+            };
+            if let Some(frame) = frame {
+                let sent = tokio::time::timeout(
+                    beat * MISSED,
+                    self.requests.send(AttachRequest { frame: Some(frame) }),
+                );
+                if !matches!(sent.await, Ok(Ok(()))) {
+                    return lost("the stream to the master does not move");
+                }
+            }
+        }
+    }
+
+    /// Hands over what the driver said last, such as a Part.
+    async fn leave(&mut self, outgoing: &mut mpsc::Receiver<Frame>) {
+        while let Ok(frame) = outgoing.try_recv() {
+            if self.requests.send(AttachRequest { frame: Some(frame) }).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What to answer, if anything.
+    async fn on_answer(
+        &self,
+        answer: AttachResponse,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Option<Frame>, Ended> {
+        match answer.frame {
+            Some(Answer::Heartbeat(beat)) if !beat.answer => {
+                Ok(Some(Frame::Heartbeat(Heartbeat { answer: true, ..beat })))
+            }
+            Some(Answer::Heartbeat(_)) | None => Ok(None),
+            Some(Answer::Part(part)) => {
+                let (reason, retry_after) = parted(part);
+                Err(Ended::Lost { reason, retry_after })
+            }
+            Some(frame) => {
+                if events.send(Event::Frame(Box::new(frame))).await.is_err() {
+                    return Err(Ended::Unwanted);
+                }
+                Ok(None)
+            }
+        }
+    }
+}

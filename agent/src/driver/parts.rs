@@ -1,0 +1,197 @@
+//! What the loop works with, opened once at the start.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use muster_kit::clock::{BootClock, MasterClock};
+use muster_proto::control::v1::{UpstreamItem, Welcome};
+use muster_proto::trust::v1::{Envelope, TrustBundle};
+use muster_wire::trust::TrustStore;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::control::{Addresses, Client};
+use crate::driver::{Done, RunError};
+use crate::enrollment::client_tls;
+use crate::identity::{Identity, Learned, StateDir, StateError};
+use crate::journal::{Journal, Pairing, Trust};
+use crate::platform::processes::{LauncherCommand, Processes};
+use crate::tasks::admission::Admission;
+use crate::tasks::inventory::Inventory;
+use crate::tasks::reporter::{Outbox, Signer};
+use crate::tasks::run::Run;
+use crate::tasks::{Engine, Registry, Tasks};
+
+/// Results of what runs beside the loop.
+const DONE: usize = 16;
+
+/// Held as long as the agent runs: two agents of one state would be two nodes of one id.
+const LOCK: &str = "lock";
+
+pub(super) struct Parts {
+    pub(super) identity: Identity,
+    pub(super) state: StateDir,
+    pub(super) learned: Learned,
+    pub(super) clock: MasterClock,
+    pub(super) naps: BootClock,
+    pub(super) trust: Arc<ArcSwap<TrustStore>>,
+    pub(super) client: Client,
+    pub(super) outbox: Outbox,
+    pub(super) trust_in_journal: Trust,
+    pub(super) processes: Arc<Processes>,
+    pub(super) registry: Registry,
+    pub(super) done: mpsc::Sender<Done>,
+    results: Option<mpsc::Receiver<Done>>,
+    items: Option<mpsc::Receiver<UpstreamItem>>,
+    _lock: File,
+}
+
+impl Parts {
+    pub(super) async fn open(config: &Config) -> Result<Self, RunError> {
+        let state = StateDir::new(config.state_dir()?);
+        let identity = state.identity()?;
+        let lock = lock(&state)?;
+        let learned = state.learned();
+        let clock = MasterClock::from_offset_micros(learned.clock_offset_micros);
+        let trust = trust_store(&identity, &learned, &clock)?;
+        let tls = client_tls(&identity)?;
+        let addresses = Addresses::new(
+            config.master_addresses.clone(),
+            learned.master_addresses.clone(),
+            enrolled_addresses(&identity),
+            config.discovery_domain.clone().or_else(|| Some(identity.credentials.discovery_domain.clone())),
+        );
+        let (journal, trust_in_journal) = Journal::open(state.path()).await?;
+        let (outbox, items) = Outbox::new(journal);
+        let processes = Arc::new(Processes::detect(&identity.node.short(), LauncherCommand::default()));
+        let registry = Registry::default()
+            .with(Run::new(processes.clone(), config.temporary_dir.clone()))
+            .with(Inventory);
+        let (done, results) = mpsc::channel(DONE);
+        Ok(Self {
+            client: Client { addresses, tls, clock: clock.clone() },
+            trust: Arc::new(ArcSwap::from_pointee(trust)),
+            naps: BootClock::new(),
+            results: Some(results),
+            items: Some(items),
+            _lock: lock,
+            identity,
+            state,
+            learned,
+            clock,
+            outbox,
+            trust_in_journal,
+            processes,
+            registry,
+            done,
+        })
+    }
+
+    pub(super) async fn start_tasks(
+        &mut self,
+    ) -> Result<(Tasks, JoinHandle<()>, mpsc::Receiver<UpstreamItem>), RunError> {
+        let node = self.identity.node;
+        let signer = Signer { node, key: self.identity.keys.signing(), clock: self.clock.clone() };
+        let admission = Admission::new(node, self.trust.clone(), self.registry.clone());
+        let pairing = Pairing::of(self.state.path());
+        let started =
+            Engine::start(admission, signer, self.outbox.clone(), self.trust_in_journal, pairing).await?;
+        let items = self.items.take().unwrap_or_else(|| mpsc::channel(1).1);
+        Ok((started.0, started.1, items))
+    }
+
+    pub(super) fn take_done(&mut self) -> mpsc::Receiver<Done> {
+        self.results.take().unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    /// Takes from a Welcome what outlives the stream.
+    pub(super) fn learn_from(&mut self, welcome: &Welcome, identity: &Identity) {
+        if let Some(bundle) = &welcome.trust_bundle {
+            self.load_bundle(bundle, identity);
+        }
+        if let Some(uptime) = &welcome.uptime {
+            self.keep_uptime(uptime);
+        }
+        self.learned.master_addresses = self.client.addresses.cached();
+        self.keep_learned();
+    }
+
+    pub(super) fn load_bundle(&mut self, bundle: &TrustBundle, identity: &Identity) {
+        let loaded = TrustStore::new(identity.network, std::slice::from_ref(&identity.root))
+            .and_then(|mut store| store.load(bundle, self.clock.now()).map(|()| store));
+        match loaded {
+            Ok(store) => {
+                self.trust.store(Arc::new(store));
+                self.learned.trust_bundle = crate::identity::encoded(bundle);
+            }
+            Err(error) => tracing::warn!(%error, "a trust bundle is refused; the one before stays"),
+        }
+    }
+
+    pub(super) fn keep_uptime(&mut self, ticket: &Envelope) {
+        self.learned.uptime_ticket = crate::identity::encoded(ticket);
+    }
+
+    /// Puts a renewed identity in the place of the old one, on disk first.
+    pub(super) fn adopt(&mut self, identity: &Identity) -> Result<(), StateError> {
+        self.state.keep_identity(identity)?;
+        if let Err(error) = self.client.tls.reload(identity.material()) {
+            tracing::error!(%error, "the renewed certificate cannot be used");
+        }
+        if let Some(bundle) = &identity.credentials.trust_bundle {
+            self.load_bundle(bundle, identity);
+        }
+        self.client.addresses.enrolled(enrolled_addresses(identity));
+        self.identity = identity.clone();
+        Ok(())
+    }
+
+    pub(super) fn keep_learned(&mut self) {
+        self.learned.clock_offset_micros = self.clock.offset_micros();
+        if let Err(error) = self.state.keep_learned(&self.learned) {
+            tracing::warn!(%error, "what was learnt cannot be kept");
+        }
+    }
+}
+
+fn enrolled_addresses(identity: &Identity) -> Vec<String> {
+    let mut addresses = identity.credentials.master_addresses.clone();
+    addresses.push(identity.link_address.clone());
+    addresses
+}
+
+/// The latest bundle that was learnt, else the one of the credentials.
+fn trust_store(identity: &Identity, learned: &Learned, clock: &MasterClock) -> Result<TrustStore, RunError> {
+    let now = clock.now();
+    let latest: Option<TrustBundle> = crate::identity::decoded(&learned.trust_bundle);
+    let newer = latest.filter(|latest| {
+        identity.credentials.trust_bundle.as_ref().is_none_or(|bundle| latest.version >= bundle.version)
+    });
+    if let Some(bundle) = newer {
+        let mut store = TrustStore::new(identity.network, std::slice::from_ref(&identity.root))?;
+        if store.load(&bundle, now).is_ok() {
+            return Ok(store);
+        }
+    }
+    match identity.trust_store(now) {
+        Ok(store) => Ok(store),
+        // Signers change while a laptop lies in a drawer: the master brings the new ones, and until then none counts.
+        Err(error) => {
+            tracing::warn!(%error, "the kept signers are not good any more");
+            Ok(TrustStore::new(identity.network, std::slice::from_ref(&identity.root))?)
+        }
+    }
+}
+
+fn lock(state: &StateDir) -> Result<File, RunError> {
+    let path = state.path().join(LOCK);
+    let read = |source| StateError::Read { path: path.clone(), source };
+    let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(read)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::AlreadyRunning(state.path().to_owned())),
+        Err(error) => Err(read(error.into()).into()),
+    }
+}

@@ -1,0 +1,7 @@
+//! The agent for its own host: LocalService over a unix socket that only its owner may open.
+
+mod client;
+mod server;
+
+pub use client::{LocalError, connect};
+pub use server::{Request, serve};

@@ -1,0 +1,83 @@
+//! The socket's side: requests go to the driver and come back with its answer.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use muster_kit::files;
+use muster_kit::shutdown::Shutdown;
+use muster_kit::status::fault;
+use muster_proto::agent::v1::local_service_server::{LocalService, LocalServiceServer};
+use muster_proto::agent::v1::{GetStatusRequest, GetStatusResponse, LeaveRequest, LeaveResponse};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Code, Response, Status};
+
+/// Requests that wait for the driver.
+const REQUESTS: usize = 16;
+
+/// What somebody on this host asks of the driver.
+#[derive(Debug)]
+pub enum Request {
+    Status(oneshot::Sender<GetStatusResponse>),
+    /// Part from the network and end; answered when that is done.
+    Leave {
+        reason: String,
+        done: oneshot::Sender<()>,
+    },
+}
+
+struct Local(mpsc::Sender<Request>);
+
+impl Local {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Status> {
+        let ending = || Status::from(fault(Code::Unavailable, "AGENT_ENDING", "the agent is about to end"));
+        let (answer, answered) = oneshot::channel();
+        self.0.send(request(answer)).await.map_err(|_| ending())?;
+        answered.await.map_err(|_| ending())
+    }
+}
+
+#[tonic::async_trait]
+impl LocalService for Local {
+    async fn get_status(
+        &self,
+        _: tonic::Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        self.ask(Request::Status).await.map(Response::new)
+    }
+
+    async fn leave(&self, request: tonic::Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
+        let reason = request.into_inner().reason;
+        self.ask(|done| Request::Leave { reason, done }).await?;
+        Ok(Response::new(LeaveResponse {}))
+    }
+}
+
+/// Listens on `socket` until the shutdown.
+///
+/// # Errors
+/// The socket or its folder cannot be made.
+pub fn serve(socket: &Path, shutdown: &Shutdown) -> anyhow::Result<mpsc::Receiver<Request>> {
+    if let Some(folder) = socket.parent() {
+        files::create_private_dir(folder)?;
+    }
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    let (requests, inbox) = mpsc::channel(REQUESTS);
+    let server = tonic::transport::Server::builder().serve_with_incoming_shutdown(
+        LocalServiceServer::new(Local(requests)),
+        UnixListenerStream::new(listener),
+        shutdown.clone().into_triggered(),
+    );
+    shutdown.spawn(async move {
+        if let Err(error) = server.await {
+            tracing::warn!(%error, "local control ended");
+        }
+    });
+    Ok(inbox)
+}
