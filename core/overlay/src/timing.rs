@@ -49,6 +49,8 @@ pub const PING_REPEAT: Duration = ms(1_000);
 pub const LSN_PATIENCE: Duration = ms(6_000);
 /// Without topology's word by then, a child attaches to topology itself (design, section 2: Presence).
 pub const RECEIPT_PATIENCE: Duration = ms(5_000);
+/// Until a receipt comes, the LSN is asked so often to show its child once more.
+pub const RECEIPT_RETRY: Duration = ms(15_000);
 /// For the successor's claim when the LSN has named one; twice what a lost packet and its repetition take.
 pub const SUCCESSION_PATIENCE: Duration = ms(600);
 /// Children that follow a claim spread their handshakes by this much for each neighbor; one takes the new LSN about a

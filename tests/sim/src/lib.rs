@@ -1,3 +1,13 @@
-//! The overlay's machines in a simulated world.
+//! The overlay's machines in a simulated world: one seed, one run.
+//!
+//! [`model`] is what stands between hosts; [`world`] drives the machines over it under a virtual clock; [`churn`] is
+//! what happens to them; [`oracle`] judges by what the world shows; [`measure`] keeps the figures.
 
+pub mod churn;
+pub mod measure;
 pub mod model;
+pub mod oracle;
+pub mod world;
+
+pub use churn::{Churn, Outcome};
+pub use world::World;

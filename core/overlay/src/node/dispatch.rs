@@ -13,6 +13,7 @@ use crate::intent::{Intent, LossReason};
 use crate::message::{Discovery, Message, Part, PartCode, Pong};
 use crate::step::Step;
 use crate::timer::Timer;
+use crate::timing::RECEIPT_RETRY;
 use crate::turn::Turn;
 
 impl Node {
@@ -42,9 +43,7 @@ impl Node {
 
     pub(super) fn on_timer(&mut self, timer: Timer, now: Instant, rng: &mut dyn RngCore) -> Step {
         if timer == Timer::Receipt {
-            // "A hidden node goes to topology itself after 5 s" (design, section 2: Presence).
-            self.master = true;
-            self.intents.push_back(Intent::AttachMaster(None));
+            self.want_receipt(now, rng);
             return Step::Stay;
         }
         let (state, mut turn) = self.parts(now, rng);
@@ -62,6 +61,15 @@ impl Node {
             State::IsLsn(office) => office.on_timer(timer, &mut turn),
             State::NoConnection | State::Parted => Step::Stay,
         }
+    }
+
+    /// "A hidden node goes to topology itself after 5 s" (design, section 2: Presence), and asks its LSN again.
+    fn want_receipt(&mut self, now: Instant, rng: &mut dyn RngCore) {
+        if !std::mem::replace(&mut self.master, true) {
+            self.intents.push_back(Intent::AttachMaster(None));
+        }
+        self.timers.set(Timer::Receipt, now + RECEIPT_RETRY);
+        self.renew(now, rng);
     }
 
     fn on_network(&mut self, network: Network, now: Instant, rng: &mut dyn RngCore) -> Step {

@@ -1,0 +1,144 @@
+//! `muster-sim`: the overlay under churn, seed after seed.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use muster_sim::measure::{Measure, Sample};
+use muster_sim::{Churn, Outcome};
+
+/// Runs the overlay's real state machines in a simulated world and judges what the world shows.
+///
+/// One seed is one run: the same seed gives the same events in the same order, on every machine.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "EXAMPLES:\n  muster-sim churn --seeds 100 --nodes 1000 --places 50\n  \
+    muster-sim churn --seed 17 --nodes 1000 --places 50    # replay one run"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Hosts boot, crash, leave, sleep, stall and move; places fall apart and go dark; the master goes away.
+    Churn(ChurnArgs),
+}
+
+#[derive(Debug, Args)]
+struct ChurnArgs {
+    /// Runs, with the seeds 1, 2, 3, ...
+    #[arg(long, default_value_t = 10, conflicts_with = "seed")]
+    seeds: u64,
+    /// Replay this one run.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Hosts, spread evenly over the places.
+    #[arg(long, default_value_t = 1_000)]
+    nodes: usize,
+    /// Places, each one local network; at most 256.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=256))]
+    places: u64,
+    /// Simulated seconds in which things happen.
+    #[arg(long, default_value_t = 240)]
+    seconds: u64,
+    /// Runs at the same time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let Command::Churn(args) = Cli::parse().command;
+    let churn = Churn {
+        nodes: args.nodes,
+        places: usize::try_from(args.places)?,
+        span: Duration::from_secs(args.seconds),
+    };
+    let seeds: Vec<u64> = args.seed.map_or_else(|| (1..=args.seeds).collect(), |seed| vec![seed]);
+    let outcomes = run_all(&churn, &seeds, args.jobs.max(1));
+    let failed = report(&churn, &outcomes, args.seconds)?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn run_all(churn: &Churn, seeds: &[u64], jobs: usize) -> Vec<Outcome> {
+    let (sender, results) = mpsc::channel();
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    if sender.send(churn.run(seed)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut outcomes: Vec<_> = results.iter().inspect(progress).collect();
+        outcomes.sort_by_key(|outcome| outcome.seed);
+        outcomes
+    })
+}
+
+fn progress(outcome: &Outcome) {
+    let verdict = if outcome.violations.is_empty() { "ok" } else { "FAILED" };
+    eprintln!("seed {:>4}  {verdict}  {} events  trace {:016x}", outcome.seed, outcome.events, outcome.trace);
+}
+
+/// Figures to stdout, failures with the command that replays them to stderr.
+fn report(churn: &Churn, outcomes: &[Outcome], seconds: u64) -> anyhow::Result<bool> {
+    let mut all = Measure::default();
+    let mut node_seconds = 0.0;
+    for outcome in outcomes {
+        all.merge(&outcome.measure);
+        node_seconds += outcome.simulated.as_secs_f64() * churn.nodes as f64;
+    }
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{} runs, {} nodes in {} places, simulated", outcomes.len(), churn.nodes, churn.places)?;
+    writeln!(out, "{:<44}{:>8}{:>9}{:>9}{:>9}{:>9}", "ms", "n", "mean", "p50", "p95", "worst")?;
+    for (name, sample) in [
+        ("LSN crashed -> child under the next LSN", &all.attached_after_crash),
+        ("LSN crashed -> last child of the cell", &all.all_after_crash),
+        ("LSN crashed -> master shows the child there", &all.shown_after_crash),
+        ("LSN parted  -> child under the next LSN", &all.attached_after_part),
+        ("network up  -> has or is LSN", &all.network_to_lsn),
+        ("disconnections, as nodes report them", &all.disconnections),
+    ] {
+        row(&mut out, name, sample)?;
+    }
+    let (bytes, messages) = (all.lan.bytes as f64 / node_seconds, all.lan.messages as f64 / node_seconds);
+    writeln!(
+        out,
+        "LAN: {bytes:.0} B/s and {messages:.2} messages/s a node (bytes estimated from encoded sizes)"
+    )?;
+    for (kind, traffic) in &all.by_kind {
+        writeln!(out, "  {kind:<18}{:>9.1} B/s a node", traffic.bytes as f64 / node_seconds)?;
+    }
+    let wan = all.wan.bytes as f64 / node_seconds * 3_600.0;
+    writeln!(out, "WAN: {wan:.0} B/h a node, under churn")?;
+    writeln!(out, "takeovers {}, false detections {}", all.takeovers, all.false_detections)?;
+    let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.violations.is_empty()).collect();
+    for outcome in &failed {
+        eprintln!(
+            "seed {} FAILED; replay: cargo run -p muster-sim -- churn --seed {} --nodes {} --places {} --seconds {seconds}",
+            outcome.seed, outcome.seed, churn.nodes, churn.places
+        );
+        for violation in outcome.violations.iter().take(5) {
+            eprintln!("  {:?} {}", violation.at, violation.what);
+        }
+    }
+    Ok(!failed.is_empty())
+}
+
+fn row(out: &mut impl Write, name: &str, sample: &Sample) -> std::io::Result<()> {
+    let millis = |span: Duration| span.as_secs_f64() * 1_000.0;
+    let [mean, p50, p95, worst] =
+        [sample.mean(), sample.percentile(50), sample.percentile(95), sample.worst()].map(millis);
+    writeln!(out, "{name:<44}{:>8}{mean:>9.1}{p50:>9.1}{p95:>9.1}{worst:>9.1}", sample.len())
+}
