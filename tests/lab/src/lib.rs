@@ -4,18 +4,23 @@
 
 pub mod counters;
 pub mod dns;
+pub mod fleet;
 pub mod gateway;
 pub mod host;
 pub mod lab;
 pub mod machine;
+pub mod picture;
 pub mod place;
 pub mod plan;
 pub mod probe;
+pub mod program;
 pub mod roster;
 pub mod router;
+pub mod scenario;
 pub mod stage;
 pub mod testing;
 
+pub use fleet::Fleet;
 pub use host::{Host, UdpBlock};
 pub use lab::{Builder, Lab};
 pub use machine::Machine;

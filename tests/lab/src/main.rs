@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use muster_lab::program::Binaries;
 use muster_lab::roster::RunningLab;
+use muster_lab::scenario::GATHERING_LIMIT;
 use muster_lab::stage::{self, Stage};
-use muster_lab::{Family, Lab};
+use muster_lab::{Family, Fleet, Lab};
 
 /// A whole Muster network on one computer: places behind routers, hosts, and a master.
 #[derive(Debug, Parser)]
@@ -51,7 +53,17 @@ struct Up {
     bare: bool,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("muster-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         Command::Up(up) => match stage::entered() {
@@ -71,11 +83,31 @@ async fn keep(up: Up) -> Result<()> {
     let started = std::time::Instant::now();
     let lab = Lab::builder().places(up.places).agents(up.agents).family(up.family).build().await?;
     println!("{} places with {} hosts each, built in {:.1?}.", up.places, up.agents, started.elapsed());
+    let directory = lab.directory().to_owned();
+    let _kept = match up.bare {
+        true => (Some(lab), None),
+        false => (None, Some(gather(lab).await?)),
+    };
     println!("Look inside from another terminal:");
     println!("  muster-lab ps");
     println!("  muster-lab enter p1a1 -- ip address");
-    println!("Files and logs: {}. Ctrl-C ends everything.", lab.directory().display());
+    if !up.bare {
+        println!("  muster-lab enter master -- {} topology", Binaries::find()?.muster.display());
+        println!("  muster-lab enter p1a1 -- {} status", Binaries::find()?.agent.display());
+    }
+    println!("Files and logs: {}. Ctrl-C ends everything.", directory.display());
     std::future::pending().await
+}
+
+async fn gather(lab: Lab) -> Result<Fleet> {
+    let started = std::time::Instant::now();
+    let fleet = Fleet::start(lab).await?;
+    println!("Master and agents run after {:.1?}; waiting until the fleet is whole.", started.elapsed());
+    match fleet.until_whole(GATHERING_LIMIT).await {
+        Ok(_) => println!("The fleet is whole after {:.1?}.", started.elapsed()),
+        Err(error) => eprintln!("The fleet is not whole: {error:#}"),
+    }
+    Ok(fleet)
 }
 
 fn running(directory: Option<PathBuf>) -> Result<RunningLab> {

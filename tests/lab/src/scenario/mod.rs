@@ -1,0 +1,146 @@
+//! What can happen to a fleet, as a generated table: every case on every column, each asserted and timed.
+
+mod cases;
+mod table;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+pub use table::{Outcome, Table};
+
+use crate::fleet::Fleet;
+use crate::host::UdpBlock;
+use crate::lab::Lab;
+use crate::plan::Family;
+
+/// From programs that start to a picture that is whole.
+pub const GATHERING_LIMIT: Duration = Duration::from_secs(30);
+
+/// Which packets the fleet has to make do with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Carrier {
+    Udp,
+    /// Every host's own firewall drops UDP in both directions.
+    Tcp,
+}
+
+/// One column: the network that the cases happen in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Column {
+    pub family: Family,
+    pub carrier: Carrier,
+    pub places: usize,
+    pub agents: usize,
+}
+
+impl Column {
+    /// The first is the whole lab, the others are as small as the cases allow.
+    pub const ALL: [Self; 4] = [
+        Self { family: Family::V4, carrier: Carrier::Udp, places: 4, agents: 6 },
+        Self { family: Family::V6, carrier: Carrier::Udp, places: 2, agents: 5 },
+        Self { family: Family::V4, carrier: Carrier::Tcp, places: 2, agents: 5 },
+        Self { family: Family::V6, carrier: Carrier::Tcp, places: 2, agents: 5 },
+    ];
+
+    pub fn name(self) -> String {
+        format!("{:?} {:?}", self.family, self.carrier).to_lowercase()
+    }
+
+    /// Builds the column's lab and brings its fleet up. The time is from the first agent's start to the whole picture.
+    pub async fn bring_up(self) -> Result<Fleet> {
+        let lab = Lab::builder().places(self.places).agents(self.agents).family(self.family).build().await?;
+        if self.carrier == Carrier::Tcp {
+            for host in lab.hosts() {
+                host.block_udp(UdpBlock::Both).await?;
+            }
+        }
+        let fleet = Fleet::start(lab).await.context("bring the fleet up")?;
+        fleet.until_whole(GATHERING_LIMIT).await.context("the fleet does not gather")?;
+        Ok(fleet)
+    }
+}
+
+/// One row: something that happens, and what has to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Case {
+    Gathered,
+    TaskReachesAll,
+    LsnKilled,
+    LsnAndDeputiesKilled,
+    NodeKilled,
+    AnnouncedPart,
+    LsnsMerge,
+    HostMoved,
+    MasterKilled,
+    MasterMoved,
+}
+
+impl Case {
+    /// In the order in which they happen; the last one moves the master for good.
+    pub const ALL: [Self; 10] = [
+        Self::Gathered,
+        Self::TaskReachesAll,
+        Self::LsnKilled,
+        Self::LsnAndDeputiesKilled,
+        Self::NodeKilled,
+        Self::AnnouncedPart,
+        Self::LsnsMerge,
+        Self::HostMoved,
+        Self::MasterKilled,
+        Self::MasterMoved,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gathered => "one LSN a cell, the tree is the truth",
+            Self::TaskReachesAll => "a task reaches all, each its own output",
+            Self::LsnKilled => "LSN killed",
+            Self::LsnAndDeputiesKilled => "LSN and both deputies killed",
+            Self::NodeKilled => "node killed",
+            Self::AnnouncedPart => "LSN parts, announced",
+            Self::LsnsMerge => "two LSNs merge",
+            Self::HostMoved => "host moved to another place",
+            Self::MasterKilled => "master killed and started again",
+            Self::MasterMoved => "master moved, found by SRV",
+        }
+    }
+
+    /// How long it may take at most.
+    pub fn limit(self) -> Duration {
+        match self {
+            Self::Gathered | Self::TaskReachesAll | Self::AnnouncedPart => Duration::from_secs(5),
+            Self::LsnKilled | Self::HostMoved => Duration::from_secs(10),
+            Self::LsnAndDeputiesKilled | Self::NodeKilled => Duration::from_secs(15),
+            Self::LsnsMerge | Self::MasterKilled => Duration::from_secs(45),
+            Self::MasterMoved => Duration::from_secs(60),
+        }
+    }
+
+    /// Lets it happen; returns how long the fleet took from there. The fleet is whole again afterwards.
+    pub async fn happen(self, fleet: &Fleet) -> Result<Duration> {
+        let took = cases::happen(self, fleet).await?;
+        fleet.until_whole(GATHERING_LIMIT).await.context("the fleet is not whole afterwards")?;
+        Ok(took)
+    }
+}
+
+/// Fills one column of the table. A case that fails does not keep the others from happening.
+pub async fn fill(table: &mut Table, column: Column, cases: &[Case]) {
+    let fleet = match column.bring_up().await {
+        Ok(fleet) => fleet,
+        Err(error) => {
+            let why = format!("{error:#}");
+            cases.iter().for_each(|case| table.enter(*case, column, Outcome::Failed(why.clone())));
+            return;
+        }
+    };
+    for case in cases {
+        let outcome = match case.happen(&fleet).await {
+            Ok(took) => Outcome::Held(took),
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+        };
+        println!("{}, {}: {outcome}", column.name(), case.name());
+        table.enter(*case, column, outcome);
+    }
+}
