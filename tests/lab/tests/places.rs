@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use muster_lab::gateway::Passage;
 use muster_lab::plan::{DNS, MASTER, MASTER_MOVED};
 use muster_lab::probe::{ECHO_PORT, bind, measure};
 use muster_lab::testing::in_lab;
@@ -246,6 +247,30 @@ fn tcp_carries_a_megabyte_through_each_kind_of_router() {
             let carried = place.wan_traffic().await? - before;
             ensure!(carried.sent_bytes > 1 << 20 && carried.received_packets > 10, "counted {carried:?}");
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_router_that_lets_only_some_tcp_through_does_just_that() {
+    in_lab(async {
+        let lab = Lab::builder().places(1).agents(1).build().await?;
+        let (place, machine) = (lab.place(1)?, lab.host("p1a1")?.machine());
+        let _listeners = lab
+            .master()
+            .run(|| [443, 8_443].map(|port| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))))
+            .await?;
+        let connects = async |port: u16, patience: Duration| {
+            let target = SocketAddr::new(MASTER.v4().into(), port);
+            machine.run(move || std::net::TcpStream::connect_timeout(&target, patience).is_ok()).await
+        };
+        place.router().gateway().restrict(Passage { udp: false, tcp_ports: Some(vec![443]), dark: false });
+        ensure!(misses_echo(machine, Family::V4).await?, "UDP passes");
+        ensure!(connects(443, PATIENCE).await?, "TCP 443 does not pass");
+        ensure!(!connects(8_443, SILENCE).await?, "TCP 8443 passes");
+        ensure!(place.router().gateway().tally().refused >= 2, "nothing was counted as refused");
+        place.router().gateway().restrict(Passage::default());
+        ensure!(reaches_echo(machine, Family::V4).await? && connects(8_443, PATIENCE).await?, "afterwards");
         Ok(())
     });
 }
