@@ -1,1 +1,33 @@
 //! Sockets: QUIC over UDP and TCP paths, local discovery; drives nothing, carries everything.
+
+mod accept;
+pub mod class;
+pub mod config;
+mod demux;
+mod dial;
+pub mod discovery;
+pub mod endpoint;
+pub mod error;
+pub mod event;
+mod handshake;
+pub mod interfaces;
+pub mod pacer;
+pub mod path;
+mod peers;
+mod quic;
+mod routes;
+pub mod session;
+mod socket;
+pub mod stream;
+mod tcp;
+mod tls;
+pub mod usage;
+
+pub use class::TrafficClass;
+pub use config::{Config, Material};
+pub use endpoint::Endpoint;
+pub use error::{BindError, CloseCode, CloseReason, DialError, SendError};
+pub use event::NetEvent;
+pub use path::Path;
+pub use session::{Session, Side};
+pub use stream::{Stream, StreamHeader};

@@ -1,0 +1,271 @@
+//! The node's one endpoint: its sockets, its sessions, its discovery. A handle; dropping the last one ends
+//! every task behind it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use muster_types::{Contact, NetworkId, NodeId, Timestamp};
+use muster_wire::TrustStore;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::config::{Config, DateClock, Material};
+use crate::discovery::Discovery;
+use crate::error::{BindError, CloseCode, CloseReason, DialError};
+use crate::event::{EVENTS, NetEvent};
+use crate::handshake::HandshakeError;
+use crate::pacer::Pacer;
+use crate::path::{Path, VirtualAddress};
+use crate::peers::{Attempt, Cancelled, Peers};
+use crate::quic::{Carrier, Quic};
+use crate::routes::Routes;
+use crate::session::{Opening, Session};
+use crate::socket::Sockets;
+use crate::usage::Usage;
+use crate::{accept, dial, tcp};
+
+/// The peers' chance to hear that this endpoint closes.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A handle; clones are the same endpoint.
+#[derive(Clone)]
+pub struct Endpoint {
+    shared: Arc<Shared>,
+    _tasks: Arc<DropGuard>,
+}
+
+/// What the endpoint's tasks have in common.
+pub(crate) struct Shared {
+    pub(crate) network: NetworkId,
+    pub(crate) node: NodeId,
+    pub(crate) port: u16,
+    pub(crate) udp: bool,
+    pub(crate) quic: Quic,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) discovery: Discovery,
+    pub(crate) usage: Arc<Usage>,
+    pub(crate) events: mpsc::Sender<NetEvent>,
+    pacer: Arc<Pacer>,
+    trust: ArcSwap<TrustStore>,
+    hello: ArcSwap<Bytes>,
+    clock: DateClock,
+    idle_timeout: Duration,
+    tasks: CancellationToken,
+}
+
+impl Endpoint {
+    /// Opens the sockets and begins to listen. The receiver must be read: it slows the peers down when it is full.
+    ///
+    /// # Errors
+    /// No port could be opened, or the certificate, key or roots cannot be used.
+    pub async fn bind(config: Config) -> Result<(Self, mpsc::Receiver<NetEvent>), BindError> {
+        let (network, node) = config.material.identity()?;
+        let mut sockets = Sockets::open(&config.bind, config.port, config.udp, config.tcp)?;
+        let usage = Arc::new(Usage::default());
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let discovery = Discovery::new(config.discovery.clone(), &sockets, Arc::clone(&usage))?;
+        let (tap, tapped) = discovery.tap();
+        let (routes, packets) = Routes::new();
+        let (v4, v6) = (sockets.udp_v4.take(), sockets.udp_v6.take());
+        let carrier = Carrier::new(v4, v6, sockets.port, (Arc::clone(&routes), packets), tap)?;
+        let shared = Arc::new(Shared {
+            network,
+            node,
+            port: sockets.port,
+            udp: config.udp,
+            quic: Quic::start(&config, carrier)?,
+            routes,
+            peers: Peers::new(node),
+            discovery,
+            usage,
+            events,
+            pacer: Arc::default(),
+            trust: ArcSwap::new(config.trust),
+            hello: ArcSwap::from_pointee(config.hello),
+            clock: config.clock,
+            idle_timeout: config.idle_timeout,
+            tasks: CancellationToken::new(),
+        });
+        shared.spawn(accept::quic(Arc::clone(&shared)));
+        for listener in sockets.tcp {
+            shared.spawn(accept::tcp(Arc::clone(&shared), listener));
+        }
+        crate::discovery::start(&shared, tapped);
+        let tasks = Arc::new(shared.tasks.clone().drop_guard());
+        Ok((Self { shared, _tasks: tasks }, receiver))
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.shared.node
+    }
+
+    /// The port of UDP and TCP alike.
+    pub fn port(&self) -> u16 {
+        self.shared.port
+    }
+
+    /// A session with this node: the one that stands, or a new one. Dials from both ends at once become one.
+    ///
+    /// # Errors
+    /// No address answered, or what answered is not that node.
+    pub async fn connect(&self, contact: Contact) -> Result<Session, DialError> {
+        dial::connect(&self.shared, &contact).await
+    }
+
+    /// The session that stands with this node.
+    pub fn session(&self, peer: NodeId) -> Option<Session> {
+        self.shared.peers.session(peer)
+    }
+
+    pub fn sessions(&self) -> Vec<Session> {
+        self.shared.peers.sessions()
+    }
+
+    /// Believes by another store from the next Hello on.
+    pub fn set_trust(&self, trust: Arc<TrustStore>) {
+        self.shared.trust.store(trust);
+    }
+
+    /// Says another Hello from now on: after a renewal, with the new ticket.
+    pub fn set_hello(&self, hello: Bytes) {
+        self.shared.hello.store(Arc::new(hello));
+    }
+
+    /// New sessions use this certificate; those that stand go on.
+    ///
+    /// # Errors
+    /// The certificate, key or roots cannot be used.
+    pub fn set_material(&self, material: &Material) -> Result<(), BindError> {
+        self.shared.quic.reload(material)
+    }
+
+    /// The host's network changed, or it woke up: every session looks for its peer at once, and discovery listens
+    /// on the interfaces that are there now.
+    pub fn network_changed(&self) {
+        self.shared.network_changed();
+    }
+
+    /// Tells the local network, by multicast and broadcast of both families.
+    pub fn multicast(&self, datagram: &[u8]) {
+        self.shared.discovery.multicast(datagram);
+    }
+
+    /// Answers one node of the local network.
+    pub fn answer(&self, to: SocketAddr, datagram: &[u8]) {
+        self.shared.discovery.answer(to, datagram);
+    }
+
+    /// Takes rate grants.
+    pub fn pacer(&self) -> &Pacer {
+        &self.shared.pacer
+    }
+
+    pub fn usage(&self) -> &Usage {
+        &self.shared.usage
+    }
+
+    /// Closes every session after what was queued has gone out, and then everything else.
+    pub async fn close(self, reason: &str) {
+        let sessions = self.shared.peers.sessions();
+        for session in &sessions {
+            session.close(CloseCode::Done, reason);
+        }
+        let ended = async {
+            for session in &sessions {
+                session.ended().await;
+            }
+            self.shared.quic.close();
+            self.shared.quic.closed().await;
+        };
+        // A peer that does not answer is not waited for.
+        let _ = tokio::time::timeout(2 * FAREWELL, ended).await;
+    }
+}
+
+impl Shared {
+    /// Runs until the endpoint is dropped.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.tasks.clone();
+        tokio::spawn(async move { tasks.run_until_cancelled_owned(task).await });
+    }
+
+    pub(crate) fn trust(&self) -> Arc<TrustStore> {
+        self.trust.load_full()
+    }
+
+    pub(crate) fn hello(&self) -> Arc<Bytes> {
+        self.hello.load_full()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    pub(crate) fn network_changed(&self) {
+        self.discovery.rejoin();
+        self.quic.network_changed();
+    }
+
+    /// Lets a TCP connection carry packets under a virtual address. `None`: there are too many.
+    pub(crate) fn carry(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr) -> Option<VirtualAddress> {
+        let path = Path::Tcp(crate::path::canonical(remote));
+        let (end, outbound) = self.routes.open(path)?;
+        let address = end.address;
+        let shared = Arc::clone(self);
+        // Keep-alives come more often than this, so nothing for so long means that nobody uses it.
+        let idle = self.idle_timeout;
+        self.spawn(async move {
+            let reason = match tcp::carry(stream, end, outbound, idle).await {
+                Ok(()) => "its TCP connection was closed".to_owned(),
+                Err(error) => format!("its TCP connection broke: {error}"),
+            };
+            shared.route_lost(address, &reason);
+        });
+        Some(address)
+    }
+
+    fn route_lost(&self, address: VirtualAddress, reason: &str) {
+        for session in self.peers.sessions().iter().filter(|session| session.route() == Some(address)) {
+            session.abort(CloseCode::PathLost, reason, CloseReason::Lost(reason.to_owned()));
+        }
+    }
+
+    /// Enters a session into the table and runs it.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        opening: Opening,
+        attempt: Attempt,
+    ) -> Result<Session, HandshakeError> {
+        let (session, running) = Session::new(opening, Arc::clone(&self.pacer), Arc::clone(&self.usage));
+        let replaced = attempt.succeed(&session).map_err(|Cancelled| HandshakeError::Duplicate)?;
+        let (shared, opened) = (Arc::clone(self), session.clone());
+        self.spawn(async move {
+            if let Some(old) = replaced {
+                old.abort(CloseCode::Duplicate, "a new session replaces it", CloseReason::Replaced);
+                old.ended().await;
+            }
+            tracing::info!(peer = %session.peer().short(), path = %session.path(), "session opened");
+            // An error here and below: the owner is gone, and soon this task.
+            let _ = shared.events.send(NetEvent::SessionOpened(session.clone())).await;
+            let reason = running.run(&shared.events).await;
+            shared.end(session, reason).await;
+        });
+        Ok(opened)
+    }
+
+    async fn end(&self, session: Session, reason: CloseReason) {
+        tracing::info!(peer = %session.peer().short(), %reason, "session closed");
+        self.peers.remove(&session);
+        if let Some(route) = session.route() {
+            self.routes.close(route);
+        }
+        let peer = session.peer();
+        let _ = self.events.send(NetEvent::SessionClosed { peer, session: session.clone(), reason }).await;
+        session.set_ended();
+    }
+}

@@ -1,0 +1,107 @@
+//! Rate grants: how fast each traffic class may send from this node, all peers together. A class without a grant
+//! is not held back.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::class::TrafficClass;
+
+/// What may go out at once after a pause, in time at the granted rate: long enough for timers' grain, short
+/// enough not to be felt on the link.
+const BURST: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Default)]
+pub struct Pacer {
+    buckets: [Mutex<Option<Bucket>>; TrafficClass::ALL.len()],
+}
+
+/// A token bucket, kept as the moment at which it will be full again.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    bytes_per_second: u64,
+    ends: Instant,
+    full_at: Instant,
+}
+
+impl Pacer {
+    /// From now on, and for so long, the class sends no faster than this. Zero stops it.
+    pub fn grant(&self, class: TrafficClass, bytes_per_second: u64, valid_for: Duration) {
+        let now = Instant::now();
+        let bucket = Bucket { bytes_per_second, ends: now + valid_for, full_at: now };
+        *self.lock(class) = Some(bucket);
+    }
+
+    /// Waits until `bytes` of this class may go.
+    pub async fn admit(&self, class: TrafficClass, bytes: usize) {
+        loop {
+            let now = Instant::now();
+            let Some(at) = self.reserve(class, bytes, now) else { return };
+            sleep_until(at).await;
+        }
+    }
+
+    /// Takes the tokens if they are there; else when to ask again.
+    fn reserve(&self, class: TrafficClass, bytes: usize, now: Instant) -> Option<Instant> {
+        let mut slot = self.lock(class);
+        let bucket = slot.as_mut()?;
+        if now >= bucket.ends {
+            *slot = None;
+            return None;
+        }
+        if bucket.bytes_per_second == 0 {
+            return Some(bucket.ends);
+        }
+        let free_at = bucket.full_at.checked_sub(BURST).unwrap_or(now);
+        if free_at > now {
+            return Some(free_at.min(bucket.ends));
+        }
+        let cost = Duration::from_secs_f64(bytes as f64 / bucket.bytes_per_second as f64);
+        bucket.full_at = bucket.full_at.max(now) + cost;
+        None
+    }
+
+    fn lock(&self, class: TrafficClass) -> std::sync::MutexGuard<'_, Option<Bucket>> {
+        self.buckets[class.index()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    async fn spent(pacer: &Pacer, class: TrafficClass, chunks: usize) -> Duration {
+        let begin = Instant::now();
+        for _ in 0..chunks {
+            pacer.admit(class, 1_000).await;
+        }
+        begin.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_class_keeps_to_its_grant_and_the_others_are_free() {
+        let pacer = Pacer::default();
+        pacer.grant(TrafficClass::Bulk, 10_000, MINUTE);
+        let bulk = spent(&pacer, TrafficClass::Bulk, 100).await;
+        assert!(bulk >= Duration::from_millis(9_700) && bulk <= Duration::from_millis(10_100), "{bulk:?}");
+        assert_eq!(spent(&pacer, TrafficClass::Control, 100).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_of_nothing_holds_until_it_ends() {
+        let pacer = Pacer::default();
+        pacer.grant(TrafficClass::Bulk, 0, MINUTE);
+        assert!(spent(&pacer, TrafficClass::Bulk, 1).await >= MINUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_grant_replaces_the_old_one() {
+        let pacer = Pacer::default();
+        pacer.grant(TrafficClass::Bulk, 1, MINUTE);
+        pacer.grant(TrafficClass::Bulk, 1_000_000, MINUTE);
+        assert!(spent(&pacer, TrafficClass::Bulk, 100).await < Duration::from_millis(200));
+    }
+}

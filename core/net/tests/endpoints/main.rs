@@ -1,0 +1,4 @@
+//! Endpoints that meet on loopback.
+
+mod house;
+mod session;
