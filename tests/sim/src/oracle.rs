@@ -103,7 +103,7 @@ impl Oracle {
                     world.served[host]
                 )
             });
-            let shown = world.shown(host).is_some_and(|shown| shown.online && shown.lsn == Some(lsn));
+            let shown = world.shown(host).is_some_and(|shown| shown.lsn == Some(lsn));
             let shown = shown || !world.is_visible(place);
             self.judge(world, (Rule::Shown, host), shown, since, ATTACHED, settled, || {
                 format!("host {host} under LSN {lsn} is shown as {:?}", world.shown(host))
@@ -114,7 +114,7 @@ impl Oracle {
     /// Who is gone is not shown as here for longer than its way of going allows.
     fn judge_absence(&mut self, world: &World, host: HostId) {
         let (known, now) = (&world.hosts[host], world.now());
-        let shown = world.shown(host).is_some_and(|shown| shown.online);
+        let shown = world.shown(host).is_some();
         if known.life == Life::Running || !shown || !world.master.is_up() {
             return;
         }

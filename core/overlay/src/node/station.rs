@@ -64,6 +64,9 @@ impl Node {
         self.lose(Some(LossReason::NetworkLost), now);
         self.drop_sessions();
         self.timers.stop_all();
+        if std::mem::take(&mut self.master) {
+            self.intents.push_back(Intent::DetachMaster);
+        }
         self.state = State::NoConnection;
         self.changed()
     }
@@ -96,9 +99,17 @@ impl Node {
         self.timers.stop_all();
         let (_, mut turn) = self.parts(now, rng);
         let quest = search.proceed(&mut turn);
+        self.withdraw_claim();
         self.state = State::Looking(search);
         self.changed();
         self.pursue(quest, rng)
+    }
+
+    /// Who is LSN no more keeps the channel, without a claim, until topology shows it under another.
+    fn withdraw_claim(&mut self) {
+        if matches!(self.state, State::IsLsn(_)) {
+            self.intents.push_back(Intent::AttachMaster(None));
+        }
     }
 
     fn settle(&mut self, mut membership: Box<Membership>, now: Instant, rng: &mut dyn RngCore) -> Step {
@@ -106,6 +117,7 @@ impl Node {
         let lsn = membership.lsn();
         let (_, mut turn) = self.parts(now, rng);
         membership.begin(&mut turn);
+        self.withdraw_claim();
         self.state = State::HasLsn(membership);
         for (peer, _) in self.sessions.extract_if(.., |&peer, _| peer != lsn) {
             self.intents.push_back(Intent::Close(peer));

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_overlay::intent::{Presence, Update};
+use muster_overlay::message::Attach;
 use muster_overlay::{Claim, Input};
-use muster_types::{Instant, NodeId};
+use muster_types::Instant;
 use rand::Rng;
 
 use super::host::subnet_key;
@@ -30,16 +31,20 @@ const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 /// How often rivals that remain are told of each other again.
 const RIVAL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What the master shows of a node.
+/// What the master shows of a node that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shown {
-    /// `None`: attached to the master itself.
+    /// An LSN is under itself; `None`: attached to the master without an LSN.
     pub lsn: Option<HostId>,
-    pub lineage: u64,
-    pub epoch: u64,
-    pub online: bool,
-    /// By its own date.
-    pub attached_at: Instant,
+}
+
+/// An LSN's word that it has a child, with the child's own date.
+#[derive(Debug, Clone, Copy)]
+struct Under {
+    lsn: HostId,
+    lineage: u64,
+    epoch: u64,
+    date: Instant,
 }
 
 #[derive(Debug)]
@@ -47,6 +52,7 @@ struct Stream {
     attempt: u64,
     claim: Option<Claim>,
     known: u64,
+    since: Instant,
     last_heard: Instant,
     /// The shell has not heard an answer since then.
     silent_since: Option<Instant>,
@@ -56,7 +62,8 @@ struct Stream {
 #[derive(Debug, Default)]
 pub struct Master {
     pub(super) up: bool,
-    pub shown: BTreeMap<HostId, Shown>,
+    /// Who is under whom, as LSNs say. Apart from `streams`: a node may have both for a moment.
+    under: BTreeMap<HostId, Under>,
     streams: BTreeMap<HostId, Stream>,
     /// Newest epoch of each lineage and since when.
     lineages: BTreeMap<u64, (u64, Instant)>,
@@ -94,44 +101,56 @@ impl Master {
             }
             self.orphaned.remove(&host);
         }
-        let (lineage, epoch) = claim.as_ref().map_or((0, 0), |claim| (claim.lineage, claim.epoch));
-        let lsn = claim.as_ref().map(|_| host);
-        self.shown.insert(host, Shown { lsn, lineage, epoch, online: true, attached_at: now });
-        let stream =
-            Stream { attempt, claim, known, last_heard: now, silent_since: None, told_rivals: Instant::ZERO };
+        let stream = Stream {
+            attempt,
+            claim,
+            known,
+            since: now,
+            last_heard: now,
+            silent_since: None,
+            told_rivals: Instant::ZERO,
+        };
         self.streams.insert(host, stream);
         known
     }
 
-    fn apply(&mut self, lsn: HostId, node: HostId, presence: &Presence) {
-        match presence {
-            Presence::Attached { attach, .. } => {
-                let attached_at = attach.seal.bytes().map_or(Instant::ZERO, date);
-                if self.shown.get(&node).is_some_and(|shown| shown.attached_at > attached_at) {
-                    return;
-                }
-                let (lineage, epoch) = (attach.lineage, attach.epoch);
-                self.shown.insert(node, Shown { lsn: Some(lsn), lineage, epoch, online: true, attached_at });
-            }
-            // An LSN, or its successor, may say that a node has gone; nobody else's word counts.
-            Presence::Departed(_) => {
-                let epoch =
-                    self.streams.get(&lsn).and_then(|s| s.claim.as_ref()).map(|c| (c.lineage, c.epoch));
-                let Some(shown) = self.shown.get_mut(&node) else { return };
-                if shown.lsn == Some(lsn) || epoch.is_some_and(|(l, e)| shown.lineage == l && shown.epoch < e)
-                {
-                    shown.online = false;
-                }
-            }
+    /// As an operator sees it: an LSN's own channel, else the word of its LSN, else its own channel.
+    pub fn shown(&self, host: HostId) -> Option<Shown> {
+        let (stream, under) = (self.streams.get(&host), self.under.get(&host));
+        // Of two words of the node itself, its claim and its attach, the later counts.
+        let later = |stream: &&Stream| under.is_none_or(|under| under.date <= stream.since);
+        if stream.filter(later).is_some_and(|stream| stream.claim.is_some()) {
+            return Some(Shown { lsn: Some(host) });
         }
+        let under = under.map(|under| Shown { lsn: Some(under.lsn) });
+        under.or(stream.map(|_| Shown { lsn: None }))
     }
 
-    fn apply_update(
-        &mut self,
-        lsn: HostId,
-        update: &Update,
-        host_of: impl Fn(NodeId) -> Option<HostId>,
-    ) -> bool {
+    /// An arrival counts unless the child has since attached elsewhere; true if it does.
+    fn arrived(&mut self, lsn: HostId, node: HostId, attach: &Attach) -> bool {
+        let date = attach.seal.bytes().map_or(Instant::ZERO, date);
+        let (lineage, epoch) = (attach.lineage, attach.epoch);
+        if self.under.get(&node).is_some_and(|under| under.date > date) {
+            return false;
+        }
+        self.under.insert(node, Under { lsn, lineage, epoch, date });
+        true
+    }
+
+    /// Its LSN, or that one's successor, may say that a node has gone; nobody else's word counts.
+    /// Names the LSN whose channel ends with it.
+    fn departed(&mut self, lsn: HostId, node: HostId) -> Option<HostId> {
+        let own = self.streams.get(&lsn)?.claim.as_ref().map(|claim| (claim.lineage, claim.epoch))?;
+        let before = |lineage, epoch| lineage == own.0 && epoch < own.1;
+        if self.under.get(&node).is_some_and(|u| u.lsn == lsn || before(u.lineage, u.epoch)) {
+            self.under.remove(&node);
+        }
+        let predecessor = self.streams.get(&node)?.claim.as_ref()?;
+        before(predecessor.lineage, predecessor.epoch).then_some(node)
+    }
+
+    /// Takes note of an update's number; false if there is a gap.
+    fn number(&mut self, lsn: HostId, update: &Update) -> bool {
         let Some(stream) = self.streams.get_mut(&lsn) else { return false };
         if update.number != stream.known + 1 && !update.snapshot {
             return update.number <= stream.known;
@@ -140,16 +159,8 @@ impl Master {
         if let Some(claim) = &stream.claim {
             self.known.insert((lsn, claim.lineage, claim.epoch), update.number);
         }
-        let nodes: Vec<_> = update.changes.iter().filter_map(|change| host_of(change.node)).collect();
         if update.snapshot {
-            for (node, shown) in &mut self.shown {
-                shown.online &= shown.lsn != Some(lsn) || *node == lsn || nodes.contains(node);
-            }
-        }
-        for change in &update.changes {
-            if let Some(node) = host_of(change.node) {
-                self.apply(lsn, node, &change.presence);
-            }
+            self.under.retain(|_, under| under.lsn != lsn);
         }
         true
     }
@@ -157,15 +168,12 @@ impl Master {
     /// Nodes whose LSN is no more, and who did not turn up elsewhere in time.
     fn drop_orphans(&mut self, now: Instant) {
         let over = |since: Instant| now.since(since) > ORPHAN_PATIENCE;
-        for shown in self.shown.values_mut().filter(|shown| shown.online && shown.lsn.is_some()) {
-            let superseded = self
-                .lineages
-                .get(&shown.lineage)
-                .is_some_and(|&(epoch, since)| epoch > shown.epoch && over(since));
-            let orphaned =
-                shown.lsn.and_then(|lsn| self.orphaned.get(&lsn)).is_some_and(|&since| over(since));
-            shown.online &= !superseded && !orphaned;
-        }
+        self.under.retain(|_, under| {
+            let newest = self.lineages.get(&under.lineage);
+            let superseded = newest.is_some_and(|&(epoch, since)| epoch > under.epoch && over(since));
+            let orphaned = self.orphaned.get(&under.lsn).is_some_and(|&since| over(since));
+            !superseded && !orphaned
+        });
         self.orphaned.retain(|_, since| now.since(*since) <= ORPHAN_PATIENCE * 2);
     }
 
@@ -191,7 +199,7 @@ impl World {
 
     /// As the master shows it now.
     pub fn shown(&self, host: HostId) -> Option<Shown> {
-        self.master.shown.get(&host).copied()
+        self.master.shown(host)
     }
 
     pub(super) fn attach_master(&mut self, host: HostId, claim: Option<muster_overlay::Claim>) {
@@ -260,7 +268,7 @@ impl World {
                 if self.master.up && self.master.streams.get(&host).is_some_and(|s| s.attempt == attempt) {
                     self.drop_stream(host);
                     if gone {
-                        self.master.shown.entry(host).and_modify(|shown| shown.online = false);
+                        self.master.under.remove(&host);
                     }
                 }
             }
@@ -329,7 +337,7 @@ impl World {
             return self.at_master(Duration::from_millis(500), again);
         }
         self.note("update", host, update.number);
-        if !self.master.apply_update(host, &update, |node| self.by_id.get(&node).copied()) {
+        if !self.master.number(host, &update) {
             // A gap: the channel is cut, and the LSN starts from what is known.
             self.drop_stream(host);
             return self.lose_channel(host, attempt);
@@ -339,10 +347,20 @@ impl World {
         let lsn = self.hosts[host].id;
         for change in &update.changes {
             let Some(&node) = self.by_id.get(&change.node) else { continue };
-            let Presence::Attached { .. } = change.presence else { continue };
-            self.measure.shown(node, Some(host), now);
-            if node != host && self.can_hear(host, node) {
-                self.locally(node, back + Duration::from_millis(2), Input::Receipt { lsn });
+            match &change.presence {
+                Presence::Attached { attach, .. } => {
+                    if self.master.arrived(host, node, attach) && self.can_hear(host, node) {
+                        self.measure.shown(node, Some(host), now);
+                        self.locally(node, back + Duration::from_millis(2), Input::Receipt { lsn });
+                    }
+                }
+                Presence::Departed(_) => {
+                    if let Some(predecessor) = self.master.departed(host, node) {
+                        let attempt = self.master.streams.get(&predecessor).map_or(0, |s| s.attempt);
+                        self.drop_stream(predecessor);
+                        self.lose_channel(predecessor, attempt);
+                    }
+                }
             }
         }
     }
@@ -414,10 +432,6 @@ impl World {
     fn go_dark(&mut self, host: HostId) {
         self.note("dark", host, 0);
         self.master.streams.remove(&host);
-        for (node, shown) in &mut self.master.shown {
-            if shown.lsn == Some(host) || (*node == host && shown.lsn.is_none()) {
-                shown.online = false;
-            }
-        }
+        self.master.under.retain(|_, under| under.lsn != host);
     }
 }
