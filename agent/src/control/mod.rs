@@ -122,6 +122,11 @@ impl Control {
         });
     }
 
+    /// Begins anew, as after a loss, with the same Hello.
+    pub fn restart(&self) {
+        self.wanted.send_modify(|_| {});
+    }
+
     /// Sends a frame if the channel has room; `false`: it has not, and the frame is lost.
     pub fn send(&self, frame: Frame) -> bool {
         self.frames.try_send(frame).is_ok()

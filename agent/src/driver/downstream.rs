@@ -3,12 +3,14 @@
 use muster_proto::control::v1::downstream::Body;
 use muster_proto::control::v1::{Downstream, Probe, ProbeAnswer, TrafficClass, UpstreamItem, upstream_item};
 
+use muster_proto::trust::v1::Envelope;
+
 use crate::driver::Driver;
-use crate::platform::interfaces::Attachment;
+use crate::driver::route::Route;
 
 impl Driver {
     pub(super) async fn on_downstream(&mut self, downstream: Downstream) {
-        if !downstream.targets.iter().any(|target| target == self.identity.node.as_bytes()) {
+        if !downstream.targets.iter().any(|target| target == self.parts.identity.node.as_bytes()) {
             tracing::debug!("a message for somebody else is dropped");
             return;
         }
@@ -22,18 +24,29 @@ impl Driver {
             Some(Body::TaskReportAck(ack)) => self.tasks.acknowledged(ack).await,
             Some(Body::ItemAck(ack)) => self.tasks.items_acknowledged(ack.item_ids).await,
             Some(Body::Probe(probe)) => self.on_probe(probe),
-            Some(Body::Uptime(ticket)) => self.parts.keep_uptime(&ticket),
-            // Of a node under an LSN.
-            Some(Body::PresenceReceipt(_)) | None => {}
+            Some(Body::Uptime(ticket)) => self.on_uptime(&ticket),
+            Some(Body::PresenceReceipt(receipt)) => self.on_receipt(&receipt),
+            None => {}
         }
     }
 
     /// "Are you there, now?"
     fn on_probe(&mut self, probe: Probe) {
-        let attachment = Attachment::current().unwrap_or_default();
-        let presence = Some(self.presence.node_presence(&attachment));
-        let answer = ProbeAnswer { nonce: probe.nonce, presence, lsn_id: bytes::Bytes::new() };
+        let lsn_id = match self.route {
+            Route::Lsn(lsn) => bytes::Bytes::copy_from_slice(lsn.as_bytes()),
+            _ => bytes::Bytes::new(),
+        };
+        let presence = Some(self.presence.node_presence());
+        let answer = ProbeAnswer { nonce: probe.nonce, presence, lsn_id };
         let body = Some(upstream_item::Body::ProbeAnswer(answer));
         self.send_up(vec![UpstreamItem { class: TrafficClass::Control.into(), body }]);
+    }
+
+    /// What topology attests of this node's uptime.
+    pub(super) fn on_uptime(&mut self, ticket: &Envelope) {
+        self.parts.keep_uptime(ticket);
+        if let Some(uptime) = self.parts.attested_uptime() {
+            self.overlay.set_uptime(ticket, uptime);
+        }
     }
 }

@@ -18,6 +18,9 @@ pub(super) struct History {
     since: Timestamp,
 }
 
+/// An item with its id and date, to be kept until the master has it.
+pub(super) type Kept = (String, Timestamp, UpstreamItem);
+
 struct Loss {
     began: Timestamp,
     reason: DisconnectionReason,
@@ -35,34 +38,41 @@ impl History {
     }
 
     pub(super) fn lost_master(&mut self, detail: &str) {
-        self.lose(Duration::ZERO, DisconnectionReason::MasterLost, detail);
+        let reason = DisconnectionReason::MasterLost;
+        self.open.get_or_insert(Loss { began: self.clock.now(), reason, detail: detail.to_owned() });
     }
 
-    pub(super) fn slept(&mut self, slept: Duration) {
-        self.lose(slept, DisconnectionReason::Slept, "the host slept");
-    }
-
-    fn lose(&mut self, ago: Duration, reason: DisconnectionReason, detail: &str) {
-        let began = self.clock.now() - ago;
+    pub(super) fn changed(&mut self) {
         self.since = self.clock.now();
-        self.open.get_or_insert(Loss { began, reason, detail: detail.to_owned() });
     }
 
-    /// Connected again: the loss becomes a report, remembered here and on its way to the master.
-    pub(super) fn found_again(&mut self, parts: &mut Parts) -> Option<(String, Timestamp, UpstreamItem)> {
-        self.since = self.clock.now();
-        let loss = self.open.take()?;
+    /// A loss that is over.
+    pub(super) fn report(
+        &mut self,
+        parts: &mut Parts,
+        ago: Duration,
+        lasted: Duration,
+        reason: DisconnectionReason,
+        detail: &str,
+    ) -> Kept {
         let report = DisconnectionReport {
             item_id: uuid::Uuid::now_v7().to_string(),
-            begin_time: Some(to_wire(loss.began)),
-            duration: Some(span_to_wire(self.since.since(loss.began))),
-            reason: loss.reason.into(),
-            detail: loss.detail,
+            begin_time: Some(to_wire(self.clock.now() - ago)),
+            duration: Some(span_to_wire(lasted)),
+            reason: reason.into(),
+            detail: detail.to_owned(),
         };
         parts.learned.disconnected(&report);
         parts.keep_learned();
         let id = report.item_id.clone();
         let body = Some(upstream_item::Body::Disconnection(report));
-        Some((id, self.since, UpstreamItem { class: TrafficClass::Telemetry.into(), body }))
+        (id, self.clock.now(), UpstreamItem { class: TrafficClass::Telemetry.into(), body })
+    }
+
+    /// Connected again: the loss becomes a report, remembered here and on its way to the master.
+    pub(super) fn found_again(&mut self, parts: &mut Parts) -> Option<Kept> {
+        let loss = self.open.take()?;
+        let lasted = self.clock.now().since(loss.began);
+        Some(self.report(parts, lasted, lasted, loss.reason, &loss.detail))
     }
 }

@@ -4,31 +4,43 @@
 
 mod downstream;
 mod history;
+mod intents;
+mod master;
+mod overlay;
 mod parts;
 mod presence;
 mod route;
+mod sessions;
 mod status;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_kit::shutdown::Shutdown;
+use muster_net::NetEvent;
+use muster_overlay::Input;
+use muster_overlay::intent::Station;
+use muster_overlay::message::PartCode;
 use muster_proto::control::v1::attach_request::Frame;
-use muster_proto::control::v1::attach_response::Frame as Answer;
-use muster_proto::control::v1::{Part, Upstream, UpstreamItem, Welcome};
+use muster_proto::control::v1::{FindLsnsResponse, Upstream, UpstreamItem};
+use muster_proto::trust::v1::Envelope;
+use muster_types::NodeId;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError};
 use crate::control::{self, Control};
-use crate::enrollment::renewal::{self, RenewalError};
+use crate::enrollment::renewal::RenewalError;
 use crate::identity::{Identity, StateError};
 use crate::journal::{JournalError, TaskKey, Trust};
 use crate::local;
-use crate::platform::sleep;
+use crate::platform::{service, sleep};
 use crate::tasks::Tasks;
 
-use history::History;
+use history::{History, Kept};
+use overlay::Overlay;
 use parts::Parts;
 use presence::Presence;
 use route::Route;
@@ -38,19 +50,14 @@ const UPSTREAM_BYTES: usize = 128 * 1024;
 /// Contract of `Upstream`.
 const UPSTREAM_ITEMS: usize = 256;
 
-/// A node that leaves says so with this code (2xx: as intended).
-const LEAVING: u32 = 200;
-
 /// How long goodbyes may take.
-const GOODBYE: Duration = Duration::from_millis(500);
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// While leaving, ends are looked for this often.
+const FAREWELL_STEP: Duration = Duration::from_millis(20);
 
 /// How long the parts of the agent may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// After a renewal that failed; design: never by a link again, only by trying.
-const RENEWAL_RETRY: Duration = Duration::from_secs(900);
-/// A renewal is looked at least this often: the host may have slept, or its certificate come from elsewhere.
-const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +72,10 @@ pub enum RunError {
     AlreadyRunning(std::path::PathBuf),
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] muster_kit::tls::TlsError),
-    #[error("the network's signers cannot be believed: {0}")]
+    #[error("the network's root cannot be read: {0}")]
     Trust(#[from] muster_wire::trust::TrustError),
+    #[error("the overlay's sockets cannot be opened: {0}")]
+    Bind(#[from] muster_net::BindError),
     #[error("local control cannot be set up: {0}")]
     Local(String),
 }
@@ -79,9 +88,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let parts = Parts::open(&config).await?;
     let requests =
         local::serve(&config.socket()?, &shutdown).map_err(|error| RunError::Local(error.to_string()))?;
-    let (driver, inbox) = Driver::new(parts, requests).await?;
-    tracing::info!(node = %driver.identity.node, network = %driver.identity.network, "the agent runs");
+    let (driver, inbox) = Driver::new(&config, parts, requests).await?;
+    let identity = &driver.parts.identity;
+    tracing::info!(node = %identity.node, network = %identity.network, "the agent runs");
     driver.run(inbox, &shutdown).await;
+    shutdown.trigger();
     if let Err(error) = shutdown.wait_drained(DRAIN).await {
         tracing::warn!(%error, "the agent ends anyway");
     }
@@ -90,14 +101,22 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
 
 /// The state behind the loop.
 struct Driver {
-    identity: Identity,
     parts: Parts,
     presence: Presence,
+    overlay: Overlay,
     control: Control,
     tasks: Tasks,
     engine: JoinHandle<()>,
     route: Route,
     history: History,
+    /// As what the machine wants the control channel: as LSN with a claim, or as a lone node.
+    attach_as: Option<Option<Envelope>>,
+    /// The control channel stands.
+    attached: bool,
+    /// Why it does not, for people.
+    unreached: String,
+    /// When to look at the host's network again.
+    look_again: Vec<Instant>,
     /// The journal was lost, and the master has not yet been asked.
     must_ask: bool,
 }
@@ -105,6 +124,7 @@ struct Driver {
 /// Where the loop listens.
 struct Inbox {
     control: mpsc::Receiver<control::Event>,
+    net: mpsc::Receiver<NetEvent>,
     outbox: mpsc::Receiver<UpstreamItem>,
     requests: mpsc::Receiver<local::Request>,
     /// Results of what runs beside the loop.
@@ -113,112 +133,96 @@ struct Inbox {
 
 /// What ran beside the loop, so that nothing waits for it.
 enum Done {
+    NotReached(NodeId),
+    Lsns(Result<FindLsnsResponse, String>),
     OwnTasks(Result<Vec<(TaskKey, String)>, String>),
     Renewed(Box<Result<Identity, RenewalError>>),
 }
 
+/// Whether the loop goes on.
+enum Next {
+    Go,
+    Leave { code: PartCode, description: String, told: Option<tokio::sync::oneshot::Sender<()>> },
+}
+
 impl Driver {
     async fn new(
+        config: &Config,
         mut parts: Parts,
         requests: mpsc::Receiver<local::Request>,
     ) -> Result<(Self, Inbox), RunError> {
-        let identity = parts.identity.clone();
+        let presence = Presence::new();
+        let (overlay, net) = Overlay::open(config, &parts, &presence).await?;
         let (tasks, engine, outbox) = parts.start_tasks().await?;
         let (control, events) = Control::spawn(parts.client.clone());
         let done = parts.take_done();
-        let presence = Presence::of(&identity);
-        control.want(Some(presence.hello(&identity)));
         let driver = Self {
             must_ask: parts.trust_in_journal == Trust::AskMaster,
             history: History::begin(parts.clock.clone()),
             route: Route::none("not yet attached"),
-            identity,
+            attach_as: None,
+            attached: false,
+            unreached: "not yet attached".to_owned(),
+            look_again: Vec::new(),
             parts,
             presence,
+            overlay,
             control,
             tasks,
             engine,
         };
-        Ok((driver, Inbox { control: events, outbox, requests, done }))
+        Ok((driver, Inbox { control: events, net, outbox, requests, done }))
     }
 
     async fn run(mut self, mut inbox: Inbox, shutdown: &Shutdown) {
         let mut naps = tokio::time::interval(sleep::INTERVAL);
-        let renewal = tokio::time::sleep(self.until_renewal());
-        tokio::pin!(renewal);
-        crate::platform::service::ready();
+        let mut renewal = Instant::now() + self.until_renewal();
+        self.look_at_network();
+        self.act().await;
+        service::ready();
         loop {
-            tokio::select! {
+            let timer = Instant::now() + self.overlay.until_timer();
+            let look = self.look_again.iter().min().copied();
+            let next = tokio::select! {
                 biased;
-                () = shutdown.triggered() => break,
+                () = shutdown.triggered() => Next::leaving(),
                 Some(event) = inbox.control.recv() => self.on_control(event).await,
-                Some(done) = inbox.done.recv() => {
-                    let pause = self.on_done(done).await;
-                    renewal.as_mut().reset(tokio::time::Instant::now() + pause);
-                }
+                Some(event) = inbox.net.recv() => self.on_net_event(event).await,
+                Some(done) = inbox.done.recv() => self.on_done(done, &mut renewal).await,
                 Some(item) = inbox.outbox.recv() => self.on_item(item, &mut inbox.outbox),
-                Some(request) = inbox.requests.recv() => {
-                    if let Some(left) = self.on_request(request) {
-                        self.leave("the agent was told to leave").await;
-                        // Who asked may have gone.
-                        let _ = left.send(());
-                        shutdown.trigger();
-                        return;
-                    }
-                }
-                () = &mut renewal => {
-                    renewal.as_mut().reset(tokio::time::Instant::now() + RENEWAL_CHECK);
-                    self.renew_if_due();
-                }
-                _ = naps.tick() => self.on_nap_check(),
-            }
-        }
-        self.leave("the agent ends").await;
-    }
-
-    async fn on_control(&mut self, event: control::Event) {
-        match event {
-            control::Event::Up(welcome) => self.on_welcome(*welcome).await,
-            control::Event::Frame(frame) => self.on_frame(*frame).await,
-            control::Event::Down(reason) => {
-                tracing::warn!(reason, "the master is lost");
-                self.history.lost_master(&reason);
-                self.route = Route::none(&reason);
-            }
-            control::Event::Failed(reason) => {
-                tracing::info!(reason, "the master is not reached; trying again");
-                self.route = Route::none(&reason);
+                Some(request) = inbox.requests.recv() => self.on_request(request),
+                () = tokio::time::sleep_until(look.unwrap_or(timer)), if look.is_some() => self.on_look().await,
+                () = tokio::time::sleep_until(timer) => self.on_timer().await,
+                () = tokio::time::sleep_until(renewal) => self.on_renewal_due(&mut renewal),
+                _ = naps.tick() => self.on_nap_check().await,
+            };
+            if let Next::Leave { code, description, told } = next {
+                return self.leave(&mut inbox, code, description, told).await;
             }
         }
     }
 
-    async fn on_welcome(&mut self, welcome: Welcome) {
-        tracing::info!("attached to the master");
-        self.route = Route::Direct;
-        self.parts.learn_from(&welcome, &self.identity);
-        self.presence.keys_by_master(welcome.subnet_keys);
-        if let Some((id, made, item)) = self.history.found_again(&mut self.parts) {
-            let outbox = self.parts.outbox.clone();
-            tokio::spawn(async move { outbox.keep(id, made, item).await });
-        }
-        if self.must_ask {
-            self.ask_for_own_tasks();
-        }
-        self.tasks.route_up().await;
+    async fn on_net_event(&mut self, event: NetEvent) -> Next {
+        self.on_net(event).await;
+        Next::Go
     }
 
-    async fn on_frame(&mut self, frame: Answer) {
-        match frame {
-            Answer::Downstream(downstream) => self.on_downstream(downstream).await,
-            // Of LSNs.
-            Answer::UpdateAck(_) | Answer::Rival(_) | Answer::RateGrant(_) => {}
-            // The session's own.
-            Answer::Welcome(_) | Answer::Heartbeat(_) | Answer::Part(_) => {}
-        }
+    async fn on_timer(&mut self) -> Next {
+        self.overlay.on_timer();
+        self.act().await;
+        Next::Go
+    }
+
+    async fn on_look(&mut self) -> Next {
+        let now = Instant::now();
+        self.look_again.retain(|moment| *moment > now);
+        self.look_at_network();
+        self.act().await;
+        Next::Go
     }
 
     /// Packs what waits, so that a burst of reports is one message.
-    fn on_item(&mut self, first: UpstreamItem, outbox: &mut mpsc::Receiver<UpstreamItem>) {
+    fn on_item(&mut self, first: UpstreamItem, outbox: &mut mpsc::Receiver<UpstreamItem>) -> Next {
         let mut bytes = first.encoded_len();
         let mut items = vec![first];
         while items.len() < UPSTREAM_ITEMS && bytes < UPSTREAM_BYTES {
@@ -227,86 +231,62 @@ impl Driver {
             items.push(item);
         }
         self.send_up(items);
+        Next::Go
     }
 
     /// By the route of the moment. Without one the journal keeps what matters.
     fn send_up(&mut self, items: Vec<UpstreamItem>) {
-        let node_id = bytes::Bytes::copy_from_slice(self.identity.node.as_bytes());
-        match &self.route {
-            Route::None { .. } => {
-                tracing::debug!(items = items.len(), "no way to the master; the journal keeps them")
-            }
-            Route::Direct => {
-                if !self.control.send(Frame::Upstream(Upstream { node_id, items })) {
-                    tracing::debug!("the control channel is full; the journal sends them again");
-                }
-            }
+        let count = items.len();
+        let node_id = Bytes::copy_from_slice(self.parts.identity.node.as_bytes());
+        let upstream = Upstream { node_id, items };
+        let sent = match &self.route {
+            Route::None { .. } => false,
+            Route::Direct => self.control.send(Frame::Upstream(upstream)),
+            Route::Lsn(lsn) => self.overlay.send_upstream(*lsn, upstream),
+        };
+        if !sent {
+            tracing::debug!(count, "no way to the master now; the journal sends them again");
         }
     }
 
-    fn on_request(&mut self, request: local::Request) -> Option<tokio::sync::oneshot::Sender<()>> {
+    /// Keeps an item beside the loop, which does not wait for disks.
+    fn keep(&self, (id, made, item): Kept) {
+        let outbox = self.parts.outbox.clone();
+        tokio::spawn(async move { outbox.keep(id, made, item).await });
+    }
+
+    fn on_request(&mut self, request: local::Request) -> Next {
         match request {
             local::Request::Status(answer) => {
                 // Who asked may have gone.
                 let _ = answer.send(self.status());
-                None
+                Next::Go
             }
             local::Request::Leave { reason, done } => {
                 tracing::info!(reason, "leaving the network");
-                Some(done)
+                Next::Leave { code: PartCode::UNINSTALLED, description: reason, told: Some(done) }
             }
         }
     }
 
-    fn on_nap_check(&mut self) {
+    async fn on_nap_check(&mut self) -> Next {
         if let Some(slept) = self.parts.naps.woke_up() {
             tracing::info!(?slept, "the host slept");
-            self.history.slept(slept);
-            // Whatever stood before is suspect: stand anew.
-            self.control.want(None);
-            self.control.want(Some(self.presence.hello(&self.identity)));
+            self.overlay.endpoint().network_changed();
+            self.overlay.handle(Input::WokeUp);
+            // A stream that stood before proves nothing.
+            self.control.restart();
+            self.look_at_network();
+            self.act().await;
         }
-        crate::platform::service::alive();
+        service::alive();
+        Next::Go
     }
 
-    fn ask_for_own_tasks(&self) {
-        let (client, done) = (self.parts.client.clone(), self.parts.done.clone());
-        tokio::spawn(async move {
-            let tasks = client.own_tasks().await.map(|tasks| {
-                let known = |task: control::OwnTask| {
-                    Some((TaskKey::new(&task.task_id, &task.occurrence)?, task.state))
-                };
-                tasks.into_iter().filter_map(known).collect()
-            });
-            // The loop may have ended.
-            let _ = done.send(Done::OwnTasks(tasks.map_err(|status| status.to_string()))).await;
-        });
-    }
-
-    fn until_renewal(&self) -> Duration {
-        let now = self.parts.clock.now();
-        let wait = |validity| renewal::wait(validity, self.identity.node, now);
-        self.identity.validity().map_or(RENEWAL_RETRY, wait).min(RENEWAL_CHECK)
-    }
-
-    fn renew_if_due(&self) {
-        let now = self.parts.clock.now();
-        let Ok(validity) = self.identity.validity() else { return };
-        if !renewal::wait(validity, self.identity.node, now).is_zero() {
-            return;
-        }
-        let (identity, clock, done) =
-            (self.identity.clone(), self.parts.clock.clone(), self.parts.done.clone());
-        let addresses = self.parts.client.addresses.clone();
-        tokio::spawn(async move {
-            let renewed = renewal::renew(&identity, addresses.current().await, &clock).await;
-            let _ = done.send(Done::Renewed(Box::new(renewed))).await;
-        });
-    }
-
-    /// Answers when renewal is to be looked at next.
-    async fn on_done(&mut self, done: Done) -> Duration {
+    async fn on_done(&mut self, done: Done, renewal: &mut Instant) -> Next {
         match done {
+            Done::NotReached(peer) => self.overlay.handle(Input::OpenFailed { peer }),
+            Done::Lsns(found) => self.on_lsns(found),
             Done::OwnTasks(Ok(tasks)) => {
                 self.must_ask = false;
                 self.tasks.adopt(tasks).await;
@@ -314,38 +294,52 @@ impl Driver {
             Done::OwnTasks(Err(reason)) => {
                 tracing::warn!(reason, "the master does not say what was begun here; tasks wait");
             }
-            Done::Renewed(renewed) => return self.on_renewed(*renewed),
+            Done::Renewed(renewed) => *renewal = Instant::now() + self.on_renewed(*renewed),
         }
-        self.until_renewal()
+        self.act().await;
+        Next::Go
     }
 
-    fn on_renewed(&mut self, renewed: Result<Identity, RenewalError>) -> Duration {
-        let identity = match renewed {
-            Ok(identity) => identity,
-            Err(error) => {
-                tracing::warn!(%error, "the certificate is not renewed; trying again");
-                return RENEWAL_RETRY;
+    /// Says goodbye, ends tasks, and lets the machine hand over what it holds.
+    async fn leave(
+        mut self,
+        inbox: &mut Inbox,
+        code: PartCode,
+        description: String,
+        told: Option<tokio::sync::oneshot::Sender<()>>,
+    ) {
+        self.tasks.finish().await;
+        let farewell = async {
+            self.overlay.handle(Input::Leave { code, description });
+            self.act().await;
+            while self.overlay.station() != Station::Parted || !self.engine.is_finished() {
+                let timer = Instant::now() + self.overlay.until_timer().min(FAREWELL_STEP);
+                tokio::select! {
+                    Some(event) = inbox.net.recv() => self.on_net(event).await,
+                    Some(item) = inbox.outbox.recv() => { self.on_item(item, &mut inbox.outbox); }
+                    () = tokio::time::sleep_until(timer) => { self.on_timer().await; }
+                }
+            }
+            while let Ok(item) = inbox.outbox.try_recv() {
+                self.on_item(item, &mut inbox.outbox);
             }
         };
-        if let Err(error) = self.parts.adopt(&identity) {
-            tracing::error!(%error, "the renewed certificate cannot be kept");
-            return RENEWAL_RETRY;
+        if tokio::time::timeout(GOODBYE, farewell).await.is_err() {
+            tracing::warn!("not everybody could be told that this node leaves");
         }
-        tracing::info!("the certificate is renewed");
-        self.identity = identity;
-        self.until_renewal()
-    }
-
-    async fn leave(mut self, description: &str) {
-        self.tasks.finish().await;
-        if let Err(error) = (&mut self.engine).await {
-            tracing::error!(%error, "the task engine failed");
-        }
-        let part = Part { code: LEAVING, description: description.to_owned(), retry_after: None };
-        if matches!(self.route, Route::Direct) && self.control.send(Frame::Part(part)) {
-            self.control.want(None);
-            tokio::time::sleep(GOODBYE).await;
-        }
+        self.attach_as = None;
+        self.want_control();
         self.parts.keep_learned();
+        self.overlay.close().await;
+        if let Some(told) = told {
+            // Who asked may have gone.
+            let _ = told.send(());
+        }
+    }
+}
+
+impl Next {
+    fn leaving() -> Self {
+        Self::Leave { code: PartCode::LEAVING, description: "the agent ends".to_owned(), told: None }
     }
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use muster_kit::clock::{BootClock, MasterClock};
-use muster_proto::control::v1::{UpstreamItem, Welcome};
+use muster_overlay::standing::Uptime;
+use muster_proto::control::v1::UpstreamItem;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
-use muster_wire::trust::TrustStore;
+use muster_wire::ticket::open_uptime;
+use muster_wire::trust::{TrustError, TrustStore};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -37,6 +39,8 @@ pub(super) struct Parts {
     pub(super) clock: MasterClock,
     pub(super) naps: BootClock,
     pub(super) trust: Arc<ArcSwap<TrustStore>>,
+    /// The certificates behind `trust`, for children.
+    pub(super) bundle: Option<TrustBundle>,
     pub(super) client: Client,
     pub(super) outbox: Outbox,
     pub(super) trust_in_journal: Trust,
@@ -55,7 +59,7 @@ impl Parts {
         let lock = lock(&state)?;
         let learned = state.learned();
         let clock = MasterClock::from_offset_micros(learned.clock_offset_micros);
-        let trust = trust_store(&identity, &learned, &clock)?;
+        let (trust, bundle) = trust_store(&identity, &learned, &clock)?;
         let tls = client_tls(&identity)?;
         let addresses = Addresses::new(
             config.master_addresses.clone(),
@@ -73,6 +77,7 @@ impl Parts {
         Ok(Self {
             client: Client { addresses, tls, clock: clock.clone() },
             trust: Arc::new(ArcSwap::from_pointee(trust)),
+            bundle,
             naps: BootClock::new(),
             results: Some(results),
             items: Some(items),
@@ -106,24 +111,40 @@ impl Parts {
         self.results.take().unwrap_or_else(|| mpsc::channel(1).1)
     }
 
-    /// Takes from a Welcome what outlives the stream.
-    pub(super) fn learn_from(&mut self, welcome: &Welcome, identity: &Identity) {
-        if let Some(bundle) = &welcome.trust_bundle {
-            self.load_bundle(bundle, identity);
+    pub(super) fn wire_signer(&self, boot_nonce: u64) -> Result<muster_wire::Signer, StateError> {
+        let identity = &self.identity;
+        let (key, ticket) = (identity.keys.signing_pair()?, identity.ticket()?.clone());
+        let mut signer = muster_wire::Signer::new(identity.network, identity.node, key, ticket, boot_nonce);
+        if let (Some(_), Some(ticket)) = (self.attested_uptime(), self.uptime_ticket()) {
+            signer.set_uptime(ticket);
         }
-        if let Some(uptime) = &welcome.uptime {
-            self.keep_uptime(uptime);
-        }
-        self.learned.master_addresses = self.client.addresses.cached();
-        self.keep_learned();
+        Ok(signer)
     }
 
-    pub(super) fn load_bundle(&mut self, bundle: &TrustBundle, identity: &Identity) {
+    fn uptime_ticket(&self) -> Option<Envelope> {
+        crate::identity::decoded(&self.learned.uptime_ticket)
+    }
+
+    /// What topology last attested of this node, if that still holds.
+    pub(super) fn attested_uptime(&self) -> Option<Uptime> {
+        let ticket = self.uptime_ticket()?;
+        match open_uptime(&ticket, &self.trust.load(), self.clock.now()) {
+            Ok((node, uptime)) if node == self.identity.node => Some(uptime),
+            _ => None,
+        }
+    }
+
+    pub(super) fn load_bundle(&mut self, bundle: &TrustBundle) {
+        if self.bundle.as_ref() == Some(bundle) {
+            return;
+        }
+        let identity = &self.identity;
         let loaded = TrustStore::new(identity.network, std::slice::from_ref(&identity.root))
             .and_then(|mut store| store.load(bundle, self.clock.now()).map(|()| store));
         match loaded {
             Ok(store) => {
                 self.trust.store(Arc::new(store));
+                self.bundle = Some(bundle.clone());
                 self.learned.trust_bundle = crate::identity::encoded(bundle);
             }
             Err(error) => tracing::warn!(%error, "a trust bundle is refused; the one before stays"),
@@ -140,11 +161,11 @@ impl Parts {
         if let Err(error) = self.client.tls.reload(identity.material()) {
             tracing::error!(%error, "the renewed certificate cannot be used");
         }
-        if let Some(bundle) = &identity.credentials.trust_bundle {
-            self.load_bundle(bundle, identity);
-        }
         self.client.addresses.enrolled(enrolled_addresses(identity));
         self.identity = identity.clone();
+        if let Some(bundle) = &identity.credentials.trust_bundle {
+            self.load_bundle(bundle);
+        }
         Ok(())
     }
 
@@ -162,27 +183,25 @@ fn enrolled_addresses(identity: &Identity) -> Vec<String> {
     addresses
 }
 
-/// The latest bundle that was learnt, else the one of the credentials.
-fn trust_store(identity: &Identity, learned: &Learned, clock: &MasterClock) -> Result<TrustStore, RunError> {
-    let now = clock.now();
+/// By the latest bundle that was learnt, else the one of the credentials.
+fn trust_store(
+    identity: &Identity,
+    learned: &Learned,
+    clock: &MasterClock,
+) -> Result<(TrustStore, Option<TrustBundle>), TrustError> {
     let latest: Option<TrustBundle> = crate::identity::decoded(&learned.trust_bundle);
-    let newer = latest.filter(|latest| {
-        identity.credentials.trust_bundle.as_ref().is_none_or(|bundle| latest.version >= bundle.version)
-    });
-    if let Some(bundle) = newer {
-        let mut store = TrustStore::new(identity.network, std::slice::from_ref(&identity.root))?;
-        if store.load(&bundle, now).is_ok() {
-            return Ok(store);
+    let mut bundles: Vec<_> = latest.into_iter().chain(identity.credentials.trust_bundle.clone()).collect();
+    bundles.sort_by_key(|bundle| std::cmp::Reverse(bundle.version));
+    let mut store = TrustStore::new(identity.network, std::slice::from_ref(&identity.root))?;
+    for bundle in bundles {
+        match store.load(&bundle, clock.now()) {
+            Ok(()) => return Ok((store, Some(bundle))),
+            // Signers change while a laptop lies in a drawer: the master brings the new ones, and until then none
+            // counts.
+            Err(error) => tracing::warn!(%error, "kept signers are not good any more"),
         }
     }
-    match identity.trust_store(now) {
-        Ok(store) => Ok(store),
-        // Signers change while a laptop lies in a drawer: the master brings the new ones, and until then none counts.
-        Err(error) => {
-            tracing::warn!(%error, "the kept signers are not good any more");
-            Ok(TrustStore::new(identity.network, std::slice::from_ref(&identity.root))?)
-        }
-    }
+    Ok((store, None))
 }
 
 fn lock(state: &StateDir) -> Result<File, RunError> {

@@ -1,5 +1,10 @@
 //! By which way this node speaks with the master. Nothing else cares which it is.
 
+use muster_overlay::intent::Station;
+use muster_types::NodeId;
+
+use crate::driver::Driver;
+
 /// The way of the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
@@ -7,6 +12,8 @@ pub(super) enum Route {
     None { why: String },
     /// Over this node's own control channel.
     Direct,
+    /// Over the session with this node's LSN.
+    Lsn(NodeId),
 }
 
 impl Route {
@@ -14,11 +21,34 @@ impl Route {
         Self::None { why: why.to_owned() }
     }
 
+    fn exists(&self) -> bool {
+        !matches!(self, Self::None { .. })
+    }
+
     /// As `muster-agent status` says it.
     pub(super) fn describe(&self) -> String {
         match self {
             Self::None { why } => format!("none: {why}"),
             Self::Direct => "attached".to_owned(),
+            Self::Lsn(_) => "by LSN".to_owned(),
+        }
+    }
+}
+
+impl Driver {
+    /// Its LSN carries a child's word; who has none speaks for itself, if it is attached.
+    pub(super) async fn choose_route(&mut self) {
+        let route = match self.overlay.station() {
+            Station::HasLsn { lsn, .. } if self.overlay.endpoint().session(lsn).is_some() => Route::Lsn(lsn),
+            _ if self.attached => Route::Direct,
+            _ => Route::none(&self.unreached),
+        };
+        if route != self.route {
+            let up = route.exists();
+            self.route = route;
+            if up {
+                self.tasks.route_up().await;
+            }
         }
     }
 }

@@ -137,6 +137,14 @@ impl DeviceKeys {
         self.tls.sign(&message).map(Bytes::from).map_err(KeyError::Request)
     }
 
+    /// The signing key once more, for who wants one of its own.
+    ///
+    /// # Errors
+    /// It is damaged, which would have shown before.
+    pub fn signing_pair(&self) -> Result<Ed25519KeyPair, KeyError> {
+        Ed25519KeyPair::from_pkcs8(&self.signing_pkcs8).map_err(|_| KeyError::Damaged("signing"))
+    }
+
     /// The key that signs reports, claims and attaches.
     pub fn signing(&self) -> std::sync::Arc<Ed25519KeyPair> {
         self.signing.clone()

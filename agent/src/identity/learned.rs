@@ -1,16 +1,16 @@
 //! What the agent learnt on its way and is glad to know at its next start. Losing it costs time, never safety.
 
-use std::time::Duration;
-
 use muster_proto::control::v1::DisconnectionReport;
+use muster_proto::trust::v1::Envelope;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
 /// Disconnections remembered.
 const DISCONNECTIONS: usize = 100;
 
-/// Addresses of the master remembered.
-const ADDRESSES: usize = 8;
+/// LSNs remembered of one network, and of all.
+const CLAIMS_OF_A_PLACE: usize = 4;
+const CLAIMS: usize = muster_types::limits::KEPT_CONTACTS;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -25,22 +25,30 @@ pub struct Learned {
     pub trust_bundle: String,
     /// Encoded disconnection reports in base64, newest first.
     disconnections: Vec<String>,
-    /// LSN claims met on a network, by its gateway and prefix; encoded, in base64.
-    pub claims: Vec<(String, String)>,
+    /// LSN claims, each with the network that it was met on; encoded, in base64, newest first.
+    claims: Vec<(String, String)>,
 }
 
 impl Learned {
-    /// A clock that is off by less is as good as right; not worth a write.
-    pub const CLOCK_STEP: Duration = Duration::from_secs(1);
+    pub(crate) fn remember_claim(&mut self, place: &str, claim: &Envelope) {
+        let claim = encoded(claim);
+        self.claims.retain(|(other, known)| other != place || *known != claim);
+        self.claims.insert(0, (place.to_owned(), claim));
+        let mut of_place = 0;
+        self.claims.retain(|(other, _)| {
+            of_place += usize::from(other == place);
+            other != place || of_place <= CLAIMS_OF_A_PLACE
+        });
+        self.claims.truncate(CLAIMS);
+    }
 
-    pub fn met_master(&mut self, address: &str) -> bool {
-        if self.master_addresses.first().is_some_and(|first| first == address) {
-            return false;
-        }
-        self.master_addresses.retain(|known| known != address);
-        self.master_addresses.insert(0, address.to_owned());
-        self.master_addresses.truncate(ADDRESSES);
-        true
+    /// LSNs met on this network, latest first.
+    pub(crate) fn claims_of(&self, place: &str) -> Vec<Envelope> {
+        self.claims
+            .iter()
+            .filter(|(other, _)| other == place)
+            .filter_map(|(_, claim)| decoded(claim))
+            .collect()
     }
 
     pub fn disconnected(&mut self, report: &DisconnectionReport) {

@@ -101,4 +101,9 @@ impl Journal {
     pub fn purge(&self, before: Timestamp) -> Commit<u64> {
         self.writer.submit(move |db| Box::pin(statements::purge(db, before)))
     }
+
+    /// SQLite's journal mode and level of synchronisation, as the writer's connection has them.
+    pub fn durability(&self) -> Commit<(String, i64)> {
+        self.writer.submit(move |db| Box::pin(statements::durability(db)))
+    }
 }

@@ -276,6 +276,12 @@ pub(super) async fn purge(db: &mut SqliteConnection, before: Timestamp) -> Resul
     Ok(gone.rows_affected())
 }
 
+pub(super) async fn durability(db: &mut SqliteConnection) -> Result<(String, i64), Error> {
+    let mode = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *db).await?;
+    let synchronous = sqlx::query_scalar("PRAGMA synchronous").fetch_one(db).await?;
+    Ok((mode, synchronous))
+}
+
 /// SQLite's integers are signed; sequences stay far below their limit.
 fn column(sequence: u64) -> i64 {
     i64::try_from(sequence).unwrap_or(i64::MAX)

@@ -1,0 +1,175 @@
+//! The control channel's side of the loop: what the master says, and the certificate it renews.
+
+use std::time::Duration;
+
+use muster_overlay::Input;
+use muster_proto::control::v1::attach_response::Frame;
+use muster_proto::control::v1::{FindLsnsResponse, Welcome};
+use tokio::time::Instant;
+
+use crate::control;
+use crate::driver::{Done, Driver, Next};
+use crate::enrollment::renewal::{self, RenewalError};
+use crate::identity::Identity;
+use crate::journal::TaskKey;
+
+/// After a renewal that failed: never by a link again, only by trying.
+const RENEWAL_RETRY: Duration = Duration::from_secs(900);
+/// Renewal is looked at this often at least: the host may have slept.
+const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
+
+impl Driver {
+    pub(super) async fn on_control(&mut self, event: control::Event) -> Next {
+        match event {
+            control::Event::Up(welcome) => self.on_welcome(*welcome),
+            control::Event::Frame(frame) => self.on_frame(*frame).await,
+            control::Event::Down(reason) => {
+                tracing::warn!(reason, "the master is lost");
+                self.attached = false;
+                self.unreached.clone_from(&reason);
+                self.history.lost_master(&reason);
+                self.overlay.handle(Input::MasterDetached { reason });
+            }
+            control::Event::Failed(reason) => {
+                tracing::info!(reason, "the master is not reached; trying again");
+                self.attached = false;
+                self.unreached = reason;
+            }
+        }
+        self.act().await;
+        Next::Go
+    }
+
+    fn on_welcome(&mut self, welcome: Welcome) {
+        tracing::info!("attached to the master");
+        self.attached = true;
+        if let Some(bundle) = &welcome.trust_bundle {
+            self.parts.load_bundle(bundle);
+            self.overlay.trust_changed();
+        }
+        if let Some(uptime) = &welcome.uptime {
+            self.on_uptime(uptime);
+        }
+        if let Ok(version) = welcome.minimum_software_version.parse() {
+            self.overlay.handle(Input::MinimumVersion(version));
+        }
+        if !welcome.subnet_keys.is_empty() {
+            self.overlay.set_subnet_keys(&welcome.subnet_keys);
+            self.presence.keys_by_master(welcome.subnet_keys);
+        }
+        for claim in self
+            .overlay
+            .believed(&welcome.rivals.into_iter().filter_map(|rival| rival.claim).collect::<Vec<_>>())
+        {
+            self.overlay.handle(Input::Rival(claim));
+        }
+        self.overlay
+            .handle(Input::MasterAttached { known_update: welcome.known_update, resync: welcome.resync });
+        self.parts.learned.master_addresses = self.parts.client.addresses.cached();
+        self.parts.keep_learned();
+        if let Some(report) = self.history.found_again(&mut self.parts) {
+            self.keep(report);
+        }
+        if self.must_ask {
+            self.ask_for_own_tasks();
+        }
+    }
+
+    async fn on_frame(&mut self, frame: Frame) {
+        match frame {
+            Frame::Downstream(downstream) => self.carry_down(downstream).await,
+            Frame::UpdateAck(ack) => {
+                self.overlay.handle(Input::UpdateAcknowledged { number: ack.number });
+                self.pass_receipts(ack.receipts);
+            }
+            Frame::Rival(rival) => {
+                for claim in self.overlay.believed(&rival.claim.into_iter().collect::<Vec<_>>()) {
+                    self.overlay.handle(Input::Rival(claim));
+                }
+            }
+            // Nothing that this agent sends is bulk yet; the pacer takes the grant all the same.
+            Frame::RateGrant(grant) => self.on_rate_grant(&grant),
+            // The session's own.
+            Frame::Welcome(_) | Frame::Heartbeat(_) | Frame::Part(_) => {}
+        }
+    }
+
+    fn on_rate_grant(&self, grant: &muster_proto::control::v1::RateGrant) {
+        let class = u8::try_from(grant.class).ok().and_then(muster_net::TrafficClass::from_number);
+        let valid = grant.valid_for.and_then(muster_wire::time::span_from_wire);
+        if let (Some(class), Some(valid)) = (class, valid) {
+            self.overlay.endpoint().pacer().grant(class, grant.bytes_per_second, valid);
+        }
+    }
+
+    pub(super) fn on_lsns(&mut self, found: Result<FindLsnsResponse, String>) {
+        match found {
+            Ok(found) => {
+                if !found.subnet_keys.is_empty() {
+                    self.overlay.set_subnet_keys(&found.subnet_keys);
+                    self.presence.keys_by_master(found.subnet_keys);
+                }
+                let claims = self.overlay.believed(&found.claims);
+                self.overlay.handle(Input::MasterAnswered(Some(claims)));
+            }
+            Err(reason) => {
+                tracing::info!(reason, "topology cannot be asked for LSNs");
+                self.unreached = reason;
+                self.overlay.handle(Input::MasterAnswered(None));
+            }
+        }
+    }
+
+    fn ask_for_own_tasks(&self) {
+        let (client, done) = (self.parts.client.clone(), self.parts.done.clone());
+        tokio::spawn(async move {
+            let tasks = client.own_tasks().await.map(|tasks| {
+                let known = |task: control::OwnTask| {
+                    Some((TaskKey::new(&task.task_id, &task.occurrence)?, task.state))
+                };
+                tasks.into_iter().filter_map(known).collect()
+            });
+            // The loop may have ended.
+            let _ = done.send(Done::OwnTasks(tasks.map_err(|status| status.to_string()))).await;
+        });
+    }
+
+    pub(super) fn until_renewal(&self) -> Duration {
+        let now = self.parts.clock.now();
+        let wait = |validity| renewal::wait(validity, self.parts.identity.node, now);
+        self.parts.identity.validity().map_or(RENEWAL_RETRY, wait).min(RENEWAL_CHECK)
+    }
+
+    pub(super) fn on_renewal_due(&self, renewal: &mut Instant) -> Next {
+        *renewal = Instant::now() + RENEWAL_CHECK;
+        let (now, identity) = (self.parts.clock.now(), self.parts.identity.clone());
+        if identity.validity().is_ok_and(|validity| renewal::wait(validity, identity.node, now).is_zero()) {
+            let (clock, done) = (self.parts.clock.clone(), self.parts.done.clone());
+            let addresses = self.parts.client.addresses.clone();
+            tokio::spawn(async move {
+                let renewed = renewal::renew(&identity, addresses.current().await, &clock).await;
+                // The loop may have ended.
+                let _ = done.send(Done::Renewed(Box::new(renewed))).await;
+            });
+        }
+        Next::Go
+    }
+
+    /// Answers when renewal is to be looked at next.
+    pub(super) fn on_renewed(&mut self, renewed: Result<Identity, RenewalError>) -> Duration {
+        let identity = match renewed {
+            Ok(identity) => identity,
+            Err(error) => {
+                tracing::warn!(%error, "the certificate is not renewed; trying again");
+                return RENEWAL_RETRY;
+            }
+        };
+        if let Err(error) = self.parts.adopt(&identity) {
+            tracing::error!(%error, "the renewed certificate cannot be kept");
+            return RENEWAL_RETRY;
+        }
+        self.overlay.renewed(&self.parts, &self.presence);
+        tracing::info!("the certificate is renewed");
+        self.until_renewal()
+    }
+}
