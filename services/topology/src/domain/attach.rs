@@ -73,7 +73,7 @@ impl Command for Attach {
         ledger.nodes.put(self.node, node);
         ledger.wakes.insert(Wake::Carrier(self.node));
 
-        let rivalled = rivals.iter().filter_map(|rival| rival.lsn).collect();
+        let rivalled = rivals.iter().filter(|_| cell.is_some()).filter_map(|rival| rival.lsn).collect();
         let rivals = rivals.into_iter().map(|rival| rival.claim).collect();
         let attachment = self.attachment(ledger, cell);
         let (token, known_update) = (attachment.token.clone(), attachment.known_update);

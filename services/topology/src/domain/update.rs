@@ -63,7 +63,7 @@ pub enum Updated {
         shown: Vec<Shown>,
         refused: usize,
     },
-    /// An update is missing: the LSN is to send its whole child table.
+    /// An update is missing: the LSN is to attach again, and to send what follows the known one.
     Gap {
         known: u64,
     },

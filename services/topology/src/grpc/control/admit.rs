@@ -23,6 +23,7 @@ use crate::hub::{Hub, Mail};
 pub(super) mod code {
     pub(in super::super) const MISBEHAVED: u32 = 400;
     pub(in super::super) const NOT_YOU: u32 = 403;
+    pub(in super::super) const MISSED: u32 = 410;
     pub(in super::super) const SUPERSEDED: u32 = 409;
     pub(in super::super) const TOO_OLD: u32 = 426;
     pub(in super::super) const SILENT: u32 = 408;

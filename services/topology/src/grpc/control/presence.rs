@@ -92,19 +92,10 @@ pub(super) async fn commit(hub: &Hub, update: Update) -> Vec<Frame> {
             vec![Frame::UpdateAck(UpdateAck { number, receipts })]
         }
         Updated::Gap { known } => {
-            tracing::info!(%lsn, known, "an update is missing; the child table is asked for");
-            vec![Frame::Welcome(resync())]
+            // The next Welcome names the last known one, and the LSN sends what follows it.
+            vec![Frame::Part(part(code::MISSED, format!("update {} is missing", known + 1)))]
         }
         Updated::Superseded => vec![Frame::Part(part(code::SUPERSEDED, "another stream has taken over"))],
-    }
-}
-
-/// "Send me everything": a Welcome in the midst of a stream.
-fn resync() -> muster_proto::control::v1::Welcome {
-    muster_proto::control::v1::Welcome {
-        master_time: Some(muster_wire::time::to_wire(clock::wall())),
-        resync: true,
-        ..Default::default()
     }
 }
 

@@ -38,7 +38,7 @@ const HELLO_LIMIT: Duration = Duration::from_secs(10);
 const IN_FLIGHT: usize = 64;
 
 /// Offers and uptime tickets are looked at this often even if nothing wakes the stream.
-const POLL: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_secs(10);
 
 /// Looked at less often: each time the whole cell is read.
 const UPTIME_POLL: Duration = Duration::from_secs(60);
@@ -59,7 +59,6 @@ enum End {
 struct Session {
     hub: Arc<Hub>,
     node: NodeId,
-    source: IpAddr,
     id: u64,
     frames: Frames,
     cell: Option<CellId>,
@@ -96,7 +95,7 @@ pub(super) async fn run(
     };
     hub.register(node, StreamHandle { session: id, mail, superseded: superseded.clone() });
     metrics::stream_opened();
-    let mut session = Session::new(hub.clone(), node, source, id, frames);
+    let mut session = Session::new(hub.clone(), node, id, frames);
     let end = match session.welcome(admitted).await {
         Ok(()) => session.serve(inbound, mailbox, wakes, superseded, shutdown).await,
         Err(end) => end,
@@ -120,11 +119,10 @@ async fn refuse(frames: &Frames, part: Part) {
 }
 
 impl Session {
-    fn new(hub: Arc<Hub>, node: NodeId, source: IpAddr, id: u64, frames: Frames) -> Self {
+    fn new(hub: Arc<Hub>, node: NodeId, id: u64, frames: Frames) -> Self {
         Self {
             hub,
             node,
-            source,
             id,
             frames,
             cell: None,
@@ -222,12 +220,7 @@ impl Session {
                 Ok(())
             }
             Some(Up::Part(it)) => Err(End::Parted(presence::reason(it.code.max(1), &it.description))),
-            Some(Up::Hello(hello)) => {
-                match admit::admit(&self.hub, self.node, self.source, self.id, hello).await {
-                    Ok(admitted) => self.welcome(admitted).await,
-                    Err(part) => self.send_all(vec![Down::Part(part)]).await,
-                }
-            }
+            Some(Up::Hello(_)) => self.part(code::MISBEHAVED, "Hello comes once").await,
             Some(Up::Heartbeat(_)) | None => Ok(()),
         }
     }

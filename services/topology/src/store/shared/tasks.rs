@@ -212,8 +212,8 @@ impl ThisStore {
     pub(super) async fn read_overdue(&self, now: Timestamp, limit: i64) -> Result<Vec<Overdue>, StoreError> {
         let word_due = (now - WORD_AFTER).as_micros();
         let rows: Vec<(Vec<u8>, Vec<u8>, i64, i64, i64)> = sqlx::query_as(
-            "SELECT t.task, t.node, t.state, CASE WHEN k.cancelled_at IS NULL THEN 0 ELSE 1 END, \
-                    CASE WHEN k.expires_at <= $1 THEN 1 ELSE 0 END \
+            "SELECT t.task, t.node, t.state, CAST(CASE WHEN k.cancelled_at IS NULL THEN 0 ELSE 1 END AS BIGINT), \
+                    CAST(CASE WHEN k.expires_at <= $1 THEN 1 ELSE 0 END AS BIGINT) \
              FROM tasks k JOIN task_targets t ON t.task = k.id AND t.state < 4 \
              LEFT JOIN nodes n ON n.id = t.node AND n.online = 1 \
              WHERE k.open > 0 AND ( \

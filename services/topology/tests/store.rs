@@ -1,0 +1,299 @@
+//! One suite for both stores: what is committed is there, what lost a race is not, feeds come in commit order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_kit::testing::postgres::Postgres;
+use muster_topology::domain::attach::Attach;
+use muster_topology::domain::departure::Detach;
+use muster_topology::domain::ledger::{Changes, Ledger, Request};
+use muster_topology::domain::node::{Attested, Node, Profile};
+use muster_topology::domain::opaque::Opaque;
+use muster_topology::domain::reports::{Report, Reports};
+use muster_topology::domain::target::{Ending, Step, TargetState};
+use muster_topology::domain::task::{MasterEnding, OfflinePolicy, Task, TaskId};
+use muster_topology::domain::tasks::{CreateTask, EndTargets};
+use muster_topology::store::postgres::PostgresStore;
+use muster_topology::store::sqlite::SqliteStore;
+use muster_topology::store::{Position, Retention, Store, StoreError};
+use muster_topology::wake::LocalBus;
+use muster_topology::writer::Writer;
+use muster_types::{NodeId, Timestamp};
+use uuid::Uuid;
+
+fn now() -> Timestamp {
+    muster_kit::clock::wall()
+}
+
+fn id(name: u8) -> NodeId {
+    NodeId([name; 20])
+}
+
+fn attach(node: NodeId) -> Attach {
+    Attach {
+        node,
+        attested: Attested::default(),
+        profile: Profile { host_name: format!("host-{}", node.short()), ..Profile::default() },
+        observed: None,
+        claim: None,
+        resume_token: Opaque::default(),
+        fresh_token: Opaque(vec![1]),
+        replica: "r".to_owned(),
+        session: 1,
+    }
+}
+
+fn create(nodes: &[NodeId], offline: OfflinePolicy, lifetime: Duration) -> CreateTask {
+    let created = now();
+    CreateTask {
+        task: Task {
+            id: TaskId(Uuid::now_v7()),
+            spec: Opaque(vec![1]),
+            kind: "run".to_owned(),
+            offline,
+            created,
+            expires: created + lifetime,
+            creator: "operators/a".to_owned(),
+            display_name: String::new(),
+            target_count: u32::try_from(nodes.len()).unwrap(),
+            traceparent: String::new(),
+        },
+        orders: vec![Opaque(vec![2])],
+        targets: nodes.iter().map(|node| (*node, 0)).collect(),
+        request: None,
+    }
+}
+
+fn finished(task: TaskId, sequence: u64) -> Report {
+    let ending = Ending { reason_code: String::new(), reason: String::new(), word: Opaque::default() };
+    Report { task, occurrence: String::new(), sequence, step: Step::Finished(TargetState::Succeeded, ending) }
+}
+
+fn said(task: TaskId, sequence: u64, step: Step) -> Report {
+    Report { task, occurrence: String::new(), sequence, step }
+}
+
+/// Each test of the suite gets a store of its own, and a writer.
+struct Bench {
+    store: Arc<dyn Store>,
+    writer: Writer,
+}
+
+impl Bench {
+    fn new(store: Arc<dyn Store>) -> Self {
+        let (writer, writing) = Writer::new(store.clone(), Arc::new(LocalBus::default()));
+        tokio::spawn(writing);
+        Self { store, writer }
+    }
+}
+
+async fn a_write_that_read_an_older_revision_loses(bench: &Bench) {
+    let node = Node::new(id(1), Attested::default(), now());
+    let changed = |revision: i64| {
+        let mut ledger = Ledger::at(now());
+        if revision > 0 {
+            let row = node.clone();
+            ledger.nodes.load(node.id, muster_topology::domain::table::Stored { row, revision });
+        }
+        let mut after = node.clone();
+        after.profile.host_name = format!("written-over-{revision}");
+        ledger.nodes.put(node.id, after);
+        ledger.close().0
+    };
+    bench.store.commit(&changed(0), now()).await.unwrap();
+    bench.store.commit(&changed(1), now()).await.unwrap();
+    assert!(matches!(bench.store.commit(&changed(1), now()).await, Err(StoreError::Conflict)));
+    assert!(matches!(bench.store.commit(&changed(0), now()).await, Err(StoreError::Conflict)));
+    let stored = bench.store.nodes_by_id(&[node.id]).await.unwrap().pop().unwrap();
+    assert_eq!((stored.revision, stored.row.profile.host_name.as_str()), (2, "written-over-1"));
+}
+
+async fn a_task_goes_from_creation_to_done_with_all_its_traces(bench: &Bench) {
+    let Bench { store, writer } = bench;
+    for node in [id(1), id(2)] {
+        writer.submit(attach(node)).await.unwrap();
+    }
+    let start = store.events_end().await.unwrap();
+    let mut command = create(&[id(1), id(2)], OfflinePolicy::Queue, Duration::from_secs(60));
+    let request = Request { caller: "operators/a".to_owned(), id: "1".to_owned() };
+    command.request = Some(request.clone());
+    let task = writer.submit(command.clone()).await.unwrap();
+    command.task.id = TaskId(Uuid::now_v7());
+    assert_eq!(writer.submit(command).await.unwrap(), task, "the same request, the same task");
+    assert_eq!(store.request(&request).await.unwrap(), Some(task));
+    assert_eq!(store.offers(id(1), now()).await.unwrap().len(), 1);
+    assert_eq!(store.order(task, 0).await.unwrap(), Some(Opaque(vec![2])));
+
+    let output = Step::Output(Opaque(b"x".to_vec()));
+    let progress = |text: &[u8]| Step::Progress(Opaque(text.to_vec()));
+    let steps = [Step::Delivered, output.clone(), progress(b"1"), progress(b"2")];
+    let reports = (1..).zip(steps).map(|(sequence, step)| said(task, sequence, step)).collect();
+    let acknowledged = writer.submit(Reports { node: id(1), reports }).await.unwrap();
+    assert_eq!(acknowledged[0].upto, 4);
+    assert!(store.offers(id(1), now()).await.unwrap().is_empty());
+    writer.submit(Reports { node: id(1), reports: vec![finished(task, 5)] }).await.unwrap();
+    assert_eq!(store.task(task).await.unwrap().unwrap().open, 1);
+    writer.submit(Reports { node: id(2), reports: vec![finished(task, 1)] }).await.unwrap();
+
+    let summary = store.task(task).await.unwrap().unwrap();
+    assert_eq!((summary.open, summary.counts), (0, BTreeMap::from([(TargetState::Succeeded, 2)])));
+    let log = store.task_log(task, Position::default(), 100).await.unwrap();
+    assert_eq!(log.len(), 5, "delivered, output, the last progress, two ends");
+    assert_eq!(log.last().unwrap().position, store.task_log_end(task).await.unwrap());
+    assert!(log.is_sorted_by_key(|it| it.position));
+    assert_eq!(store.outputs(task, id(1), Position::default(), 9).await.unwrap().len(), 1);
+    let events = store.events(start, 100).await.unwrap();
+    assert_eq!(events.len(), 2, "created, done");
+    assert_eq!(store.tasks_before(None, true, 9).await.unwrap().len(), 0);
+    assert_eq!(store.targets_of(id(1), None, 9).await.unwrap()[0].task, task);
+}
+
+async fn time_ends_what_no_host_will(bench: &Bench) {
+    let Bench { store, writer } = bench;
+    let (away, online) = (id(11), id(12));
+    for node in [away, online] {
+        writer.submit(attach(node)).await.unwrap();
+    }
+    let parted = Some("parted".to_owned());
+    writer.submit(Detach { node: away, session: 1, parted, heard: now() }).await.unwrap();
+    let task = create(&[away, online], OfflinePolicy::Queue, Duration::from_micros(1));
+    let task = writer.submit(task).await.unwrap();
+    let mine = |overdue: Vec<muster_topology::domain::tasks::Overdue>| -> Vec<_> {
+        overdue.into_iter().filter(|it| it.task == task).collect()
+    };
+    let ripe = mine(store.overdue(now(), 100).await.unwrap());
+    assert_eq!((ripe.len(), ripe[0].node, ripe[0].ending), (1, away, MasterEnding::LifetimeOver));
+    writer.submit(EndTargets { overdue: ripe }).await.unwrap();
+    assert!(
+        mine(store.overdue(now(), 100).await.unwrap()).is_empty(),
+        "an online host has time for its word"
+    );
+    let later = now() + Duration::from_secs(31);
+    let ripe = mine(store.overdue(later, 100).await.unwrap());
+    assert_eq!(ripe[0].node, online);
+    writer.submit(EndTargets { overdue: ripe }).await.unwrap();
+    let counts = store.task(task).await.unwrap().unwrap().counts;
+    assert_eq!(counts, BTreeMap::from([(TargetState::Expired, 2)]));
+}
+
+async fn many_writers_at_once_lose_nothing(bench: &Bench) {
+    let Bench { store, writer } = bench;
+    let node = id(21);
+    writer.submit(attach(node)).await.unwrap();
+    let task = create(&[node], OfflinePolicy::Queue, Duration::from_secs(60));
+    let task = writer.submit(task).await.unwrap();
+    let reports = (1..=200).map(|sequence| {
+        let output = said(task, sequence, Step::Output(Opaque(vec![7; 100])));
+        writer.submit(Reports { node, reports: vec![output] })
+    });
+    let answers = futures::future::join_all(reports).await;
+    assert_eq!(answers.into_iter().map(|it| it.unwrap()[0].upto).max(), Some(200));
+    assert_eq!(store.outputs(task, node, Position::default(), 1_000).await.unwrap().len(), 200);
+}
+
+async fn what_is_too_old_or_too_much_goes_in_batches(bench: &Bench) {
+    let Bench { store, writer } = bench;
+    let node = id(31);
+    writer.submit(attach(node)).await.unwrap();
+    let task = writer.submit(create(&[node], OfflinePolicy::Queue, Duration::from_secs(60))).await.unwrap();
+    let reports = (1..=10).map(|it| said(task, it, Step::Output(Opaque(vec![7; 1_000])))).collect();
+    writer.submit(Reports { node, reports }).await.unwrap();
+    writer.submit(Reports { node, reports: vec![finished(task, 11)] }).await.unwrap();
+    let kept = Retention::default();
+    assert_eq!(store.purge(now(), kept).await.unwrap(), 0);
+    let little = Retention { output_bytes: 0, batch: 4, ..kept };
+    assert_eq!(store.purge(now(), little).await.unwrap(), 4);
+    let left = store.outputs(task, node, Position::default(), 100).await.unwrap();
+    assert!(left.len() <= 10);
+    let much_later = now() + Duration::from_secs(91 * 24 * 3600);
+    while store.purge(much_later, kept).await.unwrap() > 0 {}
+    assert!(store.task(task).await.unwrap().is_none());
+    assert!(store.events(Position::default(), 10).await.unwrap().is_empty());
+}
+
+async fn a_replica_whose_lease_ends_leaves_its_streams(bench: &Bench) {
+    let Bench { store, writer } = bench;
+    let begin = now();
+    store.renew_lease("r", begin, begin + Duration::from_secs(15)).await.unwrap();
+    writer.submit(attach(id(41))).await.unwrap();
+    let mine = |found: Vec<muster_topology::store::OrphanedStream>| found.iter().any(|it| it.node == id(41));
+    assert!(!mine(store.orphaned(begin).await.unwrap()));
+    assert!(mine(store.orphaned(begin + Duration::from_secs(16)).await.unwrap()));
+    store.end_lease("r").await.unwrap();
+    assert!(mine(store.orphaned(begin).await.unwrap()));
+}
+
+async fn suite(store: Arc<dyn Store>) {
+    let bench = Bench::new(store);
+    a_write_that_read_an_older_revision_loses(&bench).await;
+    a_task_goes_from_creation_to_done_with_all_its_traces(&bench).await;
+    time_ends_what_no_host_will(&bench).await;
+    many_writers_at_once_lose_nothing(&bench).await;
+    a_replica_whose_lease_ends_leaves_its_streams(&bench).await;
+    what_is_too_old_or_too_much_goes_in_batches(&bench).await;
+    bench.store.commit(&Changes::default(), now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_suite_holds_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    suite(Arc::new(SqliteStore::open(&folder.path().join("topology.db")).await.unwrap())).await;
+}
+
+#[tokio::test]
+async fn the_suite_holds_on_postgres() {
+    let server = Postgres::start().unwrap();
+    suite(Arc::new(PostgresStore::connect(server.url().parse().unwrap()).await.unwrap())).await;
+}
+
+/// Two writers as of two replicas, and a slow transaction that a reader of the feed must not pass.
+#[tokio::test]
+async fn a_feed_on_postgres_is_read_below_the_oldest_open_transaction() {
+    let server = Postgres::start().unwrap();
+    let store = Arc::new(PostgresStore::connect(server.url().parse().unwrap()).await.unwrap());
+    let bench = Bench::new(store.clone());
+    let mut slow =
+        sqlx::postgres::PgPoolOptions::new().connect(&server.url()).await.unwrap().begin().await.unwrap();
+    sqlx::query("INSERT INTO events (at, doc) VALUES (0, '{\"task_changed\":{\"task\":\"00000000-0000-0000-0000-000000000000\"}}')")
+        .execute(&mut *slow)
+        .await
+        .unwrap();
+    bench.writer.submit(attach(id(1))).await.unwrap();
+    assert!(store.events(Position::default(), 10).await.unwrap().is_empty());
+    slow.commit().await.unwrap();
+    let events = store.events(Position::default(), 10).await.unwrap();
+    assert_eq!(events.len(), 2);
+    assert!(events[0].position.number < events[1].position.number);
+}
+
+#[tokio::test]
+async fn two_replicas_on_postgres_settle_their_races() {
+    let server = Postgres::start().unwrap();
+    let connect = || async { Arc::new(PostgresStore::connect(server.url().parse().unwrap()).await.unwrap()) };
+    let (one, two) = (Bench::new(connect().await), Bench::new(connect().await));
+    let nodes: Vec<_> = (1..=20).map(id).collect();
+    for node in &nodes {
+        one.writer.submit(attach(*node)).await.unwrap();
+    }
+    let task = create(&nodes, OfflinePolicy::Queue, Duration::from_secs(60));
+    let task = one.writer.submit(task).await.unwrap();
+    let ends = nodes.iter().flat_map(|node| {
+        [&one, &two]
+            .map(|bench| bench.writer.submit(Reports { node: *node, reports: vec![finished(task, 1)] }))
+    });
+    for end in futures::future::join_all(ends).await {
+        assert_eq!(end.unwrap()[0].upto, 1);
+    }
+    let summary = one.store.task(task).await.unwrap().unwrap();
+    assert_eq!((summary.open, summary.counts[&TargetState::Succeeded]), (0, 20));
+    assert_eq!(one.store.task_log(task, Position::default(), 100).await.unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn sqlite_writes_ahead_and_waits_for_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("topology.db")).await.unwrap();
+    assert_eq!(store.pragma("journal_mode").await.unwrap(), "wal");
+    assert_eq!(store.pragma("synchronous").await.unwrap(), "2", "FULL");
+}

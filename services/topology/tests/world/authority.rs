@@ -1,0 +1,77 @@
+//! Auth's signing hand, without the rest of auth.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use muster_kit::testing::pki::Pki;
+use muster_proto::trust::v1::{Envelope, TrustBundle};
+use muster_topology::authority::{Authority, AuthorityError, Statement};
+use muster_topology::domain::opaque::Opaque;
+use muster_topology::grpc::authority::payload;
+use muster_types::{NetworkId, Role};
+use muster_wire::TrustStore;
+use muster_wire::envelope::{key_id, sign_p256};
+use prost::Message;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+pub(crate) struct TestAuthority {
+    network: NetworkId,
+    key: EcdsaKeyPair,
+    key_id: Bytes,
+    bundle: TrustBundle,
+    root: rustls_pki_types::CertificateDer<'static>,
+}
+
+impl TestAuthority {
+    pub(crate) fn new(pki: &Pki) -> Self {
+        let material = pki.leaf(&pki.identity(Role::Signer, "signer"));
+        let random = SystemRandom::new();
+        let key =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, material.key.secret_der(), &random);
+        let (_, certificate) = X509Certificate::from_der(&material.chain[0]).unwrap();
+        let bundle = TrustBundle {
+            version: 1,
+            roots: vec![pki.root_der().to_vec().into()],
+            authorities: vec![pki.issuing_der().to_vec().into()],
+            signers: vec![material.chain[0].to_vec().into()],
+        };
+        let key_id = key_id(certificate.public_key().raw);
+        Self { network: pki.network, key: key.unwrap(), key_id, bundle, root: pki.root_der() }
+    }
+
+    pub(crate) fn seal(&self, payload_type: &'static str, payload: Bytes) -> Envelope {
+        sign_p256(payload_type, payload, &self.key, self.key_id.clone()).unwrap()
+    }
+
+    /// What a node believes.
+    pub(crate) fn trust(&self) -> TrustStore {
+        let mut store = TrustStore::new(self.network, std::slice::from_ref(&self.root)).unwrap();
+        store.load(&self.bundle, muster_kit::clock::wall()).unwrap();
+        store
+    }
+}
+
+#[async_trait]
+impl Authority for TestAuthority {
+    async fn sign(&self, statements: &[Statement]) -> Result<Vec<Opaque>, AuthorityError> {
+        statements
+            .iter()
+            .map(|statement| {
+                use muster_proto::payload_type as types;
+                let payload_type = match statement {
+                    Statement::Order { .. } => types::TASK,
+                    Statement::Cancellation { .. } => types::TASK_CANCELLATION,
+                    Statement::Uptime { .. } => types::UPTIME_TICKET,
+                    Statement::Receipt { .. } => types::PRESENCE_RECEIPT,
+                };
+                let payload = payload(self.network, statement)?.payload;
+                Ok(Opaque(self.seal(payload_type, payload).encode_to_vec()))
+            })
+            .collect()
+    }
+
+    async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError> {
+        Ok(self.bundle.clone())
+    }
+}
