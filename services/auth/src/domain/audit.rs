@@ -135,7 +135,8 @@ mod tests {
         changed[1].subject = "nodes/9".into();
         assert_eq!(first_break(GENESIS, &changed), Some(2));
         let mut moved = log();
-        moved[1].actor.push_str(&std::mem::take(&mut moved[1].subject));
+        let subject = std::mem::take(&mut moved[1].subject);
+        moved[1].actor.push_str(&subject);
         assert_eq!(first_break(GENESIS, &moved), Some(2));
         let mut missing = log();
         missing.remove(1);

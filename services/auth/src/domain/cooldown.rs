@@ -10,7 +10,7 @@ use std::time::Duration;
 use muster_types::{Instant, Prefix};
 
 /// Unknown tokens that a source may present before it must pause.
-const FREE_FAILURES: u32 = 5;
+pub const FREE_FAILURES: u32 = 5;
 
 /// The first pause; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);

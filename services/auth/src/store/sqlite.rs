@@ -50,8 +50,16 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 #[derive(Debug)]
 enum Job {
     Change(Box<Change>, Answer<Revision>),
-    Lease { name: String, holder: String, now: Timestamp, term: Duration, answer: Answer<bool> },
+    Lease {
+        name: String,
+        holder: String,
+        now: Timestamp,
+        term: Duration,
+        answer: Answer<bool>,
+    },
     Purge(Horizon, u32, Answer<u64>),
+    /// The writer's own setting, which is the one that counts.
+    Synchronous(Answer<i64>),
 }
 
 /// A job that was done, and whoever waits for the commit.
@@ -59,6 +67,7 @@ enum Done {
     Change(Result<Revision, StoreError>, Answer<Revision>),
     Lease(Result<bool, StoreError>, Answer<bool>),
     Purge(Result<u64, StoreError>, Answer<u64>),
+    Synchronous(Result<i64, StoreError>, Answer<i64>),
 }
 
 impl SqliteStore {
@@ -89,17 +98,15 @@ impl SqliteStore {
         Ok(Self { readers, writer: sender })
     }
 
-    /// The value of a pragma as a connection of this store has it.
+    /// How the store really writes: its journal mode and its synchronous setting (2 is FULL).
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn pragma(&self, sql: &'static str) -> Result<String, StoreError> {
-        use sqlx::{Row, TypeInfo, ValueRef};
-        let row = sqlx::query(sql).fetch_one(&self.readers).await?;
-        match row.try_get_raw(0)?.type_info().name() {
-            "TEXT" => Ok(row.try_get(0)?),
-            _ => Ok(row.try_get::<i64, _>(0)?.to_string()),
-        }
+    pub async fn pragmas(&self) -> Result<(String, i64), StoreError> {
+        let journal_mode = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&self.readers).await?;
+        let (answer, synchronous) = oneshot::channel();
+        self.writer.send(Job::Synchronous(answer)).await.map_err(|_| gone())?;
+        Ok((journal_mode, synchronous.await.map_err(|_| gone())??))
     }
 
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
@@ -162,6 +169,10 @@ impl Job {
             Self::Purge(horizon, limit, answer) => {
                 Done::Purge(statements::purge(on, horizon, limit).await, answer)
             }
+            Self::Synchronous(answer) => {
+                let setting = sqlx::query_scalar("PRAGMA synchronous").fetch_one(on).await;
+                Done::Synchronous(setting.map_err(StoreError::from), answer)
+            }
         }
     }
 
@@ -170,6 +181,7 @@ impl Job {
             Self::Change(_, answer) => Done::Change(Err(error.clone()), answer),
             Self::Lease { answer, .. } => Done::Lease(Err(error.clone()), answer),
             Self::Purge(_, _, answer) => Done::Purge(Err(error.clone()), answer),
+            Self::Synchronous(answer) => Done::Synchronous(Err(error.clone()), answer),
         }
     }
 }
@@ -197,6 +209,7 @@ impl Done {
             Self::Change(result, answer) => settle(result, answer, committed),
             Self::Lease(result, answer) => settle(result, answer, committed),
             Self::Purge(result, answer) => settle(result, answer, committed),
+            Self::Synchronous(result, answer) => settle(result, answer, committed),
         }
     }
 }
