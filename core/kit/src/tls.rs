@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use muster_types::{Identity, RootKey};
+use muster_types::{Identity, RootKey, Timestamp};
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -169,6 +169,15 @@ pub fn peer_identity(certificates: &[CertificateDer<'_>]) -> Result<Peer, TlsErr
     };
     let identity = uri.parse::<Identity>().map_err(|error| TlsError::Nobody(error.to_string()))?;
     Ok(Peer { identity, serial: parsed.raw_serial().to_vec() })
+}
+
+/// From when until when a certificate is good.
+pub fn validity(certificate: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), TlsError> {
+    let dates = parse(certificate)?.validity().clone();
+    let date = |at: x509_parser::time::ASN1Time| {
+        Timestamp::from_micros(at.timestamp().saturating_mul(1_000_000))
+    };
+    Ok((date(dates.not_before), date(dates.not_after)))
 }
 
 fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, TlsError> {

@@ -1,3 +1,9 @@
-//! The master in one binary, and the operator’s command line.
+//! `muster`: see `muster --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A task's program begins as this executable where an agent runs in it; nothing else may have happened before.
+    muster_agent::launch_if_asked();
+    muster::main()
+}

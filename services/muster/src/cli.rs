@@ -1,0 +1,368 @@
+//! The command line: what can be typed. What each command does stands in its own room.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::config::Settings;
+use crate::exit::{self, Exit};
+use crate::selection::{Label, Selection};
+use crate::target::Target;
+
+/// Connects your CMDB with the devices it manages.
+#[derive(Debug, Parser)]
+#[command(
+    name = "muster",
+    version,
+    propagate_version = true,
+    after_help = "Begin with:\n  \
+        muster up                      a master and an agent of this host, in one process\n  \
+        muster link create             a link for the next device\n  \
+        muster nodes                   who is there\n  \
+        muster run --all -- uptime     a command on every host",
+    after_long_help = after_long_help(),
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub place: Place,
+    /// Tables for people, or JSON of the schema muster.v1 for programs
+    #[arg(long, short, global = true, env = "MUSTER_OUTPUT", value_enum, default_value_t)]
+    pub output: Output,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+fn after_long_help() -> String {
+    format!(
+        "Begin with:\n  muster up                      a master and an agent of this host, in one process\n  \
+         muster link create             a link for the next device\n  \
+         muster nodes                   who is there\n  \
+         muster run --all -- uptime     a command on every host\n\n{}",
+        exit::HELP
+    )
+}
+
+/// Which master is meant.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// The folder of a master on this host [default: /var/lib/muster for root, else ~/.local/share/muster]
+    #[arg(long, global = true, env = "MUSTER_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// A master that `muster login` has met [default: the master on this host, else the only context there is]
+    #[arg(long, global = true, env = "MUSTER_CONTEXT", value_name = "NAME", conflicts_with = "data_dir")]
+    pub context: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole master here, with an agent of this host beside it
+    #[command(after_help = "Examples:\n  \
+        muster up                                    state in the usual folder, the API on port 27431\n  \
+        muster up --address master.example.org:443   what links say, behind a router or a balancer\n  \
+        muster up --data-dir ./try --listen 127.0.0.1:4000 --no-agent")]
+    Up(Box<Up>),
+    /// Run some of the master's services
+    #[command(after_help = "Examples:\n  \
+        muster serve --list-targets\n  \
+        muster serve --target auth --listen 10.0.0.5:27431\n  \
+        muster serve --target topology --auth-address 10.0.0.5:27431")]
+    Serve(Box<Serve>),
+    /// Meet a master by an operator's link; its commands work from here then
+    #[command(after_help = "Examples:\n  \
+        muster login 'https://master:27431/enroll#1....'\n  \
+        muster login - < link.txt      keeps the link out of the shell's history")]
+    Login(Login),
+    /// Links that enroll devices, operators and CMDBs
+    #[command(subcommand)]
+    Link(LinkCommand),
+    /// Every host, and whether it is there
+    #[command(after_help = "Examples:\n  \
+        muster nodes --state online\n  \
+        muster nodes --place office --label role=till")]
+    Nodes(NodesFilter),
+    /// One host in full
+    Node {
+        /// Id, the beginning of an id, or host name
+        node: String,
+    },
+    /// The network as a tree: places, their LSNs, their hosts
+    Topology,
+    /// What happens, as it happens
+    #[command(after_help = "Examples:\n  \
+        muster watch                   until Ctrl-C\n  \
+        muster watch --all             every host as it is first, then changes\n  \
+        muster watch -o json --resume TOKEN")]
+    Watch(Watch),
+    /// Tasks, newest first
+    Tasks(Tasks),
+    /// One task, host by host
+    #[command(after_help = "Examples:\n  \
+        muster task 0193a5c8           states and reasons\n  \
+        muster task 0193a5c8 --logs    what the hosts wrote\n  \
+        muster task 0193a5c8 --follow  until its end")]
+    Task(Task),
+    /// Run a command or a script on hosts, and watch it live
+    #[command(after_help = "Examples:\n  \
+        muster run --all -- uptime\n  \
+        muster run --on build-7 --timeout 5m -- apt-get -y upgrade\n  \
+        muster run --place office --script fix-printer.sh -- --verbose\n  \
+        muster run --label role=till --queue-for 7d -- reboot\n  \
+        muster run --all --dry-run -- rm -rf /tmp/cache")]
+    Run(Box<Run>),
+    /// Ask hosts what they are and have: system, hardware, installed packages
+    #[command(after_help = "Examples:\n  \
+        muster inventory --on build-7\n  \
+        muster inventory --all -o json --section packages")]
+    Inventory(Inventory),
+    /// Stop a task, also where it runs
+    Cancel {
+        /// Id of the task, or its beginning
+        task: String,
+    },
+    /// Ask hosts themselves, now, whether they are there
+    Refresh(Refresh),
+    /// Set or remove labels of a host
+    #[command(after_help = "Examples:\n  \
+        muster label build-7 role=builder floor=3\n  \
+        muster label build-7 floor-    removes it")]
+    Label(LabelChange),
+    /// Every setting of a master: file, environment, flag, default
+    ConfigReference,
+    /// A script for your shell that completes muster's commands
+    #[command(after_help = "Examples:\n  \
+        muster completions bash > /etc/bash_completion.d/muster\n  \
+        muster completions zsh  > ~/.zfunc/_muster")]
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Leave out the agent of this host
+    #[arg(long)]
+    pub no_agent: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Which services; `all` is every one there is
+    #[arg(long = "target", value_delimiter = ',', required_unless_present = "list_targets")]
+    pub targets: Vec<Target>,
+    /// Say which services there are
+    #[arg(long)]
+    pub list_targets: bool,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub struct Login {
+    /// The link; `-` reads it from stdin
+    pub link: String,
+    /// How to call this master here [default: its host name]
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LinkCommand {
+    /// Make a link that works once. It goes to stdout alone
+    #[command(after_help = "Examples:\n  \
+        muster link create\n  \
+        muster link create --label role=till --ttl 7d\n  \
+        muster link create --role operator --name ada")]
+    Create(LinkCreate),
+    /// All links, without their secrets
+    List,
+    /// An open link stops working; whom it enrolled stays
+    Revoke {
+        /// Name or id, as `muster link list` shows it
+        link: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct LinkCreate {
+    /// Whom it is for
+    #[arg(long, value_enum, default_value_t)]
+    pub role: LinkRole,
+    /// Labels that the device will carry
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<Label>,
+    /// How long it stays good, at most 30d
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "24h", value_name = "DURATION")]
+    pub ttl: Duration,
+    /// What to call it; an operator's or CMDB's link becomes its name
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LinkRole {
+    #[default]
+    Node,
+    Operator,
+    Cmdb,
+}
+
+#[derive(Debug, Args)]
+pub struct NodesFilter {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Only hosts in this state; may be given more than once
+    #[arg(long = "state", value_enum)]
+    pub states: Vec<NodeState>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NodeState {
+    Online,
+    Offline,
+    Unreachable,
+}
+
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Begin with every host as it is now
+    #[arg(long, conflicts_with = "resume")]
+    pub all: bool,
+    /// Go on from where a watch ended; its JSON carries the token
+    #[arg(long, value_name = "TOKEN")]
+    pub resume: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Tasks {
+    /// Only those that have not ended everywhere
+    #[arg(long)]
+    pub running: bool,
+    /// How many to show
+    #[arg(long, default_value_t = 20)]
+    pub limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct Task {
+    /// Id of the task, or its beginning
+    pub task: String,
+    /// What the hosts wrote, as far as it is kept
+    #[arg(long, conflicts_with = "follow")]
+    pub logs: bool,
+    /// Watch it until it has ended everywhere
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub patience: Patience,
+    /// Ends the command on a host, with all it started, after this long
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub timeout: Option<Duration>,
+    /// Send this file and run it with its #! interpreter, else /bin/sh; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+    /// Run as this user of the host [default: as the agent, which is root]
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Set in the command's otherwise clean environment
+    #[arg(long = "env", value_name = "KEY=VALUE")]
+    pub environment: Vec<Label>,
+    /// One after another with other exclusive tasks of a host, as installations want it
+    #[arg(long)]
+    pub exclusive: bool,
+    /// Say what would run, and where, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Leave at once; `muster task ID --follow` watches it later
+    #[arg(long)]
+    pub detach: bool,
+    /// The command with its arguments, or the script's arguments
+    #[arg(last = true)]
+    pub command: Vec<String>,
+}
+
+/// What becomes of hosts that are away.
+#[derive(Debug, Clone, Args)]
+pub struct Patience {
+    /// Hosts that are away do it when they come back within this time, at most 30d [default: 1h]
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", conflicts_with = "skip_offline")]
+    pub queue_for: Option<Duration>,
+    /// Leave out hosts that are away
+    #[arg(long)]
+    pub skip_offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Inventory {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub patience: Patience,
+    /// Only this part; may be given more than once
+    #[arg(long = "section", value_enum)]
+    pub sections: Vec<Section>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    Host,
+    Hardware,
+    Packages,
+}
+
+#[derive(Debug, Args)]
+pub struct Refresh {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// How long to wait for the hosts, at most 30s
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "5s", value_name = "DURATION")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct LabelChange {
+    /// Id, the beginning of an id, or host name
+    pub node: String,
+    /// KEY=VALUE sets, KEY- removes
+    #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+    pub changes: Vec<String>,
+}
+
+/// Writes the completion script to stdout.
+pub fn completions(shell: clap_complete::Shell) -> Exit {
+    clap_complete::generate(shell, &mut Arguments::command(), "muster", &mut std::io::stdout());
+    Exit::Ok
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_commands_own_options_are_left_alone() {
+        let line = "muster run --all --timeout 5m -- ls --color=auto -o json";
+        let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+        let Command::Run(run) = arguments.command else { panic!("{line}") };
+        assert_eq!(run.command, ["ls", "--color=auto", "-o", "json"]);
+        assert_eq!(run.timeout, Some(Duration::from_secs(300)));
+        assert_eq!(arguments.output, Output::Table);
+    }
+}

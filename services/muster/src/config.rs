@@ -1,0 +1,203 @@
+//! What can be set of a master. Later wins: defaults, one TOML file, the environment, flags.
+//!
+//! The flags' own definitions are the only list of settings: the file has the same names, and the reference is made of them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use muster_kit::dirs;
+use muster_kit::telemetry::{LogFormat, TelemetryConfig};
+use muster_types::limits::DEFAULT_PORT;
+use serde::Deserialize;
+
+use crate::cli::Place;
+use crate::exit::Failure;
+
+/// Read if it is there and no other is named.
+pub const FILE: &str = "/etc/muster/muster.toml";
+/// Holds a password as often as not, and so has no flag.
+pub const DATABASE_VARIABLE: &str = "MUSTER_DATABASE_URL";
+/// Metrics and probes.
+pub const OBSERVE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT + 1);
+
+/// Settings as flags, environment and file give them. In the file a name has `_` where its flag has `-`.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The settings' file [default: /etc/muster/muster.toml, if it is there]
+    #[arg(long, env = "MUSTER_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Address and port of the API [default: every address, port 27431]
+    #[arg(long, env = "MUSTER_LISTEN", value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// How devices reach this master, best first; the first stands in links [default: this host's address]
+    #[arg(long, env = "MUSTER_ADDRESS", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub address: Vec<String>,
+    /// Where metrics and probes are served, in the clear [default: 127.0.0.1:27432]
+    #[arg(long, env = "MUSTER_OBSERVE", value_name = "IP:PORT")]
+    pub observe: Option<SocketAddr>,
+    /// Where auth is, if it does not run in this process [default: the address in the link that lets a service join]
+    #[arg(long, env = "MUSTER_AUTH_ADDRESS", value_name = "HOST:PORT")]
+    pub auth_address: Option<String>,
+    /// Domain whose _muster._tcp SRV records name the master [default: none]
+    #[arg(long, env = "MUSTER_DISCOVERY_DOMAIN", value_name = "DOMAIN")]
+    pub discovery_domain: Option<String>,
+    /// What is logged, as in info,muster_topology=debug [default: info; of `up` warn]
+    #[arg(long, env = "MUSTER_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, env = "MUSTER_LOG_FORMAT", value_name = "FORMAT", value_parser = log_format)]
+    pub log_format: Option<LogFormat>,
+    /// A collector of traces, as in http://127.0.0.1:4317 [default: none; nothing is traced]
+    #[arg(long, env = "MUSTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// PostgreSQL for all services, as in postgres://user@host/database; only in the file or the environment.
+    #[arg(skip)]
+    pub database_url: Option<String>,
+}
+
+/// A master, as it will run.
+#[derive(Debug, Clone)]
+pub struct MasterConfig {
+    pub data_dir: PathBuf,
+    /// `None`: every address, on the default port.
+    pub listen: Option<SocketAddr>,
+    /// Empty: this host's own.
+    pub addresses: Vec<String>,
+    pub observe: SocketAddr,
+    pub auth_address: Option<String>,
+    pub discovery_domain: String,
+    pub database_url: Option<String>,
+    pub telemetry: TelemetryConfig,
+}
+
+impl Settings {
+    /// Everything decided. `default_log` is what the command logs when nobody says otherwise.
+    pub fn resolve(self, place: &Place, default_log: &str) -> Result<MasterConfig, Failure> {
+        if place.context.is_some() {
+            return Err(Failure::usage("--context names a master elsewhere", "this command runs one here")
+                .next("leave it out, or use --data-dir"));
+        }
+        let file = read(self.config.as_deref())?;
+        let data_dir = match &place.data_dir {
+            Some(folder) => folder.clone(),
+            None => dirs::master_data_dir().map_err(|error| {
+                Failure::usage("there is no place for the master's state", error).next("add --data-dir DIR")
+            })?,
+        };
+        let addresses = if self.address.is_empty() { file.address } else { self.address };
+        for address in &addresses {
+            check_address(address)?;
+        }
+        let telemetry = TelemetryConfig {
+            log: self.log.or(file.log).unwrap_or_else(|| default_log.to_owned()),
+            log_format: self.log_format.or(file.log_format).unwrap_or_default(),
+            otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
+        };
+        Ok(MasterConfig {
+            data_dir,
+            listen: self.listen.or(file.listen),
+            addresses,
+            observe: self.observe.or(file.observe).unwrap_or(OBSERVE),
+            auth_address: self.auth_address.or(file.auth_address),
+            discovery_domain: self.discovery_domain.or(file.discovery_domain).unwrap_or_default(),
+            database_url: std::env::var(DATABASE_VARIABLE).ok().or(file.database_url),
+            telemetry,
+        })
+    }
+}
+
+fn read(named: Option<&Path>) -> Result<Settings, Failure> {
+    let path = named.unwrap_or(Path::new(FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(Failure::usage(format!("cannot read {}", path.display()), error)),
+    };
+    toml::from_str(&text).map_err(|error| {
+        Failure::usage(format!("{} is not understood", path.display()), error.to_string().trim())
+            .next("muster config-reference")
+    })
+}
+
+/// `host:port`, as it will stand in links.
+fn check_address(address: &str) -> Result<(), Failure> {
+    let port = address.rsplit_once(':').and_then(|(host, port)| {
+        (!host.is_empty()).then_some(())?;
+        port.parse::<u16>().ok().filter(|&port| port != 0)
+    });
+    port.map(|_| ()).ok_or_else(|| {
+        Failure::usage(format!("{address:?} is no address of a master"), "it wants a host and a port")
+            .next("--address master.example.org:27431")
+    })
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("it is text or json".to_owned()),
+    }
+}
+
+/// This host's address in the network that its default route leads to; loopback without one. Nothing is sent.
+pub fn own_address() -> IpAddr {
+    // Documentation addresses (RFC 5737, RFC 3849): connecting a datagram socket only asks the routing table.
+    let probes = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    let found = probes.into_iter().find_map(|(from, to)| {
+        let socket = UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+    });
+    found.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(folder: &Path) -> Place {
+        Place { data_dir: Some(folder.to_owned()), context: None }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("muster.toml");
+        std::fs::write(&file, "log = \"debug\"\nlisten = \"127.0.0.1:1\"\naddress = [\"a:1\"]\n").unwrap();
+        let flags = Settings {
+            config: Some(file),
+            listen: Some("127.0.0.1:2".parse().unwrap()),
+            ..Settings::default()
+        };
+        let config = flags.resolve(&place(folder.path()), "warn").unwrap();
+        assert_eq!(config.listen, Some("127.0.0.1:2".parse().unwrap()));
+        assert_eq!(config.telemetry.log, "debug");
+        assert_eq!(config.addresses, ["a:1"]);
+        assert_eq!(config.observe, OBSERVE);
+    }
+
+    #[test]
+    fn a_misspelt_setting_and_a_missing_file_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("muster.toml");
+        std::fs::write(&file, "lissten = 1\n").unwrap();
+        for config in [file, folder.path().join("missing.toml")] {
+            let name = config.file_name().unwrap().to_owned();
+            let settings = Settings { config: Some(config), ..Settings::default() };
+            let failure = settings.resolve(&place(folder.path()), "warn").unwrap_err();
+            assert!(format!("{failure:?}").contains(name.to_str().unwrap()), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_for_links_has_a_host_and_a_port() {
+        assert!(check_address("master:443").is_ok());
+        assert!(check_address("[2001:db8::1]:443").is_ok());
+        for wrong in ["master", ":443", "master:0", "master:https"] {
+            assert!(check_address(wrong).is_err(), "{wrong}");
+        }
+    }
+}

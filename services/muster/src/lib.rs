@@ -1,0 +1,71 @@
+//! The master in one binary, and the operator's command line.
+//!
+//! [`cli`] says what can be typed. `up` and `serve` run services ([`master`], by [`config`]); every other command speaks
+//! the services' gRPC ([`context`] finds the way) and shows what they answer ([`render`]). Data goes to stdout, messages
+//! go to stderr, and [`exit`] has the codes.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Arguments, Command};
+use exit::{Exit, Failure};
+
+pub mod cli;
+pub mod config;
+pub mod context;
+pub mod credentials;
+pub mod exit;
+pub mod fleet;
+pub mod inventory;
+pub mod link;
+pub mod login;
+pub mod master;
+pub mod nodes;
+pub mod reference;
+pub mod render;
+pub mod run;
+pub mod selection;
+pub mod serve;
+pub mod target;
+pub mod tasks;
+pub mod topology;
+pub mod up;
+pub mod watch;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::internal("cannot start", error))
+        .and_then(|runtime| runtime.block_on(dispatch(arguments)));
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
+    let Arguments { place, output, command } = arguments;
+    match command {
+        Command::Up(up) => up::run(&place, output, *up).await,
+        Command::Serve(serve) => serve::run(&place, *serve).await,
+        Command::Login(login) => login::run(output, login).await,
+        Command::Link(command) => link::run(&place, output, command).await,
+        Command::Nodes(filter) => nodes::list(&place, output, filter).await,
+        Command::Node { node } => nodes::show(&place, output, &node).await,
+        Command::Refresh(refresh) => nodes::refresh(&place, output, refresh).await,
+        Command::Label(label) => nodes::label(&place, output, label).await,
+        Command::Topology => topology::show(&place, output).await,
+        Command::Watch(watch) => watch::run(&place, output, watch).await,
+        Command::Tasks(tasks) => tasks::list(&place, output, tasks).await,
+        Command::Task(task) => tasks::show(&place, output, task).await,
+        Command::Cancel { task } => tasks::cancel(&place, output, &task).await,
+        Command::Run(run) => run::run(&place, output, *run).await,
+        Command::Inventory(inventory) => inventory::run(&place, output, inventory).await,
+        Command::ConfigReference => Ok(reference::print()),
+        Command::Completions { shell } => Ok(cli::completions(shell)),
+    }
+}

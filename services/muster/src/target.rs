@@ -1,0 +1,75 @@
+//! The services that this binary can run.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+/// One service, or all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    Auth,
+    Topology,
+    All,
+}
+
+/// Not the name of a service.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no service {0:?}; there are {names}", names = names())]
+pub struct UnknownTarget(String);
+
+impl Target {
+    /// Every service, in the order in which they start; they stop in the opposite one.
+    pub const SERVICES: [Self; 2] = [Self::Auth, Self::Topology];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Topology => "topology",
+            Self::All => "all",
+        }
+    }
+
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Auth => "certificate authority, enrollment links, renewal, the master's signatures",
+            Self::Topology => "control channel, presence, tasks, events; the API of CMDBs and operators",
+            Self::All => "every service above, in one process",
+        }
+    }
+
+    /// Without `all` and repetitions.
+    pub fn expand(targets: &[Self]) -> BTreeSet<Self> {
+        if targets.contains(&Self::All) { Self::SERVICES.into() } else { targets.iter().copied().collect() }
+    }
+}
+
+fn names() -> String {
+    [Target::Auth, Target::Topology, Target::All].map(Target::as_str).join(", ")
+}
+
+impl FromStr for Target {
+    type Err = UnknownTarget;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTarget> {
+        [Self::Auth, Self::Topology, Self::All]
+            .into_iter()
+            .find(|target| target.as_str() == text)
+            .ok_or_else(|| UnknownTarget(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_means_every_service_once() {
+        assert_eq!(Target::expand(&[Target::All, Target::Auth]), Target::SERVICES.into());
+        assert_eq!(Target::expand(&[Target::Auth, Target::Auth]).len(), 1);
+    }
+
+    #[test]
+    fn an_unknown_service_is_answered_with_those_there_are() {
+        let error = "relays".parse::<Target>().unwrap_err().to_string();
+        assert_eq!(error, "there is no service \"relays\"; there are auth, topology, all");
+    }
+}
