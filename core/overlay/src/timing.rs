@@ -92,9 +92,9 @@ pub const CLAIM_INTERVAL: Duration = ms(10_000);
 pub const RALLY_AFTER: Duration = ms(150);
 /// Between two rounds of calls.
 pub const RALLY_INTERVAL: Duration = ms(100);
-/// When a predecessor that was found dead is reported as gone. Later than the probes, because the network may have
-/// parted the two for a moment only; much sooner than its lease.
-pub const PREDECESSOR_GRACE: Duration = ms(3_000);
+/// When a predecessor, or a child that was called and did not come, is reported as gone. Time for a lost packet of a
+/// handshake; and short enough that a child that died in silence shows within its 10 s, though its LSN died too.
+pub const RALLY_PATIENCE: Duration = ms(2_000);
 /// Deputies learn of changes of the neighbor list after this; it merges what a burst of joins changes.
 pub const LIST_DELAY: Duration = ms(100);
 /// The other children after this: they need the list only on the day the LSN dies.

@@ -16,6 +16,8 @@ use crate::world::{HostId, Life, PlaceId, Setup, World};
 const LOOK: Duration = Duration::from_secs(1);
 /// All hosts are switched on within this.
 const MORNING: Duration = Duration::from_secs(10);
+/// At the end; more than a planned change of LSN takes.
+const LAST_LOOKS: u32 = 5;
 /// Mean time between two events of one place.
 const GAP: Duration = Duration::from_secs(12);
 
@@ -25,6 +27,8 @@ pub struct Churn {
     pub places: usize,
     /// How long things happen; the morning before and the settling after are not counted.
     pub span: Duration,
+    /// Hosts whose story is told on stderr.
+    pub watch: Vec<HostId>,
 }
 
 #[derive(Debug)]
@@ -67,7 +71,8 @@ pub fn office_link() -> Shape {
 impl Churn {
     pub fn run(&self, seed: u64) -> Outcome {
         let setup = Setup { nodes: self.nodes, places: self.places, link: office_link() };
-        let world = World::new(&setup, seed);
+        let mut world = World::new(&setup, seed);
+        world.watch(&self.watch);
         let oracle = Oracle::new(&world);
         let rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0c1d_ec0d_e5ee_d000);
         let mut run = Run { world, oracle, rng, acts: BTreeMap::new(), made: 0 };
@@ -154,7 +159,10 @@ impl Run {
         }
         self.oracle.disturb_all(now);
         self.until(now + ATTACHED);
-        self.oracle.look(&mut self.world, true);
+        for _ in 0..LAST_LOOKS {
+            self.world.run_for(LOOK);
+            self.oracle.look(&mut self.world, true);
+        }
     }
 
     fn act(&mut self, act: Act) {

@@ -47,6 +47,9 @@ struct ChurnArgs {
     /// Simulated seconds in which things happen.
     #[arg(long, default_value_t = 240)]
     seconds: u64,
+    /// Tell on stderr what befalls these hosts.
+    #[arg(long, value_delimiter = ',', requires = "seed")]
+    watch: Vec<usize>,
     /// Runs at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
         nodes: args.nodes,
         places: usize::try_from(args.places)?,
         span: Duration::from_secs(args.seconds),
+        watch: args.watch,
     };
     let seeds: Vec<u64> = args.seed.map_or_else(|| (1..=args.seeds).collect(), |seed| vec![seed]);
     let outcomes = run_all(&churn, &seeds, args.jobs.max(1));

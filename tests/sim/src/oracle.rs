@@ -13,6 +13,8 @@ use crate::world::{HostId, Life, PlaceId, World};
 pub const ONE_LSN: Duration = Duration::from_secs(30);
 /// And every running node is attached and shown within this: the same, then its own slow lease and search.
 pub const ATTACHED: Duration = Duration::from_secs(45);
+/// A planned change of LSN, by which a better one takes over: the only excuse when all is quiet.
+const HANDOVER: Duration = Duration::from_secs(3);
 /// Service that is older than this is none: a ping interval and two repetitions.
 const SERVED: Duration = Duration::from_secs(6);
 /// An announced departure shows at the master within 1 s (design, section 2), found at the next look.
@@ -148,7 +150,12 @@ impl Oracle {
         }
         let now = world.now();
         let wrong_since = *self.wrong.entry(what).or_insert(now);
-        if settled || now.since(wrong_since.max(since)) > bound {
+        let lasts = if settled {
+            now.since(wrong_since) > HANDOVER
+        } else {
+            now.since(wrong_since.max(since)) > bound
+        };
+        if lasts {
             self.violate(now, text());
         }
     }

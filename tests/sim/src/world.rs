@@ -81,6 +81,7 @@ pub struct World {
     made: u64,
     oracle_heard: Vec<HostId>,
     trace: DefaultHasher,
+    watched: Vec<HostId>,
     events: u64,
 }
 
@@ -107,6 +108,7 @@ impl World {
             made: 0,
             oracle_heard: Vec::new(),
             trace: DefaultHasher::new(),
+            watched: Vec::new(),
             events: 0,
         };
         world.tick_master();
@@ -119,6 +121,11 @@ impl World {
 
     pub fn measure(&self) -> &Measure {
         &self.measure
+    }
+
+    /// Tells on stderr what befalls these hosts.
+    pub fn watch(&mut self, hosts: &[HostId]) {
+        self.watched = hosts.to_vec();
     }
 
     /// Stands for everything that happened, in order: equal for equal runs.
@@ -304,7 +311,11 @@ impl World {
     }
 
     fn note(&mut self, what: &str, host: usize, detail: u64) {
-        (self.clock.now().elapsed().as_nanos(), what, host, detail).hash(&mut self.trace);
+        let now = self.clock.now();
+        (now.elapsed().as_nanos(), what, host, detail).hash(&mut self.trace);
+        if self.watched.contains(&host) && what != "beat" {
+            eprintln!("{now:?} host {host} of place {}: {what} {detail}", self.hosts[host].place);
+        }
     }
 
     fn take(&mut self, event: Event) {

@@ -65,8 +65,6 @@ pub struct Master {
     /// Who is under whom, as LSNs say. Apart from `streams`: a node may have both for a moment.
     under: BTreeMap<HostId, Under>,
     streams: BTreeMap<HostId, Stream>,
-    /// Newest epoch of each lineage and since when.
-    lineages: BTreeMap<u64, (u64, Instant)>,
     /// LSNs whose channel ended, and when.
     orphaned: BTreeMap<HostId, Instant>,
     /// Last update known of each tenure.
@@ -94,11 +92,7 @@ impl Master {
     fn attach(&mut self, host: HostId, attempt: u64, claim: Option<Claim>, now: Instant) -> u64 {
         let tenure = claim.as_ref().map(|claim| (host, claim.lineage, claim.epoch));
         let known = tenure.and_then(|tenure| self.known.get(&tenure).copied()).unwrap_or(0);
-        if let Some(claim) = &claim {
-            let newest = self.lineages.entry(claim.lineage).or_insert((claim.epoch, now));
-            if newest.0 < claim.epoch {
-                *newest = (claim.epoch, now);
-            }
+        if claim.is_some() {
             self.orphaned.remove(&host);
         }
         let stream = Stream {
@@ -138,15 +132,17 @@ impl Master {
     }
 
     /// Its LSN, or that one's successor, may say that a node has gone; nobody else's word counts.
-    /// Names the LSN whose channel ends with it.
-    fn departed(&mut self, lsn: HostId, node: HostId) -> Option<HostId> {
-        let own = self.streams.get(&lsn)?.claim.as_ref().map(|claim| (claim.lineage, claim.epoch))?;
+    /// True if the node's own channel ends with it.
+    fn departed(&mut self, lsn: HostId, node: HostId) -> bool {
+        let claim = self.streams.get(&lsn).and_then(|stream| stream.claim.as_ref());
+        let Some(own) = claim.map(|claim| (claim.lineage, claim.epoch)) else { return false };
         let before = |lineage, epoch| lineage == own.0 && epoch < own.1;
-        if self.under.get(&node).is_some_and(|u| u.lsn == lsn || before(u.lineage, u.epoch)) {
+        let was_child = self.under.get(&node).is_some_and(|u| u.lsn == lsn || before(u.lineage, u.epoch));
+        if was_child {
             self.under.remove(&node);
         }
-        let predecessor = self.streams.get(&node)?.claim.as_ref()?;
-        before(predecessor.lineage, predecessor.epoch).then_some(node)
+        let Some(stream) = self.streams.get(&node) else { return false };
+        stream.claim.as_ref().map_or(was_child, |claim| before(claim.lineage, claim.epoch))
     }
 
     /// Takes note of an update's number; false if there is a gap.
@@ -168,13 +164,17 @@ impl Master {
     /// Nodes whose LSN is no more, and who did not turn up elsewhere in time.
     fn drop_orphans(&mut self, now: Instant) {
         let over = |since: Instant| now.since(since) > ORPHAN_PATIENCE;
-        self.under.retain(|_, under| {
-            let newest = self.lineages.get(&under.lineage);
-            let superseded = newest.is_some_and(|&(epoch, since)| epoch > under.epoch && over(since));
-            let orphaned = self.orphaned.get(&under.lsn).is_some_and(|&since| over(since));
-            !superseded && !orphaned
-        });
+        self.under.retain(|_, under| self.orphaned.get(&under.lsn).is_none_or(|&since| !over(since)));
+        let forgotten: Vec<_> =
+            self.orphaned.iter().filter(|(_, since)| over(**since)).map(|(&h, _)| h).collect();
+        forgotten.into_iter().for_each(|lsn| self.forget_table(lsn));
         self.orphaned.retain(|_, since| now.since(*since) <= ORPHAN_PATIENCE * 2);
+    }
+
+    /// An LSN that comes back after this has to tell its whole table again.
+    fn forget_table(&mut self, lsn: HostId) {
+        self.under.retain(|_, under| under.lsn != lsn);
+        self.known.retain(|tenure, _| tenure.0 != lsn);
     }
 
     fn rivals(&self, host: HostId, place: impl Fn(HostId) -> PlaceId) -> Vec<(HostId, Claim)> {
@@ -293,7 +293,7 @@ impl World {
         let known_update = self.master.attach(host, attempt, claim, now);
         let back = self.places[place].round_trip / 2;
         self.locally(host, back, Input::SubnetKeys(vec![subnet_key(place)]));
-        self.locally(host, back, Input::MasterAttached { known_update, resync: false });
+        self.locally(host, back, Input::MasterAttached { known_update, resync: known_update == 0 });
         self.tell_rivals(host);
         self.measure.shown(host, Some(host), now);
     }
@@ -355,10 +355,10 @@ impl World {
                     }
                 }
                 Presence::Departed(_) => {
-                    if let Some(predecessor) = self.master.departed(host, node) {
-                        let attempt = self.master.streams.get(&predecessor).map_or(0, |s| s.attempt);
-                        self.drop_stream(predecessor);
-                        self.lose_channel(predecessor, attempt);
+                    if self.master.departed(host, node) {
+                        let attempt = self.master.streams.get(&node).map_or(0, |s| s.attempt);
+                        self.drop_stream(node);
+                        self.lose_channel(node, attempt);
                     }
                 }
             }
@@ -432,6 +432,6 @@ impl World {
     fn go_dark(&mut self, host: HostId) {
         self.note("dark", host, 0);
         self.master.streams.remove(&host);
-        self.master.under.retain(|_, under| under.lsn != host);
+        self.master.forget_table(host);
     }
 }
