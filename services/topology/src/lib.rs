@@ -3,6 +3,8 @@
 //! Nodes attach to [`grpc`]'s control channel, operators ask its fleet API; both become commands of the [`domain`],
 //! which the [`writer`] commits to the [`store`] in groups; readers are woken and read the store again.
 
+#![allow(clippy::duplicate_mod, reason = "store/shared is compiled once for each database")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

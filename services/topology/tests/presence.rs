@@ -1,5 +1,7 @@
 //! The picture of the fleet: who attaches, by whom, and who is not believed.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod world;
 
 use muster_kit::status;

@@ -1,5 +1,7 @@
 //! One suite for both stores: what is committed is there, what lost a race is not, feeds come in commit order.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

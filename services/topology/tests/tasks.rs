@@ -1,5 +1,7 @@
 //! A task's way from CreateTask to its terminal states, over real gRPC and TLS, with nodes that have real keys.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod world;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! A topology on loopback with its own certificates, and nodes with real keys that attach to it over TLS.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 #![allow(dead_code, reason = "each test file uses its own part of the world")]
 
 pub(crate) mod authority;

@@ -17,6 +17,9 @@ use crate::store::{Offer, READ_ROWS, StoreError, TaskSummary};
 /// A task's row: document, cancelled at, cancellation, open targets.
 type TaskRow = (String, Option<i64>, Option<Vec<u8>>, i64);
 
+/// A target that is due: task, node, state, whether cancelled, whether expired.
+type OverdueRow = (Vec<u8>, Vec<u8>, i64, i64, i64);
+
 impl ThisStore {
     pub(super) async fn read_request(&self, request: &Request) -> Result<Option<TaskId>, StoreError> {
         let task: Option<Vec<u8>> =
@@ -211,7 +214,7 @@ impl ThisStore {
     /// Open targets of tasks whose life, or whose hosts' time to answer, is over.
     pub(super) async fn read_overdue(&self, now: Timestamp, limit: i64) -> Result<Vec<Overdue>, StoreError> {
         let word_due = (now - WORD_AFTER).as_micros();
-        let rows: Vec<(Vec<u8>, Vec<u8>, i64, i64, i64)> = sqlx::query_as(
+        let rows: Vec<OverdueRow> = sqlx::query_as(
             "SELECT t.task, t.node, t.state, CAST(CASE WHEN k.cancelled_at IS NULL THEN 0 ELSE 1 END AS BIGINT), \
                     CAST(CASE WHEN k.expires_at <= $1 THEN 1 ELSE 0 END AS BIGINT) \
              FROM tasks k JOIN task_targets t ON t.task = k.id AND t.state < 4 \
