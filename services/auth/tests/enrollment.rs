@@ -1,5 +1,7 @@
 //! Enrollment over real TLS on loopback: who gets in, who does not, and what each is told.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod world;
 
 use std::collections::HashSet;

@@ -1,5 +1,7 @@
 //! The network is founded once; its keys open with its secret only; what was acknowledged survives a kill.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod world;
 
 use std::path::Path;

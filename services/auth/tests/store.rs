@@ -1,5 +1,7 @@
 //! What every store of auth must do, run on SQLite and on PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod world;
 
 use std::sync::Arc;
