@@ -25,7 +25,7 @@ async fn a_device_gets_a_name_a_certificate_and_a_ticket_that_lead_to_the_links_
     let node = NodeId::try_from(&answer.node_id[..]).unwrap();
     assert_eq!(answer.role(), WireRole::Node);
     assert_eq!(answer.name, format!("nodes/{node}"));
-    assert_eq!(answer.master_addresses, [world.address.clone()]);
+    assert_eq!(answer.master_addresses, std::slice::from_ref(&world.address));
     let network = NetworkId::try_from(&answer.network_id[..]).unwrap();
     assert_eq!(network, link.root_key.network_id());
 

@@ -160,6 +160,6 @@ async fn the_local_operators_file_is_good_for_a_client() {
     assert_eq!((peer.identity.role, peer.identity.name.as_str()), (Role::Operator, "local"));
     let mut links = LinkServiceClient::new(world.channel(material.clone()));
     links.list_links(ListLinksRequest::default()).await.unwrap();
-    let renewed = join::renew(&material, &[world.address.clone()]).await.unwrap();
+    let renewed = join::renew(&material, std::slice::from_ref(&world.address)).await.unwrap();
     assert_eq!(renewed.name, "operators/local");
 }
