@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::dns::MASTER_PORT;
 use crate::lab::Lab;
 use crate::picture::{NodeView, Observer, Picture};
-use crate::plan::{Family, MASTER, PlaceNumber};
+use crate::plan::{DOMAIN, Family, MASTER, PlaceNumber};
 use crate::program::{Binaries, Program};
 
 /// The master is ready, or it is not coming.
@@ -37,8 +37,8 @@ impl Fleet {
     /// Starts the master, enrolls every host by a link of its own, and starts the agents.
     pub async fn start(lab: Lab) -> Result<Self> {
         let binaries = Binaries::find()?;
-        let url = format!("{}:{MASTER_PORT}", bracketed(&lab));
-        let arguments = ["up", "--no-agent", "--public-address", &url];
+        let address = format!("{}:{MASTER_PORT}", master_name(&lab));
+        let arguments = ["up", "--no-agent", "--address", &address, "--discovery-domain", DOMAIN];
         let master = Program::start(lab.master(), binaries.muster.clone(), &arguments).await?;
         await_master(&lab, &binaries, &master).await?;
         let observer = Observer::start(lab.master(), &binaries).await?;
@@ -162,12 +162,13 @@ fn view<'a>(picture: &'a Picture, host: &str) -> Result<&'a NodeView> {
     picture.nodes.get(host).with_context(|| format!("the master does not know {host}"))
 }
 
-/// The master's address as it stands in links: a v6 one only where some place speaks nothing else.
-fn bracketed(lab: &Lab) -> String {
-    let only_v6 = lab.places().iter().any(|place| place.plan().family == Family::V6);
-    match only_v6 {
-        true => format!("[{}]", MASTER.v6()),
-        false => MASTER.v4().to_string(),
+/// The master's name as it stands in links: an address, unless no single one is good for all places.
+fn master_name(lab: &Lab) -> String {
+    let speaks = |family: Family| lab.places().iter().all(|place| place.plan().family == family);
+    match (speaks(Family::V4), speaks(Family::V6)) {
+        (true, _) => MASTER.v4().to_string(),
+        (_, true) => format!("[{}]", MASTER.v6()),
+        _ => format!("{}.{DOMAIN}", MASTER.name),
     }
 }
 

@@ -129,15 +129,19 @@ impl Host {
         Ok(())
     }
 
-    /// Puts up a host firewall that drops UDP, silently inbound, with an error to the sender outbound.
+    /// Puts up a host firewall that drops UDP but for DNS, silently inbound, with an error to the sender outbound.
     pub async fn block_udp(&self, block: UdpBlock) -> Result<()> {
-        let chain = |hook: &str, own: UdpBlock| match block == own || block == UdpBlock::Both {
-            true => format!(
-                "chain {hook} {{\ntype filter hook {hook} priority filter\nmeta l4proto udp drop\n}}\n"
-            ),
-            false => String::new(),
+        let chain = |hook: &str, dns: &str| {
+            format!(
+                "chain {hook} {{\ntype filter hook {hook} priority filter\n{dns} accept\nmeta l4proto udp drop\n}}\n"
+            )
         };
-        let chains = chain("input", UdpBlock::Inbound) + &chain("output", UdpBlock::Outbound);
+        let (input, output) = (chain("input", "udp sport 53"), chain("output", "udp dport 53"));
+        let chains = match block {
+            UdpBlock::Inbound => input,
+            UdpBlock::Outbound => output,
+            UdpBlock::Both => input + &output,
+        };
         self.machine.nft(&format!("table inet blocked {{\n{chains}}}\n")).await
     }
 
