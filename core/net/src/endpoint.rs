@@ -69,7 +69,7 @@ impl Endpoint {
         let usage = Arc::new(Usage::default());
         let (events, receiver) = mpsc::channel(EVENTS);
         let discovery = Discovery::new(config.discovery.clone(), &sockets, Arc::clone(&usage))?;
-        let (tap, tapped) = discovery.tap();
+        let (tap, tapped) = Discovery::tap();
         let (routes, packets) = Routes::new();
         let (v4, v6) = (sockets.udp_v4.take(), sockets.udp_v6.take());
         let carrier = Carrier::new(v4, v6, sockets.port, (Arc::clone(&routes), packets), tap)?;
