@@ -113,13 +113,14 @@ impl Control {
         (Self { wanted, frames, task }, inbox)
     }
 
-    /// The channel is to stand with this Hello; `None`: it is not to stand. The same Hello again changes nothing.
-    pub fn want(&self, hello: Option<Hello>) {
+    /// The channel is to stand with this Hello; `None`: it is not to stand. `false`: that was wanted already. Else the
+    /// stream that stands ends without another word.
+    pub fn want(&self, hello: Option<Hello>) -> bool {
         self.wanted.send_if_modified(|wanted| {
             let changed = *wanted != hello;
             *wanted = hello;
             changed
-        });
+        })
     }
 
     /// Begins anew, as after a loss, with the same Hello.

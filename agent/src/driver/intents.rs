@@ -58,7 +58,6 @@ impl Driver {
 
     fn detach_master(&mut self) {
         self.attach_as = None;
-        self.attached = false;
         self.want_control();
     }
 
@@ -69,7 +68,9 @@ impl Driver {
             hello.claim = claim;
             hello
         });
-        self.control.want(hello);
+        if self.control.want(hello) {
+            self.attached = false;
+        }
     }
 
     fn part_master(&mut self, part: Part) {
@@ -84,6 +85,7 @@ impl Driver {
         if !self.control.send(Frame::Update(update)) {
             tracing::warn!("the control channel is full; it begins anew");
             self.control.restart();
+            self.attached = false;
         }
     }
 

@@ -151,7 +151,7 @@ impl Driver {
         mut parts: Parts,
         requests: mpsc::Receiver<local::Request>,
     ) -> Result<(Self, Inbox), RunError> {
-        let presence = Presence::new();
+        let presence = Presence::new(&parts.client.addresses.known());
         let (overlay, net) = Overlay::open(config, &parts, &presence).await?;
         let (tasks, engine, outbox) = parts.start_tasks().await?;
         let (control, events) = Control::spawn(parts.client.clone());

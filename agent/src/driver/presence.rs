@@ -1,6 +1,6 @@
 //! What this node says of itself when it attaches.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use muster_overlay::input::Network;
@@ -11,7 +11,7 @@ use muster_proto::control::v1::{
 };
 use muster_types::limits::ADDRESSES;
 use muster_types::version::PROTOCOL;
-use muster_types::{Address, NodeId, Version};
+use muster_types::{Address, NodeId, Prefix, Version};
 use muster_wire::Signer;
 use muster_wire::hello::{self, Host};
 use muster_wire::time::span_to_wire;
@@ -35,10 +35,12 @@ pub(super) struct Presence {
     subnet_keys: Vec<Bytes>,
     attachment: Attachment,
     network: Network,
+    /// The master is on this host.
+    alone: bool,
 }
 
 impl Presence {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(master_addresses: &[String]) -> Self {
         let (name, version) = inventory::os();
         Self {
             boot_nonce: rand::random(),
@@ -47,6 +49,8 @@ impl Presence {
             subnet_keys: Vec::new(),
             attachment: Attachment::default(),
             network: Network::default(),
+            alone: !master_addresses.is_empty()
+                && master_addresses.iter().all(|address| is_loopback(address)),
         }
     }
 
@@ -60,9 +64,9 @@ impl Presence {
 
     /// Looks at the host's network; answers what it is now if it is not what it was.
     pub(super) fn look(&mut self, port: u16) -> Option<Network> {
-        let attachment = Attachment::current().unwrap_or_default();
+        let attachment = Attachment::current(self.alone);
         let address =
-            |(ip, _): &(IpAddr, u8)| Address { ip: *ip, udp_port: Some(port), tcp_port: Some(port) };
+            |(ip, _): &(IpAddr, Prefix)| Address { ip: *ip, udp_port: Some(port), tcp_port: Some(port) };
         let standing = Standing { wired: attachment.wired, mains_powered: interfaces::mains_powered() };
         let network = Network {
             addresses: attachment.addresses.iter().map(address).take(ADDRESSES).collect(),
@@ -90,9 +94,9 @@ impl Presence {
 
     /// The Hello of the control channel, without a claim.
     pub(super) fn hello(&self, identity: &Identity) -> Hello {
-        let prefix = |(address, length): &(IpAddr, u8)| LocalPrefix {
+        let prefix = |(address, prefix): &(IpAddr, Prefix)| LocalPrefix {
             address: octets(*address),
-            length: u32::from(*length),
+            length: u32::from(prefix.length()),
         };
         Hello {
             protocol_version: PROTOCOL,
@@ -169,6 +173,11 @@ fn child_presence(child: NodeId, overlay: &Overlay) -> NodePresence {
         path: session.path().as_str().to_owned(),
         ..NodePresence::default()
     }
+}
+
+fn is_loopback(address: &str) -> bool {
+    let socket = address.parse::<SocketAddr>().map(|address| address.ip().is_loopback());
+    socket.unwrap_or_else(|_| address.starts_with("localhost:"))
 }
 
 /// "ip:port", best first.

@@ -2,35 +2,41 @@
 
 use std::net::IpAddr;
 
+use muster_net::interfaces::default_route;
 use muster_types::Prefix;
 
-/// The default-route interface of this moment.
+/// 127.0.0.0/8 (RFC 1122, section 3.2.1.3).
+const LOOPBACK_LENGTH: u8 = 8;
+
+/// Where the host is attached at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attachment {
-    pub interface: String,
-    /// Global addresses, IPv4 first, each with its prefix's length.
-    pub addresses: Vec<(IpAddr, u8)>,
+    /// Global addresses, each with its prefix.
+    pub addresses: Vec<(IpAddr, Prefix)>,
     pub gateway: Option<IpAddr>,
     pub wired: bool,
 }
 
 impl Attachment {
-    /// The attachment through which packets leave the host; `None` without a network.
-    pub fn current() -> Option<Self> {
-        let interface = netdev::get_default_interface().ok()?;
-        let v4 = interface.ipv4.iter().map(|net| (IpAddr::V4(net.addr()), net.prefix_len()));
-        let v6 = interface.ipv6.iter().filter(|net| !net.addr().is_unicast_link_local());
-        let v6 = v6.map(|net| (IpAddr::V6(net.addr()), net.prefix_len()));
-        let gateway = interface.gateway.as_ref().and_then(|gateway| {
-            let v4 = gateway.ipv4.first().copied().map(IpAddr::V4);
-            v4.or_else(|| gateway.ipv6.first().copied().map(IpAddr::V6))
-        });
-        let wired = !matches!(interface.if_type, netdev::interface::types::InterfaceType::Wireless80211);
-        Some(Self { addresses: v4.chain(v6).collect(), gateway, wired, interface: interface.name })
+    /// The attachment through which packets leave the host; empty without a network. A host whose master is on itself
+    /// (`alone`) is content with its loopback.
+    pub fn current(alone: bool) -> Self {
+        let interfaces = default_route();
+        let attachment = Self {
+            addresses: interfaces.iter().flat_map(|interface| interface.addresses.clone()).collect(),
+            gateway: interfaces.iter().find_map(|interface| interface.gateways.first().copied()),
+            wired: interfaces.iter().any(|interface| interface.wired),
+        };
+        if attachment.addresses.is_empty() && alone { Self::loopback() } else { attachment }
+    }
+
+    fn loopback() -> Self {
+        let ip = IpAddr::from([127, 0, 0, 1]);
+        Self { addresses: vec![(ip, Prefix::of(ip, LOOPBACK_LENGTH))], gateway: None, wired: true }
     }
 
     pub fn prefixes(&self) -> Vec<Prefix> {
-        self.addresses.iter().map(|(address, length)| Prefix::of(*address, *length)).collect()
+        self.addresses.iter().map(|(_, prefix)| *prefix).collect()
     }
 }
 
