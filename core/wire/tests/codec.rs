@@ -1,5 +1,7 @@
 //! Every message survives the wire; nothing on the wire makes the reader panic, and nothing unsigned is believed.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Whom a trust store believes, with certificates made here.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use bytes::Bytes;
 use muster_proto::payload_type::{NODE_TICKET, TASK};
 use muster_proto::trust::v1::{Envelope, NodeTicket, TrustBundle};
