@@ -258,8 +258,7 @@ impl Office {
                 Some(self.claim.clone()),
             ));
         }
-        // An LSN about to become a child itself takes nobody along: three that yield in a circle would all end as children.
-        let winner = self.contest.winner().filter(|_| !self.children.contains(from))?;
+        let winner = self.contest.asked_winner().filter(|_| !self.children.contains(from))?;
         Some(part(PartCode::NOT_LSN, "another LSN of this cell is better", Some(winner.clone())))
     }
 

@@ -121,7 +121,7 @@ impl Oracle {
             return;
         }
         let disturbed = self.disturbed[known.place];
-        let quiet = disturbed + ATTACHED < known.since || disturbed == Instant::ZERO;
+        let quiet = disturbed + ATTACHED < known.since && world.is_visible(known.place);
         let bound = match known.life {
             _ if !quiet => DARK,
             Life::Left => ANNOUNCED,

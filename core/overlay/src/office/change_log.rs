@@ -19,8 +19,9 @@ pub struct ChangeLog {
     /// Of the last update made.
     number: u64,
     attached: bool,
-    /// The last change of each node since then.
-    pending: BTreeMap<NodeId, Presence>,
+    /// What topology does not know of each node: its last change, and before a departure the arrival, which proves that it
+    /// was here.
+    pending: BTreeMap<NodeId, Vec<Presence>>,
     pending_since: Option<Instant>,
     sent: VecDeque<Update>,
     /// Topology is owed the whole table.
@@ -31,13 +32,17 @@ impl ChangeLog {
     /// Notes a change, and says when it is due.
     pub fn record(&mut self, node: NodeId, presence: Presence, now: Instant) -> Instant {
         if self.pending.len() < PENDING || self.pending.contains_key(&node) {
-            self.pending.insert(node, presence);
+            let changes = self.pending.entry(node).or_default();
+            let departs = matches!(presence, Presence::Departed(_));
+            changes.retain(|earlier| departs && matches!(earlier, Presence::Attached { .. }));
+            changes.push(presence);
         } else {
             self.pending.clear();
             self.snapshot = true;
         }
         let since = *self.pending_since.get_or_insert(now);
-        (since + BATCH_MAX).min(now + BATCH_QUIET)
+        // Changes that wait for topology itself are overdue already: the next goes when it comes.
+        (since + BATCH_MAX).clamp(now, now + BATCH_QUIET)
     }
 
     /// Topology is there and knows the updates up to `known`. What it lacks is sent again, or the whole table.
@@ -73,11 +78,13 @@ impl ChangeLog {
         let snapshot = std::mem::take(&mut self.snapshot);
         let pending = std::mem::take(&mut self.pending);
         self.pending_since = None;
-        let changes = if snapshot {
-            table()
-        } else {
-            pending.into_iter().map(|(node, presence)| Change { node, presence }).collect()
-        };
+        let mut changes = if snapshot { table() } else { Vec::new() };
+        for (node, presences) in pending {
+            // Who is still here stands in the snapshot.
+            let told = snapshot && !matches!(presences.last(), Some(Presence::Departed(_)));
+            let presences = presences.into_iter().filter(|_| !told);
+            changes.extend(presences.map(|presence| Change { node, presence }));
+        }
         self.number += 1;
         let update = Update { number: self.number, snapshot, changes };
         self.sent.push_back(update.clone());
@@ -97,14 +104,28 @@ mod tests {
         NodeId([id; 20])
     }
 
-    /// In these tests only departures carry no data, so arrivals are departures with a part.
     fn arrived() -> Presence {
-        let code = crate::message::PartCode::LEAVING;
-        Presence::Departed(Some(crate::message::Part { code, description: String::new(), better: None }))
+        Presence::Attached {
+            attach: crate::claim::tests::claim(0, 1, 1, 0).tenure().attach(node(0)),
+            contact: muster_types::Contact { node: node(0), addresses: vec![] },
+            version: muster_types::Version::default(),
+            standing: crate::standing::Standing::default(),
+        }
     }
 
     fn is_arrival(presence: &Presence) -> bool {
-        matches!(presence, Presence::Departed(Some(_)))
+        matches!(presence, Presence::Attached { .. })
+    }
+
+    #[test]
+    fn a_departure_takes_the_untold_arrival_along_as_its_proof() {
+        let mut log = ChangeLog::default();
+        log.record(node(1), arrived(), NOW);
+        log.record(node(1), Presence::Departed(None), NOW);
+        log.on_attached(0, true);
+        let update = log.flush(Vec::new).expect("there is something to say");
+        let arrivals: Vec<_> = update.changes.iter().map(|change| is_arrival(&change.presence)).collect();
+        assert_eq!(arrivals, [true, false]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ const RIVALS: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Contest {
     yielding: Option<Claim>,
+    /// It can be reached, and has been asked.
+    asked: bool,
     /// Left alone until then: shown our claim, or not reached.
     paused: BTreeMap<NodeId, Instant>,
 }
@@ -27,6 +29,12 @@ impl Contest {
     /// The better LSN that this one is asking to take it in.
     pub(crate) fn winner(&self) -> Option<&Claim> {
         self.yielding.as_ref()
+    }
+
+    /// The same, once it is known to live: an LSN about to become a child itself takes nobody new along, or three that
+    /// yield in a circle would all end as children.
+    pub(crate) fn asked_winner(&self) -> Option<&Claim> {
+        self.yielding.as_ref().filter(|_| self.asked)
     }
 
     pub(crate) fn on_rival(
@@ -43,7 +51,7 @@ impl Contest {
             if self.yielding.as_ref().is_none_or(|winner| rival.prevails_over(winner)) {
                 turn.set(Timer::Yield, YIELD_PATIENCE);
                 turn.intend(Intent::Open(rival.claimant.clone()));
-                self.yielding = Some(rival);
+                (self.yielding, self.asked) = (Some(rival), false);
             }
             return;
         }
@@ -57,6 +65,7 @@ impl Contest {
     pub(crate) fn on_opened(&mut self, own: &Claim, peer: NodeId, turn: &mut Turn<'_>) {
         match &self.yielding {
             Some(winner) if winner.claimant.node == peer => {
+                self.asked = true;
                 turn.send(peer, Message::Join(turn.own.join(winner.tenure())));
             }
             _ if self.paused.contains_key(&peer) => turn.send(peer, Message::Claim(own.clone())),
