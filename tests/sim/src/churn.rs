@@ -135,7 +135,6 @@ impl Run {
             self.world.run_until(next);
             if next == next_look {
                 self.oracle.look(&mut self.world, false);
-                self.count_claims();
                 next_look += LOOK;
             }
             while let Some(entry) = self.acts.first_entry().filter(|entry| entry.key().0 <= next) {
@@ -291,23 +290,5 @@ impl Run {
         self.world.set_wan(place, false);
         self.shake(place);
         self.after(2.0, 120.0, Act::WanUp(place));
-    }
-
-    /// Was a claim of a deputy justified?
-    fn count_claims(&mut self) {
-        for (host, claim) in std::mem::take(&mut self.world.measure.new_claims) {
-            let Some(predecessor) = claim.predecessor.and_then(|node| self.world.host_of(node)) else {
-                continue;
-            };
-            let handed = self.world.measure.handed.contains(&(claim.lineage, claim.epoch - 1));
-            let ran = self.world.ran_well(predecessor);
-            match () {
-                () if handed => {}
-                () if ran && self.world.can_hear(host, predecessor) => {
-                    self.world.measure.false_detections += 1;
-                }
-                () => self.world.measure.takeovers += 1,
-            }
-        }
     }
 }

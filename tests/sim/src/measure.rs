@@ -1,9 +1,8 @@
 //! The figures of a run: how long it took to be attached again, and what went over the wire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use muster_overlay::Claim;
 use muster_overlay::intent::Disconnection;
 use muster_types::Instant;
 
@@ -96,15 +95,14 @@ pub struct Measure {
     pub takeovers: u64,
     network_up: Vec<Option<Instant>>,
     crashes: BTreeMap<HostId, (Crash, bool)>,
-    claims: Vec<Option<(u64, u64)>>,
+    claimed: BTreeSet<(u64, u64)>,
     /// Tenures whose LSN named a successor itself.
-    pub(crate) handed: std::collections::BTreeSet<(u64, u64)>,
-    pub(crate) new_claims: Vec<(HostId, Claim)>,
+    pub(crate) handed: BTreeSet<(u64, u64)>,
 }
 
 impl Measure {
     pub(crate) fn new(hosts: usize) -> Self {
-        Self { network_up: vec![None; hosts], claims: vec![None; hosts], ..Self::default() }
+        Self { network_up: vec![None; hosts], ..Self::default() }
     }
 
     pub(crate) fn message(&mut self, _from: HostId, kind: &'static str, bytes: usize) {
@@ -125,12 +123,11 @@ impl Measure {
         self.forget(host);
     }
 
-    /// A claim came to the master: kept for whoever wants to know whether it was justified.
-    pub(crate) fn claimed(&mut self, host: HostId, claim: Option<&Claim>) {
-        let tenure = claim.map(|claim| (claim.lineage, claim.epoch));
-        if self.claims[host] != tenure {
-            self.claims[host] = tenure;
-            self.new_claims.extend(claim.map(|claim| (host, claim.clone())));
+    /// A deputy claims the place of an LSN that is alive and well, or is not. Each tenure counts once.
+    pub(crate) fn claimed(&mut self, tenure: (u64, u64), alive: bool) {
+        if self.claimed.insert(tenure) {
+            self.false_detections += u64::from(alive);
+            self.takeovers += u64::from(!alive);
         }
     }
 

@@ -131,18 +131,24 @@ impl Master {
         true
     }
 
-    /// Its LSN, or that one's successor, may say that a node has gone; nobody else's word counts.
+    /// A node's LSN may say that it has gone; so may that one's successor, unless the LSN itself still has a channel.
     /// True if the node's own channel ends with it.
     fn departed(&mut self, lsn: HostId, node: HostId) -> bool {
         let claim = self.streams.get(&lsn).and_then(|stream| stream.claim.as_ref());
         let Some(own) = claim.map(|claim| (claim.lineage, claim.epoch)) else { return false };
         let before = |lineage, epoch| lineage == own.0 && epoch < own.1;
-        let was_child = self.under.get(&node).is_some_and(|u| u.lsn == lsn || before(u.lineage, u.epoch));
+        let inherited = |u: &Under| before(u.lineage, u.epoch) && !self.streams.contains_key(&u.lsn);
+        let was_child = self.under.get(&node).is_some_and(|under| under.lsn == lsn || inherited(under));
         if was_child {
             self.under.remove(&node);
         }
         let Some(stream) = self.streams.get(&node) else { return false };
-        stream.claim.as_ref().map_or(was_child, |claim| before(claim.lineage, claim.epoch))
+        let superseded = stream.claim.as_ref().is_some_and(|claim| before(claim.lineage, claim.epoch));
+        if superseded {
+            // Should it live after all, it has to tell its table anew: others have spoken about it.
+            self.known.retain(|tenure, _| tenure.0 != node);
+        }
+        superseded || was_child && stream.claim.is_none()
     }
 
     /// Takes note of an update's number; false if there is a gap.
@@ -203,6 +209,7 @@ impl World {
     }
 
     pub(super) fn attach_master(&mut self, host: HostId, claim: Option<muster_overlay::Claim>) {
+        self.judge_claim(host, claim.as_ref());
         let trips = if self.master.has_stream(host) { 0.5 } else { CONNECT_TRIPS };
         let known = &mut self.hosts[host];
         known.wants_master = Some(claim);
@@ -210,6 +217,16 @@ impl World {
         let (boot, attempt) = (known.boot, known.attempt);
         let after = self.places[known.place].round_trip.mul_f64(trips);
         self.at_master(after, MasterEvent::Connect { host, boot, attempt, tries: 0 });
+    }
+
+    /// Was a deputy right to claim? For the figures.
+    fn judge_claim(&mut self, host: HostId, claim: Option<&Claim>) {
+        let Some(claim) = claim else { return };
+        let predecessor = claim.predecessor.and_then(|node| self.by_id.get(&node).copied());
+        let handed = self.measure.handed.contains(&(claim.lineage, claim.epoch - 1));
+        let (Some(predecessor), false) = (predecessor, handed) else { return };
+        let alive = self.ran_well(predecessor) && self.can_hear(host, predecessor);
+        self.measure.claimed((claim.lineage, claim.epoch), alive);
     }
 
     pub(super) fn detach_master(&mut self, host: HostId) {
@@ -289,7 +306,6 @@ impl World {
         let (now, place) = (self.now(), known.place);
         self.note("attach", host, attempt);
         self.measure.wan(host, 6_500);
-        self.measure.claimed(host, claim.as_ref());
         let known_update = self.master.attach(host, attempt, claim, now);
         let back = self.places[place].round_trip / 2;
         self.locally(host, back, Input::SubnetKeys(vec![subnet_key(place)]));
