@@ -38,7 +38,7 @@ pub enum Intent {
     AttachMaster(Option<Claim>),
     /// Let go of the control channel; the LSN has one.
     DetachMaster,
-    /// Tell topology that this node leaves: it has no LSN that would.
+    /// Tell topology that this node leaves: it has no LSN that would. Over the channel there is, or one made for it.
     PartMaster(Part),
     /// Tell topology what changed in the child table.
     Update(Update),

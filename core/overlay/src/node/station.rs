@@ -145,7 +145,9 @@ impl Node {
             description: String::new(),
             better: None,
         });
-        if self.master {
+        // An LSN speaks for its children; who is on the way to one speaks for itself.
+        let alone = matches!(self.state, State::Looking(_) | State::Joining(_));
+        if self.master || alone {
             self.intents.push_back(Intent::PartMaster(part));
         }
         self.drop_sessions();

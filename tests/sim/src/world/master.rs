@@ -235,16 +235,20 @@ impl World {
     }
 
     pub(super) fn part_master(&mut self, host: HostId) {
-        self.end_channel(host, true);
+        if self.master.has_stream(host) {
+            return self.end_channel(host, true);
+        }
+        let after = self.places[self.hosts[host].place].round_trip.mul_f64(CONNECT_TRIPS);
+        self.measure.wan(host, 6_500);
+        self.at_master(after, MasterEvent::Left { host, attempt: 0, gone: true });
     }
 
     fn end_channel(&mut self, host: HostId, gone: bool) {
-        if let Some(stream) = self.master.streams.get(&host) {
-            let attempt = stream.attempt;
-            let after = self.places[self.hosts[host].place].round_trip / 2;
-            self.measure.wan(host, 120);
-            self.at_master(after, MasterEvent::Left { host, attempt, gone });
-        }
+        let Some(stream) = self.master.streams.get(&host) else { return };
+        let attempt = stream.attempt;
+        let after = self.places[self.hosts[host].place].round_trip / 2;
+        self.measure.wan(host, 120);
+        self.at_master(after, MasterEvent::Left { host, attempt, gone });
     }
 
     pub(super) fn ask_master(&mut self, host: HostId) {
@@ -281,14 +285,20 @@ impl World {
             MasterEvent::Update { host, attempt, update, sent } => {
                 self.on_update(host, attempt, update, sent)
             }
-            MasterEvent::Left { host, attempt, gone } => {
-                if self.master.up && self.master.streams.get(&host).is_some_and(|s| s.attempt == attempt) {
-                    self.drop_stream(host);
-                    if gone {
-                        self.master.under.remove(&host);
-                    }
-                }
-            }
+            MasterEvent::Left { host, attempt, gone } => self.on_left(host, attempt, gone),
+        }
+    }
+
+    /// A channel ends, or a node takes its leave.
+    fn on_left(&mut self, host: HostId, attempt: u64, gone: bool) {
+        if !self.is_visible(self.hosts[host].place) {
+            return;
+        }
+        if self.master.streams.get(&host).is_some_and(|stream| stream.attempt == attempt) {
+            self.drop_stream(host);
+        }
+        if gone {
+            self.master.under.remove(&host);
         }
     }
 
