@@ -76,7 +76,10 @@ async fn what_cannot_be_executed_is_said_with_the_systems_reason() {
         let program = Program { argv: vec!["no-such-program".to_owned()], ..shell("") };
         let error = processes.spawn(&name("missing"), &program).await.unwrap_err().to_string();
         assert!(error.contains("no-such-program") && error.contains("No such file"), "{error}");
-        let program = Program { argv: vec!["/etc/hostname".to_owned()], ..shell("") };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("no-program");
+        std::fs::write(&file, "").unwrap();
+        let program = Program { argv: vec![file.to_str().unwrap().to_owned()], ..shell("") };
         let error = processes.spawn(&name("denied"), &program).await.unwrap_err().to_string();
         assert!(error.contains("Permission denied"), "{error}");
     }

@@ -46,16 +46,17 @@ impl Enroll {
         let config = load(places)?;
         let manager = service::manager();
         let install = !self.foreground && !self.no_service;
+        let link = match self.read() {
+            Ok(link) => link,
+            Err(error) => return Ok(told(&error)),
+        };
         // Before the link is used up.
         if install {
             manager.check()?;
         }
-        let identity = match self.enroll(&config) {
+        let identity = match join(&link, &config) {
             Ok(identity) => identity,
-            Err(error) => {
-                eprintln!("muster-agent: {error}");
-                return Ok(ExitCode::from(error.exit_code()));
-            }
+            Err(error) => return Ok(told(&error)),
         };
         println!("Enrolled as nodes/{} in network {}.", identity.node, identity.network);
         if self.foreground {
@@ -77,14 +78,6 @@ impl Enroll {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn enroll(&self, config: &Config) -> Result<Identity, EnrollError> {
-        let internal = |error: String| EnrollError::Internal(error);
-        let link = self.read()?;
-        let state = StateDir::new(config.state_dir().map_err(|error| internal(error.to_string()))?);
-        let runtime = runtime().map_err(|error| internal(error.to_string()))?;
-        runtime.block_on(enroll(&link, &state))
-    }
-
     fn read(&self) -> Result<EnrollmentLink, EnrollError> {
         let text = match (&self.file, self.link.as_deref()) {
             (Some(file), _) => read_file(file)?,
@@ -97,6 +90,18 @@ impl Enroll {
         };
         Ok(text.parse::<EnrollmentLink>()?)
     }
+}
+
+fn told(error: &EnrollError) -> ExitCode {
+    eprintln!("muster-agent: {error}");
+    ExitCode::from(error.exit_code())
+}
+
+fn join(link: &EnrollmentLink, config: &Config) -> Result<Identity, EnrollError> {
+    let internal = |error: String| EnrollError::Internal(error);
+    let state = StateDir::new(config.state_dir().map_err(|error| internal(error.to_string()))?);
+    let runtime = runtime().map_err(|error| internal(error.to_string()))?;
+    runtime.block_on(enroll(link, &state))
 }
 
 fn read_file(path: &Path) -> Result<String, EnrollError> {

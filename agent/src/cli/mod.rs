@@ -35,8 +35,9 @@ const NOT_HERE: u8 = 7;
 ///   sudo muster-agent enroll 'https://...'  (here; joins and installs the service)
 ///   sudo muster-agent status
 ///
-/// From then on it keeps itself connected, does what the master signed, and reports back. Nothing needs to be
-/// configured; what can be is in /etc/muster/agent.toml, in MUSTER_AGENT_* and in the flags of `run`.
+/// From then on it keeps itself connected, does what the master signed, and reports
+/// back. Nothing needs to be configured; what can be is in /etc/muster/agent.toml, in
+/// MUSTER_AGENT_* and in the flags of `run`.
 #[derive(Debug, Parser)]
 #[command(name = "muster-agent", version, propagate_version = true, verbatim_doc_comment)]
 struct Arguments {

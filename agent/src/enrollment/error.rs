@@ -14,7 +14,7 @@ use crate::identity::{CredentialError, StateError};
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
     #[error(
-        "this is not an enrollment link: {0}.\nCopy the whole link again, in quotes, or pass it with --file or on standard input (-)."
+        "this is not an enrollment link: {0}\nCopy the whole link again, in quotes, or pass it with --file or on standard input (-)."
     )]
     Malformed(#[from] LinkError),
     #[error(

@@ -20,6 +20,7 @@ use muster_proto::control::v1::{TaskOffer, TaskReportAck};
 use muster_proto::trust::v1::Envelope;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::journal::{self, Admission as Answer, Journal, JournalError, TaskKey, Trust};
 use crate::tasks::Stop;
@@ -196,7 +197,7 @@ impl Engine {
     }
 
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
-        let mut resend = tokio::time::interval(RESEND_INTERVAL);
+        let mut resend = tokio::time::interval_at(Instant::now() + RESEND_INTERVAL, RESEND_INTERVAL);
         let mut purge = tokio::time::interval(PURGE_INTERVAL);
         loop {
             // What is durable goes on before anything new is taken in.

@@ -26,7 +26,7 @@ pub(super) struct Capture<R> {
     /// Position of the first byte in `gathered`.
     offset: u64,
     gathered: BytesMut,
-    sent_at: Option<Instant>,
+    sent_at: Instant,
     tail: VecDeque<u8>,
     total: u64,
 }
@@ -46,7 +46,7 @@ impl<R: AsyncRead + Unpin> Capture<R> {
             buffer: BytesMut::with_capacity(OUTPUT_CHUNK_BYTES),
             offset: 0,
             gathered: BytesMut::new(),
-            sent_at: None,
+            sent_at: Instant::now() - GATHERING,
             tail: VecDeque::new(),
             total: 0,
         }
@@ -80,13 +80,12 @@ impl<R: AsyncRead + Unpin> Capture<R> {
         self.buffer.reserve(OUTPUT_CHUNK_BYTES);
     }
 
-    /// When what was gathered should go out; `None` if there is nothing.
+    /// When what was gathered should go out, in the past if it should have; `None` if there is nothing.
     pub(super) fn due(&self) -> Option<Instant> {
-        let pause = || self.sent_at.map_or_else(Instant::now, |sent| sent + GATHERING);
         match self.gathered.len() {
             0 => None,
-            OUTPUT_CHUNK_BYTES.. => Some(Instant::now()),
-            _ => Some(pause()),
+            OUTPUT_CHUNK_BYTES.. => Some(self.sent_at),
+            _ => Some(self.sent_at + GATHERING),
         }
     }
 
@@ -96,7 +95,7 @@ impl<R: AsyncRead + Unpin> Capture<R> {
             let chunk = self.gathered.split_to(self.gathered.len().min(OUTPUT_CHUNK_BYTES)).freeze();
             self.send(chunk, reporter).await;
         }
-        self.sent_at = Some(Instant::now());
+        self.sent_at = Instant::now();
     }
 
     /// Sends the rest, tail and all.

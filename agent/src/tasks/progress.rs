@@ -30,7 +30,7 @@ pub(super) struct Listener {
     pipe: pipe::Receiver,
     buffer: Vec<u8>,
     latest: Option<Progress>,
-    sent_at: Option<Instant>,
+    sent_at: Instant,
 }
 
 impl Listener {
@@ -41,7 +41,7 @@ impl Listener {
         rustix::fs::chmod(path, everybody)?;
         // Held open for writing too, so that a program that comes and goes does not end it.
         let pipe = pipe::OpenOptions::new().read_write(true).open_receiver(path)?;
-        Ok(Self { pipe, buffer: Vec::new(), latest: None, sent_at: None })
+        Ok(Self { pipe, buffer: Vec::new(), latest: None, sent_at: Instant::now() - INTERVAL })
     }
 
     /// Waits for lines, and takes them in. To be dropped at any moment.
@@ -58,14 +58,20 @@ impl Listener {
         }
     }
 
-    /// When the latest line should go out.
+    /// When the latest line should go out, in the past if it should have.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.latest.as_ref()?;
-        Some(self.sent_at.map_or_else(Instant::now, |sent| sent + INTERVAL))
+        self.latest.as_ref().map(|_| self.sent_at + INTERVAL)
+    }
+
+    /// What the program said last and was not sent yet.
+    pub(super) async fn last(&mut self) -> Option<Progress> {
+        // Whoever wrote has ended, so what there is is there at once.
+        let _ = tokio::time::timeout(Duration::ZERO, self.read()).await;
+        self.latest.take()
     }
 
     pub(super) fn take(&mut self) -> Option<Progress> {
-        self.sent_at = Some(Instant::now());
+        self.sent_at = Instant::now();
         self.latest.take()
     }
 }

@@ -196,6 +196,9 @@ async fn attend(mut running: Running, mut listener: Listener, context: &mut Cont
         }
     }
     running.finish().await;
+    if let Some(progress) = listener.last().await {
+        context.reporter.progress(progress).await;
+    }
     let mut outcome = ended.map_or_else(Outcome::succeeded, Ended::outcome);
     let out = stdout.finish(&mut context.reporter).await;
     let err = stderr.finish(&mut context.reporter).await;

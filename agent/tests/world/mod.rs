@@ -1,6 +1,6 @@
 //! A master in memory for one agent's task engine: it signs orders, hears reports and acknowledges them.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -140,6 +140,7 @@ impl Life {
         let pairing = Pairing::of(folder);
         let (tasks, engine) = Engine::start(admission, signer, outbox, trusted, pairing).await.unwrap();
         let public_key = key.public_key().as_ref().to_vec();
+        tasks.route_up().await;
         Self { tasks, journal, engine, items, public_key, acknowledging: true }
     }
 
