@@ -207,6 +207,21 @@ impl Fleet {
         bail!("the feed ended")
     }
 
+    /// Waits until a task has ended everywhere.
+    ///
+    /// # Errors
+    /// The feed breaks off before.
+    pub async fn until_done(&self, task: &str) -> Result<Task> {
+        let request = WatchTaskRequest { name: task.to_owned(), resume_token: String::new() };
+        let mut updates = self.client().watch_task(request).await?.into_inner();
+        while let Some(update) = updates.message().await? {
+            if let Some(watch_task_response::Update::Done(task)) = update.update {
+                return Ok(task);
+            }
+        }
+        bail!("the feed of {task} ended before the task")
+    }
+
     /// Waits until a target has ended.
     ///
     /// # Errors
