@@ -1,6 +1,7 @@
 //! Logs to stderr, traces to an OTLP collector where one is configured, and the thread that ties traces across hosts.
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use opentelemetry::propagation::TextMapPropagator;
@@ -75,7 +76,7 @@ impl Drop for TelemetryGuard {
 pub fn init(program: &'static str, config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
     let filter = EnvFilter::try_new(&config.log)
         .map_err(|error| TelemetryError::Filter { filter: config.log.clone(), reason: error.to_string() })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(coloured());
     let lines = match config.log_format {
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
@@ -86,6 +87,12 @@ pub fn init(program: &'static str, config: &TelemetryConfig) -> Result<Telemetry
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(program)));
     tracing_subscriber::registry().with(filter).with(lines).with(traces).try_init()?;
     Ok(TelemetryGuard(provider))
+}
+
+/// A terminal gets colours, unless its user asks to do without (no-color.org).
+fn coloured() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !unwanted
 }
 
 fn exporter(program: &'static str, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {

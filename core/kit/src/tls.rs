@@ -174,9 +174,8 @@ pub fn peer_identity(certificates: &[CertificateDer<'_>]) -> Result<Peer, TlsErr
 /// From when until when a certificate is good.
 pub fn validity(certificate: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), TlsError> {
     let dates = parse(certificate)?.validity().clone();
-    let date = |at: x509_parser::time::ASN1Time| {
-        Timestamp::from_micros(at.timestamp().saturating_mul(1_000_000))
-    };
+    let date =
+        |at: x509_parser::time::ASN1Time| Timestamp::from_micros(at.timestamp().saturating_mul(1_000_000));
     Ok((date(dates.not_before), date(dates.not_after)))
 }
 

@@ -189,9 +189,9 @@ async fn dry_run(
         ),
         Output::Table => {
             eprintln!(
-                "Would run on {}, {} hosts: {}",
+                "Would run on {}, {}: {}",
                 run.selection.describe(),
-                planned.target_count,
+                words::hosts(planned.target_count as usize),
                 title(run)
             );
             for node in &nodes {

@@ -148,6 +148,8 @@ pub fn result(target: &TaskTarget) -> String {
     };
     let reason = match (target.state(), finished.reason.as_str()) {
         (TaskState::Succeeded, _) | (_, "") => String::new(),
+        // The exit code or the signal has said it.
+        (TaskState::Failed, _) if !status.is_empty() => String::new(),
         (_, reason) if finished.reason_code.is_empty() => reason.to_owned(),
         (_, reason) => format!("{reason} ({})", finished.reason_code),
     };

@@ -54,8 +54,7 @@ fn tree(master: &str, topology: &GetTopologyResponse) -> String {
     for (at, cell) in cells.iter().enumerate() {
         let last = at + 1 == cells.len() && topology.direct.is_empty();
         let branch = if last { LAST } else { INNER };
-        let count = cell.nodes.len();
-        let hosts = if count == 1 { "1 host".to_owned() } else { format!("{count} hosts") };
+        let hosts = words::hosts(cell.nodes.len());
         let place = if cell.place.is_empty() { words::short(&cell.name) } else { &cell.place };
         text.push_str(&format!("{}{place}  ({hosts}, epoch {})\n", branch.own, cell.epoch));
         let (lsn, mut children): (Vec<&Node>, Vec<&Node>) =

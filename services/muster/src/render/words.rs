@@ -36,8 +36,17 @@ pub fn short(name: &str) -> &str {
     if name.starts_with("nodes/") { id.get(..8).unwrap_or(id) } else { id }
 }
 
+pub fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+/// A resource name, short.
 pub fn name_or_dash(name: &str) -> String {
     if name.is_empty() { "-".to_owned() } else { short(name).to_owned() }
+}
+
+pub fn hosts(count: usize) -> String {
+    if count == 1 { "1 host".to_owned() } else { format!("{count} hosts") }
 }
 
 /// The host's name, or the id's beginning where it has told none.

@@ -15,7 +15,7 @@ use crate::render::{json, words};
 /// Back to the line's beginning, and clear it (ECMA-48: CR, EL).
 const CLEAR: &str = "\r\x1b[K";
 
-pub struct Board {
+pub(super) struct Board {
     output: Output,
     lines: Lines,
     targets: BTreeMap<String, TaskTarget>,
@@ -26,17 +26,17 @@ pub struct Board {
 }
 
 /// Whether nothing more comes after this state.
-pub fn is_terminal(state: TaskState) -> bool {
+pub(super) fn is_terminal(state: TaskState) -> bool {
     !matches!(state, TaskState::Unspecified | TaskState::Queued | TaskState::Delivered | TaskState::Started)
 }
 
 impl Board {
-    pub fn new(output: Output) -> Self {
+    pub(super) fn new(output: Output) -> Self {
         let live = output == Output::Table && std::io::stderr().is_terminal();
         Self { output, lines: Lines::new(0), targets: BTreeMap::new(), progress: BTreeMap::new(), live }
     }
 
-    pub fn target(&mut self, target: TaskTarget) {
+    pub(super) fn target(&mut self, target: TaskTarget) {
         if self.output == Output::Json {
             json::print("TaskTarget", [("target", json::target(&target))]);
         }
@@ -49,7 +49,7 @@ impl Board {
         self.draw();
     }
 
-    pub fn output(&mut self, output: TaskOutput) {
+    pub(super) fn output(&mut self, output: TaskOutput) {
         let Some(chunk) = output.output else { return };
         match self.output {
             Output::Json => {
@@ -64,7 +64,7 @@ impl Board {
         }
     }
 
-    pub fn progress(&mut self, progress: TaskProgress) {
+    pub(super) fn progress(&mut self, progress: TaskProgress) {
         let step = progress.progress.unwrap_or_default();
         if self.output == Output::Json {
             let step = serde_json::json!({"phase": step.phase, "percent": step.percent, "text": step.text});
@@ -78,14 +78,14 @@ impl Board {
     }
 
     /// A message between the output's lines.
-    pub fn say(&self, message: &str) {
+    pub(super) fn say(&self, message: &str) {
         self.clear();
         eprintln!("{message}");
         self.draw();
     }
 
     /// The summary, and the code that scripts get.
-    pub fn finish(mut self, task: &Task) -> Exit {
+    pub(super) fn finish(mut self, task: &Task) -> Exit {
         self.clear();
         for target in self.targets.values() {
             self.lines.finish(&words::host(&target.host_name, &target.node));

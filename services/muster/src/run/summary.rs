@@ -39,7 +39,7 @@ pub(super) fn text(task: &Task, targets: &[&TaskTarget]) -> String {
             text.push_str(&format!("{host}: wrote more than is kept; the middle is missing\n"));
         }
     }
-    let hosts = if targets.len() == 1 { "1 host".to_owned() } else { format!("{} hosts", targets.len()) };
+    let hosts = words::hosts(targets.len());
     text.push_str(&format!("{hosts}: {}\n", counts.join(", ")));
     text
 }
