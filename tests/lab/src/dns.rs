@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::process::{Child, Command};
@@ -12,8 +13,11 @@ use crate::plan::{DNS, DOMAIN};
 /// Muster's default port (design: 27431 on UDP and TCP).
 pub const MASTER_PORT: u16 = 27_431;
 
-/// Questions asked of a server that is starting; each waits a second at most for its answer.
-const PROBES_MAX: usize = 20;
+/// The server answers within this, or it is not coming; a busy computer takes seconds to start a program.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often a starting server is asked.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The service under which an agent looks for its master.
 const SERVICE: &str = "_muster._tcp";
@@ -38,13 +42,15 @@ impl NameServer {
         command.arg(format!("--srv-host={SERVICE}.{DOMAIN},master.{DOMAIN},{MASTER_PORT}"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut server = machine.spawn(command).await.context("dnsmasq is in Debian's dnsmasq-base")?;
-        for _ in 0..PROBES_MAX {
+        let started = Instant::now();
+        while started.elapsed() < START_LIMIT {
             if machine.exec("getent", &["ahosts", &format!("master.{DOMAIN}")]).await.is_ok() {
                 return Ok(Self(server));
             }
             if let Some(status) = server.try_wait()? {
                 bail!("dnsmasq ended at once: {status}");
             }
+            tokio::time::sleep(ASK_AGAIN).await;
         }
         bail!("dnsmasq does not answer on {}", machine.name())
     }
