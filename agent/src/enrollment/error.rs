@@ -112,7 +112,7 @@ impl EnrollError {
             Some("LINK_EXPIRED") => Self::Expired,
             Some("LINK_REVOKED") => Self::Revoked,
             Some("LINK_UNKNOWN") => Self::Unknown,
-            Some("WRONG_ROLE") => Self::WrongRole(message),
+            Some("WRONG_ROLE") => Self::WrongRole("an operator or a CMDB".to_owned()),
             _ => match status.code() {
                 Code::NotFound => Self::Unknown,
                 Code::InvalidArgument | Code::PermissionDenied | Code::FailedPrecondition => {

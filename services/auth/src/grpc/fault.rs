@@ -66,7 +66,12 @@ fn renewal(error: RenewalError) -> Fault {
 }
 
 pub(super) fn request(error: RequestError) -> Fault {
-    invalid(if error.is_bad_proof() { "REQUEST_BAD_PROOF" } else { "REQUEST_MALFORMED" }, error.to_string())
+    let reason = match error {
+        RequestError::ForeignNodeKeys => "WRONG_ROLE",
+        _ if error.is_bad_proof() => "REQUEST_BAD_PROOF",
+        _ => "REQUEST_MALFORMED",
+    };
+    invalid(reason, error.to_string())
 }
 
 fn terms(error: &TermsError) -> Fault {
