@@ -138,8 +138,9 @@ impl Master {
         let Some(own) = claim.map(|claim| (claim.lineage, claim.epoch)) else { return false };
         let before = |lineage, epoch| lineage == own.0 && epoch < own.1;
         let inherited = |u: &Under| before(u.lineage, u.epoch) && !self.streams.contains_key(&u.lsn);
-        let was_child = self.under.get(&node).is_some_and(|under| under.lsn == lsn || inherited(under));
-        if was_child {
+        let child = self.under.get(&node).filter(|under| under.lsn == lsn || inherited(under));
+        let attached = child.map(|under| under.date);
+        if attached.is_some() {
             self.under.remove(&node);
         }
         let Some(stream) = self.streams.get(&node) else { return false };
@@ -148,7 +149,7 @@ impl Master {
             // Should it live after all, it has to tell its table anew: others have spoken about it.
             self.known.retain(|tenure, _| tenure.0 != node);
         }
-        superseded || was_child && stream.claim.is_none()
+        superseded || attached.is_some_and(|date| stream.claim.is_none() || stream.since <= date)
     }
 
     /// Takes note of an update's number; false if there is a gap.
