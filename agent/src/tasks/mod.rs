@@ -48,7 +48,7 @@ pub trait Job: Send {
 
 /// What an execution has to work with.
 pub struct Context {
-    /// Unique among all executions; fit for a file's name.
+    /// Unique among all executions of all agents on this host; fit for a file's name.
     pub name: String,
     pub reporter: Reporter,
     pub stop: watch::Receiver<Option<Stop>>,

@@ -5,6 +5,7 @@ use muster_kit::crash;
 use muster_proto::control::v1::TaskOffer;
 use muster_proto::task::v1::task_report::Step;
 use muster_proto::task::v1::{Delivered, Finished, Started, TaskState};
+use muster_types::NodeId;
 use prost::Message;
 use tokio::sync::watch;
 
@@ -87,7 +88,7 @@ impl Engine {
         tracing::info!(task = %key, exclusive, ?timeout, "a task starts");
         let (stop, stopped) = watch::channel(None);
         self.running.insert(key.clone(), stop.clone());
-        let name = name_of(&key);
+        let name = name_of(self.signer.node, &key);
         let context = Context { name, reporter, stop: stopped };
         self.executions.spawn(async move {
             execute(job, context, stop, timeout).await;
@@ -142,11 +143,11 @@ impl Engine {
 }
 
 /// A name for directory and cgroup: unique, short, of harmless characters.
-fn name_of(key: &TaskKey) -> String {
-    let id = data_encoding::HEXLOWER.encode(&key.task);
+fn name_of(node: NodeId, key: &TaskKey) -> String {
+    let name = format!("{}-{}", node.short(), data_encoding::HEXLOWER.encode(&key.task));
     if key.occurrence.is_empty() {
-        return id;
+        return name;
     }
     let hash = ring::digest::digest(&ring::digest::SHA256, key.occurrence.as_bytes());
-    format!("{id}-{}", data_encoding::HEXLOWER.encode(&hash.as_ref()[..4]))
+    format!("{name}-{}", data_encoding::HEXLOWER.encode(&hash.as_ref()[..4]))
 }
