@@ -6,6 +6,7 @@
 
 mod crash {
     pub(crate) mod enrollment;
+    pub(crate) mod lsn;
     pub(crate) mod master;
     pub(crate) mod node;
     pub(crate) mod points;

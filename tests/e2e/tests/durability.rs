@@ -79,7 +79,10 @@ fn syncs(calls: &[Call], file: &str, from: f64, until: f64) -> usize {
 #[tokio::test]
 async fn each_created_task_is_synced_to_disk_before_it_is_acknowledged() -> Result<()> {
     let master = Master::up().await?;
-    let agent = Agent::enrolled(&master, &[]).await?;
+    // A node that is away: nothing but the tasks themselves is written meanwhile.
+    let mut agent = Agent::of(&master).await?;
+    agent.stop().await?;
+    agent.until_offline(&master).await?;
     let (name, fleet) = (agent.name()?, master.fleet()?);
     fleet.create(&command(&[&name], &["true"], "")).await?;
     let trace = Trace::of(master.program()?, master.folder()).await?;

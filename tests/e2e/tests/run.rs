@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use muster_e2e::fleet::is_online;
 use muster_e2e::{Agent, Master};
+use muster_proto::task::v1::TaskState;
 use serde_json::Value;
 
 /// Exit codes of `muster` (its module `exit` lists them).
@@ -138,7 +139,8 @@ async fn a_task_for_a_host_that_is_away_waits_until_it_comes() -> Result<()> {
     let mut run = master.muster_on(&["run", "--all", "--queue-for", "1h", "--", "echo", "at last"])?;
     let name = agent.name()?;
     let task = newest_task(&master).await?;
-    master.fleet()?.until_target(&task, &name, |_| true).await?;
+    let waiting = master.fleet()?.targets(&task).await?;
+    ensure!(waiting.len() == 1 && waiting[0].node == name && waiting[0].state() == TaskState::Queued);
     agent.start(&[])?;
     run.says("| at last").await?;
     ensure!(run.ended().await?.success());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{enrollment, master, node};
+use super::{enrollment, lsn, master, node};
 
 /// Fewer steps than these would leave out some of the way.
 const LEAST: usize = 12;
@@ -43,6 +43,7 @@ fn the_matrix_hits_exactly_the_points_that_the_sources_have() {
         .chain(master::STEPS.iter().map(|step| step.point))
         .chain(node::APART)
         .chain(master::APART)
+        .chain(lsn::APART)
         .chain(enrollment::ON_THE_DEVICE)
         .chain(enrollment::AT_AUTH)
         .map(str::to_owned)
