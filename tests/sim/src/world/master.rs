@@ -64,6 +64,8 @@ pub struct Master {
     pub(super) up: bool,
     /// Who is under whom, as LSNs say. Apart from `streams`: a node may have both for a moment.
     under: BTreeMap<HostId, Under>,
+    /// The latest attach known of each node, departed or not: an older one, from an LSN that has missed it, is stale.
+    newest: BTreeMap<HostId, Instant>,
     streams: BTreeMap<HostId, Stream>,
     /// LSNs whose channel ended, and when.
     orphaned: BTreeMap<HostId, Instant>,
@@ -76,7 +78,7 @@ pub(super) enum MasterEvent {
     Tick,
     Connect { host: HostId, boot: u32, attempt: u64, tries: u32 },
     Ask { host: HostId, boot: u32 },
-    Update { host: HostId, attempt: u64, update: Update, sent: Instant },
+    Update { host: HostId, boot: u32, update: Update },
     Left { host: HostId, attempt: u64, gone: bool },
 }
 
@@ -124,9 +126,11 @@ impl Master {
     fn arrived(&mut self, lsn: HostId, node: HostId, attach: &Attach) -> bool {
         let date = attach.seal.bytes().map_or(Instant::ZERO, date);
         let (lineage, epoch) = (attach.lineage, attach.epoch);
-        if self.under.get(&node).is_some_and(|under| under.date > date) {
+        let newest = self.newest.entry(node).or_default();
+        if *newest > date {
             return false;
         }
+        *newest = date;
         self.under.insert(node, Under { lsn, lineage, epoch, date });
         true
     }
@@ -260,11 +264,13 @@ impl World {
     }
 
     pub(super) fn update_master(&mut self, host: HostId, update: Update) {
-        let Some(stream) = self.master.streams.get(&host) else { return };
-        let attempt = stream.attempt;
+        if !self.master.has_stream(host) {
+            return;
+        }
+        let boot = self.hosts[host].boot;
         self.measure.wan(host, 90 + 450 * update.changes.len());
-        let (after, sent) = (self.places[self.hosts[host].place].round_trip / 2, self.now());
-        self.at_master(after, MasterEvent::Update { host, attempt, update, sent });
+        let after = self.places[self.hosts[host].place].round_trip / 2;
+        self.at_master(after, MasterEvent::Update { host, boot, update });
     }
 
     fn at_master(&mut self, after: Duration, event: MasterEvent) {
@@ -283,9 +289,7 @@ impl World {
                 self.on_connect(host, boot, attempt, tries)
             }
             MasterEvent::Ask { host, boot } => self.on_ask(host, boot),
-            MasterEvent::Update { host, attempt, update, sent } => {
-                self.on_update(host, attempt, update, sent)
-            }
+            MasterEvent::Update { host, boot, update } => self.on_update(host, boot, update),
             MasterEvent::Left { host, attempt, gone } => self.on_left(host, attempt, gone),
         }
     }
@@ -353,19 +357,20 @@ impl World {
         self.locally(host, back, Input::MasterAnswered(Some(claims)));
     }
 
-    fn on_update(&mut self, host: HostId, attempt: u64, update: Update, sent: Instant) {
-        if self.master.streams.get(&host).is_none_or(|stream| stream.attempt != attempt) {
+    fn on_update(&mut self, host: HostId, boot: u32, update: Update) {
+        if !self.master.has_stream(host) || self.hosts[host].boot != boot {
             return;
         }
         let (now, place) = (self.now(), self.hosts[host].place);
         if !self.master.up || !self.places[place].wan {
             // TCP holds it back until the way is free again, or the channel dies.
-            let again = MasterEvent::Update { host, attempt, update, sent };
+            let again = MasterEvent::Update { host, boot, update };
             return self.at_master(Duration::from_millis(500), again);
         }
         self.note("update", host, update.number);
         if !self.master.number(host, &update) {
             // A gap: the channel is cut, and the LSN starts from what is known.
+            let attempt = self.hosts[host].attempt;
             self.drop_stream(host);
             return self.lose_channel(host, attempt);
         }

@@ -1,0 +1,414 @@
+//! One node, driven by hand: what it does in each state, and what takes it to the next.
+
+use std::time::Duration;
+
+use muster_overlay::claim::Tenure;
+use muster_overlay::input::Network;
+use muster_overlay::intent::{LossReason, Presence, Station};
+use muster_overlay::message::{
+    Accepted, Beat, Discovery, LsnQuery, Message, Neighbor, NeighborList, Part, PartCode, Ping, Pong, Seal,
+    Terms,
+};
+use muster_overlay::standing::{Standing, Uptime};
+use muster_overlay::timing::{
+    BEAT_GRACE, BEAT_INTERVAL, BEATS_MISSED, LATE, LEASE, MASTER_PATIENCE, PING_INTERVAL, PROBE_PATIENCE,
+    RECEIPT_PATIENCE, SLEPT,
+};
+use muster_overlay::{Claim, Config, Input, Intent, Node};
+use muster_types::{Address, Contact, Instant, NodeId, Version};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+const OWN: NodeId = NodeId([5; 20]);
+const LSN: NodeId = NodeId([1; 20]);
+const STEADY: Standing = Standing { wired: true, mains_powered: true };
+
+/// The machine with its clock, its randomness and everything that it has wanted so far.
+struct Driver {
+    node: Node,
+    now: Instant,
+    rng: ChaCha8Rng,
+    wanted: Vec<Intent>,
+}
+
+impl Driver {
+    fn new() -> Self {
+        let node = Node::new(Config {
+            node: OWN,
+            version: version(1),
+            minimum_version: version(1),
+            uptime: Uptime(5_000),
+            subnet_keys: vec![],
+        });
+        Self { node, now: Instant::ZERO, rng: ChaCha8Rng::seed_from_u64(1), wanted: vec![] }
+    }
+
+    /// With a network, and the search under way.
+    fn connected() -> Self {
+        let mut driver = Self::new();
+        driver.input(Input::Network(network()));
+        driver
+    }
+
+    /// Nobody was there.
+    fn lsn() -> Self {
+        let mut driver = Self::connected();
+        driver.pass(MASTER_PATIENCE * 2);
+        assert!(matches!(driver.node.station(), Station::IsLsn { .. }));
+        driver.wanted.clear();
+        driver
+    }
+
+    /// A child of [`LSN`] in its first epoch, first of the neighbor list.
+    fn deputy() -> Self {
+        let mut driver = Self::connected();
+        driver.input(Input::Heard {
+            from: address(1).udp().unwrap(),
+            discovery: Discovery::Claim(claim(LSN, 7, 1)),
+        });
+        driver.open(LSN);
+        driver.receive(LSN, Message::Accepted(accepted(claim(LSN, 7, 1))));
+        assert!(matches!(driver.node.station(), Station::HasLsn { lsn: LSN, .. }));
+        driver.wanted.clear();
+        driver
+    }
+
+    fn input(&mut self, input: Input) {
+        self.node.handle(input, self.now, &mut self.rng);
+        self.wanted.extend(std::iter::from_fn(|| self.node.poll_intent()));
+    }
+
+    fn receive(&mut self, from: NodeId, message: Message) {
+        self.input(Input::Received { from, message });
+    }
+
+    fn open(&mut self, peer: NodeId) {
+        self.input(Input::Opened { peer, version: version(1), observed: None });
+    }
+
+    fn beat(&mut self, sequence: u64) {
+        let beat = Beat { lineage: 7, epoch: 1, sequence, answer: false };
+        self.input(Input::BeatReceived { from: LSN, beat });
+    }
+
+    /// Time passes, and each timer is kept.
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some((at, _)) = self.node.poll_timeout().filter(|&(at, _)| at <= end) {
+            self.now = self.now.max(at);
+            self.node.handle_timeout(self.now, &mut self.rng);
+            self.wanted.extend(std::iter::from_fn(|| self.node.poll_intent()));
+        }
+        self.now = end;
+    }
+
+    fn sent(&self, to: NodeId) -> impl Iterator<Item = &Message> {
+        self.wanted.iter().filter_map(move |intent| match intent {
+            Intent::Send { to: peer, message } if *peer == to => Some(message),
+            _ => None,
+        })
+    }
+}
+
+fn version(major: u16) -> Version {
+    Version { major, minor: 0, patch: 0 }
+}
+
+fn address(host: u8) -> Address {
+    Address { ip: [10, 0, 0, host].into(), udp_port: Some(27431), tcp_port: Some(27431) }
+}
+
+fn network() -> Network {
+    Network { addresses: vec![address(5)], prefixes: vec![], gateway: None, standing: STEADY }
+}
+
+fn contact(node: NodeId) -> Contact {
+    Contact { node, addresses: vec![address(node.0[0])] }
+}
+
+fn claim(lsn: NodeId, lineage: u64, epoch: u64) -> Claim {
+    Claim {
+        lineage,
+        epoch,
+        predecessor: None,
+        subnet_keys: vec![],
+        claimant: contact(lsn),
+        uptime: Uptime(6_000),
+        standing: STEADY,
+        successor: None,
+        settled: true,
+        seal: Seal::OWN,
+    }
+}
+
+fn accepted(claim: Claim) -> Accepted {
+    let neighbor = Neighbor { contact: contact(OWN), uptime: Uptime(5_000), standing: STEADY };
+    Accepted {
+        neighbors: NeighborList { number: 1, neighbors: vec![neighbor] },
+        claim,
+        terms: Terms { lease: LEASE, ping_interval: PING_INTERVAL },
+        observed: None,
+    }
+}
+
+fn tenure(driver: &Driver) -> Tenure {
+    let Station::IsLsn { lineage, epoch } = driver.node.station() else { panic!("it is no LSN") };
+    Tenure { lsn: OWN, lineage, epoch }
+}
+
+fn join(driver: &mut Driver, child: NodeId, version: Version) {
+    let join = muster_overlay::message::Join {
+        contact: contact(child),
+        subnet_keys: vec![],
+        uptime: Uptime(100),
+        standing: STEADY,
+        attach: tenure(driver).attach(child),
+        version,
+    };
+    driver.open(child);
+    driver.receive(child, Message::Join(join));
+}
+
+#[test]
+fn a_lone_host_becomes_its_own_lsn_after_asking_lan_memory_and_topology_in_this_order() {
+    let mut driver = Driver::connected();
+    driver.pass(MASTER_PATIENCE * 2);
+    let asked: Vec<_> = driver
+        .wanted
+        .iter()
+        .filter_map(|intent| match intent {
+            Intent::Multicast(Discovery::Query(_)) => Some("lan"),
+            Intent::Recall => Some("memory"),
+            Intent::AskMaster => Some("topology"),
+            Intent::AttachMaster(Some(_)) => Some("attach"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, ["lan", "lan", "lan", "memory", "topology", "attach"]);
+    assert!(matches!(driver.node.station(), Station::IsLsn { epoch: 1, .. }));
+}
+
+#[test]
+fn who_hears_a_claim_asks_its_claimant_and_becomes_its_child() {
+    let driver = Driver::deputy();
+    assert_eq!(driver.node.station(), Station::HasLsn { lsn: LSN, lineage: 7, epoch: 1 });
+}
+
+#[test]
+fn a_refusal_that_names_a_better_lsn_leads_there() {
+    let mut driver = Driver::connected();
+    driver.input(Input::Heard {
+        from: address(1).udp().unwrap(),
+        discovery: Discovery::Claim(claim(LSN, 7, 1)),
+    });
+    driver.open(LSN);
+    let better = NodeId([2; 20]);
+    let refusal =
+        Part { code: PartCode::NOT_LSN, description: String::new(), better: Some(claim(better, 7, 2)) };
+    driver.receive(LSN, Message::Refused(refusal));
+    assert_eq!(driver.node.station(), Station::Joining { lsn: better });
+}
+
+#[test]
+fn an_lsn_refuses_a_version_below_the_minimum_and_says_which_it_is() {
+    let mut driver = Driver::lsn();
+    let child = NodeId([9; 20]);
+    join(&mut driver, child, version(0));
+    let Some(Message::Refused(part)) = driver.sent(child).next() else { panic!("no refusal") };
+    assert_eq!(part.code, PartCode::TOO_OLD);
+    assert_eq!(part.description, "version 0.0.0 is below the minimum, 1.0.0");
+    assert!(driver.node.children().is_empty());
+}
+
+#[test]
+fn an_lsn_tells_topology_of_a_child_and_of_its_silent_death_within_its_lease() {
+    let mut driver = Driver::lsn();
+    driver.input(Input::MasterAttached { known_update: 0, resync: false });
+    let child = NodeId([9; 20]);
+    join(&mut driver, child, version(1));
+    driver.pass(Duration::from_secs(10));
+    let told: Vec<_> = driver
+        .wanted
+        .iter()
+        .filter_map(|intent| match intent {
+            Intent::Update(update) => Some(&update.changes),
+            _ => None,
+        })
+        .flatten()
+        .map(|change| (change.node, matches!(change.presence, Presence::Attached { .. })))
+        .collect();
+    assert_eq!(told, [(child, true), (child, false)]);
+}
+
+#[test]
+fn only_the_lsn_answers_discovery_at_once_a_deputy_later_and_another_child_never() {
+    let query = LsnQuery { node: NodeId([8; 20]), subnet_keys: vec![], uptime: Uptime(0), nonce: 1 };
+    let heard = Input::Heard { from: address(8).udp().unwrap(), discovery: Discovery::Query(query) };
+    let answers = |driver: &Driver| {
+        driver.wanted.iter().filter(|intent| matches!(intent, Intent::Answer { .. })).count()
+    };
+    let mut lsn = Driver::lsn();
+    lsn.input(heard.clone());
+    assert_eq!(answers(&lsn), 1);
+
+    let mut child = Driver::deputy();
+    child.input(heard.clone());
+    child.pass(Duration::from_millis(200));
+    assert_eq!(answers(&child), 0, "without beats it is no deputy");
+    child.beat(1);
+    child.input(heard);
+    assert_eq!(answers(&child), 0);
+    child.pass(Duration::from_millis(150));
+    assert_eq!(answers(&child), 1);
+}
+
+#[test]
+fn three_beats_missed_and_two_probes_unanswered_make_the_deputy_claim_the_next_epoch() {
+    let mut driver = Driver::deputy();
+    driver.beat(5);
+    assert!(matches!(driver.wanted.pop(), Some(Intent::SendBeat { beat: Beat { answer: true, .. }, .. })));
+    driver.pass(BEAT_INTERVAL * BEATS_MISSED + BEAT_GRACE);
+    assert!(driver.sent(LSN).any(|message| matches!(message, Message::Ping(_))), "a probe by the session");
+    assert!(driver.wanted.iter().any(|intent| matches!(intent, Intent::Answer { .. })), "and one beside it");
+    driver.pass(PROBE_PATIENCE);
+    assert_eq!(driver.node.station(), Station::IsLsn { lineage: 7, epoch: 2 });
+    let claimed = driver.wanted.iter().find_map(|intent| match intent {
+        Intent::Multicast(Discovery::Claim(claim)) => Some(claim),
+        _ => None,
+    });
+    assert_eq!(claimed.and_then(|claim| claim.predecessor), Some(LSN));
+}
+
+#[test]
+fn a_probe_that_is_answered_leaves_the_lsn_in_office() {
+    let mut driver = Driver::deputy();
+    driver.beat(1);
+    driver.pass(BEAT_INTERVAL * BEATS_MISSED + BEAT_GRACE);
+    driver.receive(LSN, Message::Pong(Pong { sequence: 1, load_percent: 0, lsn: None }));
+    driver.pass(PROBE_PATIENCE);
+    assert!(matches!(driver.node.station(), Station::HasLsn { .. }));
+}
+
+#[test]
+fn whose_own_timers_ran_late_accuses_nobody() {
+    let mut driver = Driver::deputy();
+    driver.beat(1);
+    driver.now += BEAT_INTERVAL * BEATS_MISSED + BEAT_GRACE + LATE * 2;
+    driver.node.handle_timeout(driver.now, &mut driver.rng);
+    driver.pass(PROBE_PATIENCE * 2);
+    assert!(matches!(driver.node.station(), Station::HasLsn { .. }));
+}
+
+#[test]
+fn who_slept_looks_for_its_lsn_anew_and_remembers_why() {
+    let mut driver = Driver::deputy();
+    driver.now += SLEPT + PING_INTERVAL + Duration::from_secs(1);
+    driver.node.handle_timeout(driver.now, &mut driver.rng);
+    assert_eq!(driver.node.station(), Station::LookingForLsn);
+    driver.input(Input::Heard {
+        from: address(1).udp().unwrap(),
+        discovery: Discovery::Claim(claim(LSN, 7, 1)),
+    });
+    driver.open(LSN);
+    driver.receive(LSN, Message::Accepted(accepted(claim(LSN, 7, 1))));
+    let reasons: Vec<_> = driver
+        .wanted
+        .iter()
+        .filter_map(|intent| match intent {
+            Intent::Disconnected(loss) => Some(loss.reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reasons, [LossReason::Slept]);
+}
+
+#[test]
+fn a_child_that_topology_does_not_show_attaches_itself_and_lets_go_when_it_does() {
+    let mut driver = Driver::deputy();
+    driver.pass(RECEIPT_PATIENCE - Duration::from_millis(1));
+    assert!(!driver.wanted.contains(&Intent::AttachMaster(None)));
+    driver.pass(Duration::from_millis(1));
+    assert!(driver.wanted.contains(&Intent::AttachMaster(None)));
+    driver.input(Input::Receipt { lsn: LSN });
+    assert_eq!(driver.wanted.last(), Some(&Intent::DetachMaster));
+}
+
+#[test]
+fn an_lsn_that_leaves_hands_over_to_its_first_deputy_before_it_parts() {
+    let mut driver = Driver::lsn();
+    let child = NodeId([9; 20]);
+    join(&mut driver, child, version(1));
+    driver.input(Input::Leave { code: PartCode::LEAVING, description: String::new() });
+    assert!(driver.sent(child).any(|m| matches!(m, Message::Claim(claim) if claim.successor == Some(child))));
+    assert!(
+        matches!(driver.node.station(), Station::IsLsn { .. }),
+        "not before the successor has taken over"
+    );
+    let Tenure { lineage, epoch, .. } = tenure(&driver);
+    driver.receive(child, Message::Claim(claim(child, lineage, epoch + 1)));
+    assert_eq!(driver.node.station(), Station::Parted);
+}
+
+#[test]
+fn the_named_successor_takes_over_at_once() {
+    let mut driver = Driver::deputy();
+    driver.receive(LSN, Message::Claim(Claim { successor: Some(OWN), ..claim(LSN, 7, 1) }));
+    assert_eq!(driver.node.station(), Station::IsLsn { lineage: 7, epoch: 2 });
+}
+
+#[test]
+fn an_lsn_that_loses_the_contest_hands_its_children_over_once_the_winner_has_taken_it_in() {
+    let mut driver = Driver::lsn();
+    let child = NodeId([9; 20]);
+    join(&mut driver, child, version(1));
+    let better = claim(LSN, 99, 4);
+    driver.input(Input::Rival(better.clone()));
+    assert!(
+        driver.sent(child).all(|message| !matches!(message, Message::Part(_))),
+        "not before it is reached"
+    );
+    driver.open(LSN);
+    driver.receive(LSN, Message::Accepted(accepted(better.clone())));
+    assert!(matches!(driver.node.station(), Station::HasLsn { lsn: LSN, .. }));
+    let part = driver.sent(child).find_map(|message| match message {
+        Message::Part(part) => Some(part),
+        _ => None,
+    });
+    assert_eq!(part.and_then(|part| part.better.as_ref()), Some(&better));
+}
+
+#[test]
+fn a_better_lsn_that_cannot_be_reached_unseats_nobody() {
+    let mut driver = Driver::lsn();
+    driver.input(Input::Rival(claim(LSN, 99, 4)));
+    driver.input(Input::OpenFailed { peer: LSN });
+    driver.pass(Duration::from_secs(5));
+    assert!(matches!(driver.node.station(), Station::IsLsn { .. }));
+}
+
+#[test]
+fn a_ping_to_the_wrong_node_is_answered_with_its_lsn() {
+    let mut driver = Driver::deputy();
+    let stranger = NodeId([8; 20]);
+    driver.open(stranger);
+    driver.receive(stranger, Message::Ping(Ping { sequence: 3, load_percent: 0 }));
+    let Some(Message::Pong(pong)) = driver.sent(stranger).next() else { panic!("no answer") };
+    assert_eq!(pong.lsn.as_ref().map(Claim::tenure), Some(claim(LSN, 7, 1).tenure()));
+}
+
+#[test]
+fn an_lsn_that_no_longer_knows_its_child_is_joined_again() {
+    let mut driver = Driver::deputy();
+    driver.receive(LSN, Message::Pong(Pong { sequence: 1, load_percent: 0, lsn: Some(claim(LSN, 7, 1)) }));
+    assert_eq!(driver.node.station(), Station::Joining { lsn: LSN });
+}
+
+#[test]
+fn without_a_network_a_node_waits_and_with_one_it_looks_again() {
+    let mut driver = Driver::deputy();
+    driver.input(Input::Network(Network::default()));
+    assert_eq!(driver.node.station(), Station::NoConnection);
+    assert_eq!(driver.node.poll_timeout(), None);
+    driver.input(Input::Network(network()));
+    assert_eq!(driver.node.station(), Station::LookingForLsn);
+}
