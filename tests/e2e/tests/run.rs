@@ -210,8 +210,10 @@ async fn a_script_runs_with_its_interpreter_and_its_arguments_as_root_in_a_clean
 #[tokio::test]
 async fn labels_come_from_link_or_operator_and_choose_hosts() -> Result<()> {
     let master = Master::up().await?;
-    let (till, other) =
-        (Agent::enrolled(&master, &["--label", "role=till"]).await?, Agent::of(&master).await?);
+    let mut till = Agent::enrolled(&master, &["--label", "role=till"]).await?;
+    till.start(&[])?;
+    till.until_online(&master).await?;
+    let other = Agent::of(&master).await?;
     let chosen = |label: &'static str| {
         let master = &master;
         async move {
