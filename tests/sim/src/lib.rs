@@ -1,8 +1,9 @@
 //! The overlay's machines in a simulated world: one seed, one run.
 //!
 //! [`model`] is what stands between hosts; [`world`] drives the machines over it under a virtual clock; [`churn`] is
-//! what happens to them; [`oracle`] judges by what the world shows; [`measure`] keeps the figures.
+//! what happens to them, [`calm`] one thing at a time; [`oracle`] judges by what the world shows; [`measure`] keeps the figures.
 
+pub mod calm;
 pub mod churn;
 pub mod measure;
 pub mod model;

@@ -28,6 +28,20 @@ struct Cli {
 enum Command {
     /// Hosts boot, crash, leave, sleep, stall and move; places fall apart and go dark; the master goes away.
     Churn(ChurnArgs),
+    /// One calm place: its quiet traffic, and how long it takes to get over the loss of its LSN.
+    Calm(CalmArgs),
+}
+
+#[derive(Debug, Args)]
+struct CalmArgs {
+    /// Hosts of the place.
+    #[arg(long, default_value_t = 30)]
+    nodes: usize,
+    /// LSNs killed, and LSNs that take their leave.
+    #[arg(long, default_value_t = 50)]
+    rounds: usize,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Debug, Args)]
@@ -56,7 +70,24 @@ struct ChurnArgs {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Command::Churn(args) = Cli::parse().command;
+    match Cli::parse().command {
+        Command::Churn(args) => churn(args),
+        Command::Calm(args) => calm(&args),
+    }
+}
+
+fn calm(args: &CalmArgs) -> anyhow::Result<ExitCode> {
+    let calm = muster_sim::calm::run(args.nodes, args.rounds, args.seed);
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "one place of {} nodes, simulated, bytes estimated", args.nodes)?;
+    let node_seconds = calm.quiet.as_secs_f64() * args.nodes as f64;
+    writeln!(out, "quiet LAN: {:.0} B/s a node", calm.lan.bytes as f64 / node_seconds)?;
+    writeln!(out, "quiet WAN: {:.0} B/h a node", calm.wan.bytes as f64 / node_seconds * 3_600.0)?;
+    durations(&mut out, &calm.measure)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn churn(args: ChurnArgs) -> anyhow::Result<ExitCode> {
     let churn = Churn {
         nodes: args.nodes,
         places: usize::try_from(args.places)?,
@@ -105,17 +136,7 @@ fn report(churn: &Churn, outcomes: &[Outcome], seconds: u64) -> anyhow::Result<b
     }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{} runs, {} nodes in {} places, simulated", outcomes.len(), churn.nodes, churn.places)?;
-    writeln!(out, "{:<44}{:>8}{:>9}{:>9}{:>9}{:>9}", "ms", "n", "mean", "p50", "p95", "worst")?;
-    for (name, sample) in [
-        ("LSN crashed -> child under the next LSN", &all.attached_after_crash),
-        ("LSN crashed -> last child of the cell", &all.all_after_crash),
-        ("LSN crashed -> master shows the child there", &all.shown_after_crash),
-        ("LSN parted  -> child under the next LSN", &all.attached_after_part),
-        ("network up  -> has or is LSN", &all.network_to_lsn),
-        ("disconnections, as nodes report them", &all.disconnections),
-    ] {
-        row(&mut out, name, sample)?;
-    }
+    durations(&mut out, &all)?;
     let (bytes, messages) = (all.lan.bytes as f64 / node_seconds, all.lan.messages as f64 / node_seconds);
     writeln!(
         out,
@@ -138,6 +159,22 @@ fn report(churn: &Churn, outcomes: &[Outcome], seconds: u64) -> anyhow::Result<b
         }
     }
     Ok(!failed.is_empty())
+}
+
+fn durations(out: &mut impl Write, measure: &Measure) -> std::io::Result<()> {
+    writeln!(out, "{:<44}{:>8}{:>9}{:>9}{:>9}{:>9}", "ms", "n", "mean", "p50", "p95", "worst")?;
+    for (name, sample) in [
+        ("LSN crashed -> child under the next LSN", &measure.attached_after_crash),
+        ("LSN crashed -> last child of the cell", &measure.all_after_crash),
+        ("LSN crashed -> master shows the child there", &measure.shown_after_crash),
+        ("LSN parted  -> child under the next LSN", &measure.attached_after_part),
+        ("LSN parted  -> master shows the child there", &measure.shown_after_part),
+        ("network up  -> has or is LSN", &measure.network_to_lsn),
+        ("disconnections, as nodes report them", &measure.disconnections),
+    ] {
+        row(out, name, sample)?;
+    }
+    Ok(())
 }
 
 fn row(out: &mut impl Write, name: &str, sample: &Sample) -> std::io::Result<()> {

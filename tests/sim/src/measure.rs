@@ -59,6 +59,11 @@ impl Traffic {
         self.bytes += bytes as u64;
     }
 
+    /// What has come since `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        Self { messages: self.messages - earlier.messages, bytes: self.bytes - earlier.bytes }
+    }
+
     pub fn merge(&mut self, other: &Self) {
         self.messages += other.messages;
         self.bytes += other.bytes;
@@ -83,6 +88,8 @@ pub struct Measure {
     pub shown_after_crash: Sample,
     /// From an LSN's goodbye until a child is under the next one.
     pub attached_after_part: Sample,
+    /// From an LSN's goodbye until the master shows the child under the next one.
+    pub shown_after_part: Sample,
     /// From a network until an LSN.
     pub network_to_lsn: Sample,
     pub disconnections: Sample,
@@ -189,9 +196,9 @@ impl Measure {
     pub(crate) fn shown(&mut self, host: HostId, lsn: Option<HostId>, now: Instant) {
         for (&gone, (crash, announced)) in &mut self.crashes {
             if lsn != Some(gone) && crash.attached.get(&host) == Some(&true) {
-                if !*announced {
-                    self.shown_after_crash.add(now.since(crash.at));
-                }
+                let sample =
+                    if *announced { &mut self.shown_after_part } else { &mut self.shown_after_crash };
+                sample.add(now.since(crash.at));
                 crash.attached.remove(&host);
             }
         }
@@ -203,6 +210,7 @@ impl Measure {
         self.all_after_crash.merge(&other.all_after_crash);
         self.shown_after_crash.merge(&other.shown_after_crash);
         self.attached_after_part.merge(&other.attached_after_part);
+        self.shown_after_part.merge(&other.shown_after_part);
         self.network_to_lsn.merge(&other.network_to_lsn);
         self.disconnections.merge(&other.disconnections);
         self.lan.merge(&other.lan);

@@ -370,13 +370,11 @@ impl World {
         while let Some(intent) = self.hosts[host].machine.poll_intent() {
             self.perform(host, intent);
         }
-        if let (Some((at, _)), true) =
-            (self.hosts[host].machine.poll_timeout(), self.hosts[host].is_running())
-        {
-            if self.hosts[host].wake_at != Some(at) {
-                self.hosts[host].wake_at = Some(at);
-                self.clock.schedule(at, Event::Wake { host, at });
-            }
+        let known = &mut self.hosts[host];
+        let next = known.machine.poll_timeout().filter(|_| known.is_running()).map(|(at, _)| at);
+        if let Some(at) = next.filter(|&at| known.wake_at != Some(at)) {
+            known.wake_at = Some(at);
+            self.clock.schedule(at, Event::Wake { host, at });
         }
     }
 

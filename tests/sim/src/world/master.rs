@@ -82,6 +82,14 @@ pub(super) enum MasterEvent {
     Left { host: HostId, attempt: u64, gone: bool },
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbered {
+    New,
+    /// Sent again: acknowledged again, and nothing else.
+    Known,
+    Gap,
+}
+
 impl Master {
     pub(crate) fn is_up(&self) -> bool {
         self.up
@@ -156,11 +164,14 @@ impl Master {
         superseded || attached.is_some_and(|date| stream.claim.is_none() || stream.since <= date)
     }
 
-    /// Takes note of an update's number; false if there is a gap.
-    fn number(&mut self, lsn: HostId, update: &Update) -> bool {
-        let Some(stream) = self.streams.get_mut(&lsn) else { return false };
+    /// Takes note of an update's number, and says what to do with it.
+    fn number(&mut self, lsn: HostId, update: &Update) -> Numbered {
+        let Some(stream) = self.streams.get_mut(&lsn) else { return Numbered::Gap };
+        if update.number <= stream.known {
+            return Numbered::Known;
+        }
         if update.number != stream.known + 1 && !update.snapshot {
-            return update.number <= stream.known;
+            return Numbered::Gap;
         }
         stream.known = update.number;
         if let Some(claim) = &stream.claim {
@@ -169,7 +180,7 @@ impl Master {
         if update.snapshot {
             self.under.retain(|_, under| under.lsn != lsn);
         }
-        true
+        Numbered::New
     }
 
     /// Nodes whose LSN is no more, and who did not turn up elsewhere in time.
@@ -368,14 +379,18 @@ impl World {
             return self.at_master(Duration::from_millis(500), again);
         }
         self.note("update", host, update.number);
-        if !self.master.number(host, &update) {
-            // A gap: the channel is cut, and the LSN starts from what is known.
+        let numbered = self.master.number(host, &update);
+        if numbered == Numbered::Gap {
+            // The channel is cut, and the LSN starts from what is known.
             let attempt = self.hosts[host].attempt;
             self.drop_stream(host);
             return self.lose_channel(host, attempt);
         }
         let back = self.places[place].round_trip / 2;
         self.locally(host, back, Input::UpdateAcknowledged { number: update.number });
+        if numbered == Numbered::Known {
+            return;
+        }
         let lsn = self.hosts[host].id;
         for change in &update.changes {
             let Some(&node) = self.by_id.get(&change.node) else { continue };
