@@ -1,1 +1,0 @@
-//! What it costs and how fast it is.

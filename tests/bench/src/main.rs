@@ -1,0 +1,115 @@
+//! `muster-bench`: what it costs and how fast it is, measured with the real programs in the lab.
+
+mod caller;
+mod disk;
+mod process;
+mod row;
+mod scenes;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use muster_lab::stage::{self, Stage};
+
+use row::Row;
+use scenes::{command, healing, idle};
+
+/// Measures Muster with its real programs, in a lab of network namespaces on this computer.
+///
+/// Each line of the answer is one figure over n events: where it was measured (lab: namespaces with routers between
+/// them; loopback: one host), whether programs and connections were cold (just started) or warm, and what is aimed at.
+/// Every figure is a difference on one clock. Build the programs first:
+///
+///   cargo build --workspace --bins
+///   cargo run -p muster-bench -- lsn-crash --repeat 20
+///   cargo run -p muster-bench -- all
+#[derive(Debug, Parser)]
+#[command(name = "muster-bench", version, verbatim_doc_comment)]
+struct Arguments {
+    /// How often an event is made to happen
+    #[arg(long, global = true, default_value_t = 10)]
+    repeat: usize,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum What {
+    /// Everything below, one after another
+    All,
+    /// SIGKILL of an LSN, until the master sees each node of its place under the new one
+    LsnCrash,
+    /// A host's network comes up, until the master sees it under its LSN
+    Join,
+    /// SIGTERM of an LSN, until the master sees each node of its place under the new one
+    Part,
+    /// A host comes to another place, until the master sees it under the LSN there
+    Move,
+    /// Bytes that an idle place of 30 sends over its WAN and its LAN
+    Idle,
+    /// A command's round trip: one host and all of the lab, warm
+    Command,
+    /// Memory and processor time of idle agents and their master
+    Memory,
+    /// Calls a master from its own machine; the bench starts this itself
+    #[command(hide = true)]
+    Caller(caller::Caller),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("muster-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if let What::Caller(caller) = arguments.what {
+        tokio::runtime::Runtime::new()?.block_on(caller.run())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if stage::entered().is_some() {
+        stage::perform(measure(arguments))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !matches!(arguments.what, What::All) {
+        return enter(std::env::args_os().skip(1).collect());
+    }
+    // A lab for each, so that none inherits what another left behind.
+    println!("{}", Row::HEAD);
+    let parts = ["lsn-crash", "join", "part", "move", "command", "memory", "idle"];
+    let mut worst = ExitCode::SUCCESS;
+    for part in parts {
+        let code = enter(vec![part.into(), "--repeat".into(), arguments.repeat.to_string().into()])?;
+        if code != ExitCode::SUCCESS {
+            eprintln!("muster-bench: {part} could not be measured");
+            worst = code;
+        }
+    }
+    Ok(worst)
+}
+
+fn enter(arguments: Vec<std::ffi::OsString>) -> Result<ExitCode> {
+    let status = Stage::enter(&arguments)?.wait()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn measure(Arguments { repeat, what }: Arguments) -> Result<()> {
+    let rows = match what {
+        What::LsnCrash => healing::crash(repeat).await?,
+        What::Part => healing::part(repeat).await?,
+        What::Join => healing::join(repeat).await?,
+        What::Move => healing::change_of_place(repeat).await?,
+        What::Idle => idle::traffic().await?,
+        What::Memory => idle::memory_and_processor().await?,
+        What::Command => command::round_trips().await?,
+        What::All | What::Caller(_) => Vec::new(),
+    };
+    rows.iter().for_each(|row| println!("{row}"));
+    Ok(())
+}
