@@ -63,7 +63,7 @@ impl Driver {
     fn deputy() -> Self {
         let mut driver = Self::connected();
         driver.input(Input::Heard {
-            from: address(1).udp().unwrap(),
+            from: address(1).udp().expect("it has a UDP port"),
             discovery: Discovery::Claim(claim(LSN, 7, 1)),
         });
         driver.open(LSN);
@@ -198,7 +198,7 @@ fn who_hears_a_claim_asks_its_claimant_and_becomes_its_child() {
 fn a_refusal_that_names_a_better_lsn_leads_there() {
     let mut driver = Driver::connected();
     driver.input(Input::Heard {
-        from: address(1).udp().unwrap(),
+        from: address(1).udp().expect("it has a UDP port"),
         discovery: Discovery::Claim(claim(LSN, 7, 1)),
     });
     driver.open(LSN);
@@ -243,7 +243,10 @@ fn an_lsn_tells_topology_of_a_child_and_of_its_silent_death_within_its_lease() {
 #[test]
 fn only_the_lsn_answers_discovery_at_once_a_deputy_later_and_another_child_never() {
     let query = LsnQuery { node: NodeId([8; 20]), subnet_keys: vec![], uptime: Uptime(0), nonce: 1 };
-    let heard = Input::Heard { from: address(8).udp().unwrap(), discovery: Discovery::Query(query) };
+    let heard = Input::Heard {
+        from: address(8).udp().expect("it has a UDP port"),
+        discovery: Discovery::Query(query),
+    };
     let answers = |driver: &Driver| {
         driver.wanted.iter().filter(|intent| matches!(intent, Intent::Answer { .. })).count()
     };
@@ -306,7 +309,7 @@ fn who_slept_looks_for_its_lsn_anew_and_remembers_why() {
     driver.node.handle_timeout(driver.now, &mut driver.rng);
     assert_eq!(driver.node.station(), Station::LookingForLsn);
     driver.input(Input::Heard {
-        from: address(1).udp().unwrap(),
+        from: address(1).udp().expect("it has a UDP port"),
         discovery: Discovery::Claim(claim(LSN, 7, 1)),
     });
     driver.open(LSN);

@@ -28,6 +28,8 @@ const HEARTBEATS_MISSED: u32 = 3;
 const TICK: Duration = Duration::from_secs(1);
 /// After which nodes are offline whose LSN has been superseded, or has gone, and who were not seen elsewhere: a lease.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
+/// The same when the LSN has withdrawn its claim: it has told its children where to go.
+const WITHDRAWN_PATIENCE: Duration = Duration::from_secs(3);
 /// How often rivals that remain are told of each other again.
 const RIVAL_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -67,7 +69,7 @@ pub struct Master {
     /// The latest attach known of each node, departed or not: an older one, from an LSN that has missed it, is stale.
     newest: BTreeMap<HostId, Instant>,
     streams: BTreeMap<HostId, Stream>,
-    /// LSNs whose channel ended, and when.
+    /// Until when the children of LSNs that are none any more may turn up elsewhere.
     orphaned: BTreeMap<HostId, Instant>,
     /// Last update known of each tenure.
     known: BTreeMap<(HostId, u64, u64), u64>,
@@ -102,8 +104,15 @@ impl Master {
     fn attach(&mut self, host: HostId, attempt: u64, claim: Option<Claim>, now: Instant) -> u64 {
         let tenure = claim.as_ref().map(|claim| (host, claim.lineage, claim.epoch));
         let known = tenure.and_then(|tenure| self.known.get(&tenure).copied()).unwrap_or(0);
-        if claim.is_some() {
-            self.orphaned.remove(&host);
+        let withdrawn = self.streams.get(&host).is_some_and(|stream| stream.claim.is_some());
+        match claim {
+            Some(_) => {
+                self.orphaned.remove(&host);
+            }
+            None if withdrawn => {
+                self.orphaned.insert(host, now + WITHDRAWN_PATIENCE);
+            }
+            None => {}
         }
         let stream = Stream {
             attempt,
@@ -185,12 +194,8 @@ impl Master {
 
     /// Nodes whose LSN is no more, and who did not turn up elsewhere in time.
     fn drop_orphans(&mut self, now: Instant) {
-        let over = |since: Instant| now.since(since) > ORPHAN_PATIENCE;
-        self.under.retain(|_, under| self.orphaned.get(&under.lsn).is_none_or(|&since| !over(since)));
-        let forgotten: Vec<_> =
-            self.orphaned.iter().filter(|(_, since)| over(**since)).map(|(&h, _)| h).collect();
-        forgotten.into_iter().for_each(|lsn| self.forget_table(lsn));
-        self.orphaned.retain(|_, since| now.since(*since) <= ORPHAN_PATIENCE * 2);
+        let over: Vec<_> = self.orphaned.extract_if(.., |_, until| *until <= now).collect();
+        over.into_iter().for_each(|(lsn, _)| self.forget_table(lsn));
     }
 
     /// An LSN that comes back after this has to tell its whole table again.
@@ -415,7 +420,7 @@ impl World {
     fn drop_stream(&mut self, host: HostId) {
         let now = self.now();
         if self.master.streams.remove(&host).is_some_and(|stream| stream.claim.is_some()) {
-            self.master.orphaned.insert(host, now);
+            self.master.orphaned.insert(host, now + ORPHAN_PATIENCE);
         }
     }
 
