@@ -1,5 +1,7 @@
 //! kill -9 at every step of a task's way: one terminal state in the end, and no effect twice.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod world;
 
 use std::os::unix::process::ExitStatusExt;
@@ -50,7 +52,10 @@ async fn live(folder: &Path) {
     let heard = folder.join("heard");
     while !heard.exists() {
         if let Some(Step::Finished(finished)) = life.report().await.step {
-            std::fs::write(&heard, finished.state().as_str_name()).unwrap();
+            // Whole or not at all: the kill may come from another thread.
+            let beside = folder.join("heard.new");
+            std::fs::write(&beside, finished.state().as_str_name()).unwrap();
+            std::fs::rename(&beside, &heard).unwrap();
         }
     }
     let acknowledged = async {

@@ -1,5 +1,7 @@
 //! The journal's promises: nothing is accepted twice, nothing acknowledged is lost, and a copy of yesterday is noticed.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use bytes::Bytes;
 use muster_agent::journal::{self, Admission, Journal, Offer, Report, Stage, TaskKey, Trust};
 use muster_types::Timestamp;

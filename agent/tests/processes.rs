@@ -1,5 +1,7 @@
 //! Programs of tasks against the real system: who they run as, and that nothing of them stays.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;

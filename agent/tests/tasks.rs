@@ -1,5 +1,7 @@
 //! Tasks from order to report, with real programs.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod world;
 
 use std::time::Duration;

@@ -106,13 +106,17 @@ fn disconnections(reports: &[DisconnectionReport], shown: usize) -> String {
         let lasted = report.duration.and_then(span_from_wire).unwrap_or_default();
         let lasted = humantime::format_duration(Duration::from_millis(lasted.as_millis() as u64));
         text.push_str(&format!(
-            "  {}  {lasted:<12}  {}: {}\n",
+            "  {}  {lasted:<12}  {}{}\n",
             date(report.begin_time),
             reason(report),
-            report.detail
+            detail(&report.detail)
         ));
     }
     text
+}
+
+fn detail(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }
 
 fn reason(report: &DisconnectionReport) -> String {

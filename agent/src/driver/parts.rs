@@ -71,7 +71,7 @@ impl Parts {
         let (outbox, items) = Outbox::new(journal);
         let processes = Arc::new(Processes::detect(&identity.node.short(), LauncherCommand::default()));
         let registry = Registry::default()
-            .with(Run::new(processes.clone(), config.temporary_dir.clone()))
+            .with(Run::new(processes.clone(), config.temporary_dir.clone(), identity.node.short()))
             .with(Inventory);
         let (done, results) = mpsc::channel(DONE);
         Ok(Self {

@@ -1,6 +1,7 @@
 //! One connection, one task: what has gathered since the last commit is one transaction, and one fsync.
 
 use std::future::Future;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -41,6 +42,9 @@ pub enum JournalError {
 
 pub(crate) async fn connect(path: &Path) -> Result<SqliteConnection, JournalError> {
     let open = |source| JournalError::Open { path: path.to_owned(), source };
+    // SQLite gives the files beside it the same mode.
+    let made = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    made.map_err(|error| open(sqlx::Error::Io(error)))?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)

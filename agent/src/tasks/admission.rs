@@ -47,6 +47,9 @@ pub enum Refusal {
     Answered { key: TaskKey, state: TaskState, code: &'static str, reason: String },
 }
 
+/// For programs and for people.
+type Reason = (&'static str, String);
+
 /// The judge of orders and cancellations.
 #[derive(Clone)]
 pub struct Admission {
@@ -110,7 +113,7 @@ impl Admission {
         TaskId::try_from(&order.task_id[..]).map_err(|_| malformed("the cancelled task's id is malformed"))
     }
 
-    fn check_addressee(&self, order: &TaskOrder) -> Result<(), (&'static str, String)> {
+    fn check_addressee(&self, order: &TaskOrder) -> Result<(), Reason> {
         if order.network_id != self.trust.load().network().as_bytes() {
             return Err(("WRONG_NETWORK", "it is of another network".to_owned()));
         }
@@ -123,7 +126,7 @@ impl Admission {
         Ok(())
     }
 
-    fn understand(&self, order: &TaskOrder) -> Result<(Box<dyn Job>, Duration), (&'static str, String)> {
+    fn understand(&self, order: &TaskOrder) -> Result<(Box<dyn Job>, Duration), Reason> {
         let spec = order.spec.as_ref().ok_or(("BAD_ARGUMENTS", "it has no specification".to_owned()))?;
         if spec.class() == TaskClass::Confidential {
             let reason = "this agent cannot open sealed arguments yet".to_owned();
@@ -152,7 +155,7 @@ impl Admission {
     }
 }
 
-fn expiry(order: &TaskOrder, now: Timestamp) -> Result<Timestamp, (&'static str, String)> {
+fn expiry(order: &TaskOrder, now: Timestamp) -> Result<Timestamp, Reason> {
     let issued =
         order.issue_time.and_then(from_wire).ok_or(("BAD_LIFETIME", "it has no issue time".to_owned()))?;
     let lifetime = order

@@ -36,11 +36,13 @@ pub struct Run {
     processes: Arc<Processes>,
     /// Where each execution's own directory is made.
     temporary: PathBuf,
+    /// Tells this agent's directories from those of another one on the same host.
+    owner: String,
 }
 
 impl Run {
-    pub fn new(processes: Arc<Processes>, temporary: PathBuf) -> Self {
-        Self { processes, temporary }
+    pub fn new(processes: Arc<Processes>, temporary: PathBuf, owner: String) -> Self {
+        Self { processes, temporary, owner }
     }
 }
 
@@ -62,7 +64,7 @@ impl TaskType for Run {
 
 fn check(arguments: &RunArguments) -> Result<(), String> {
     let program = arguments.argv.first().is_some_and(|program| !program.is_empty());
-    if program == !arguments.script.is_empty() {
+    if program != arguments.script.is_empty() {
         return Err("exactly one of argv and script is needed".to_owned());
     }
     let texts =
@@ -97,7 +99,8 @@ type Failure = (&'static str, String);
 impl Execution {
     async fn execute(&self, context: &mut Context) -> Result<Outcome, Failure> {
         let user = self.user().map_err(|error| ("BAD_USER", error.to_string()))?;
-        let place = Place::create(&self.run.temporary, &context.name, user.as_ref())
+        let path = self.run.temporary.join(format!("muster-{}-{}", self.run.owner, context.name));
+        let place = Place::create(path, user.as_ref())
             .map_err(|error| ("NO_DIRECTORY", format!("no temporary directory could be made: {error}")))?;
         let listener = Listener::create(&place.progress())
             .map_err(|error| ("NO_DIRECTORY", format!("no progress FIFO could be made: {error}")))?;
@@ -246,8 +249,7 @@ fn of_status(status: ExitStatus) -> Outcome {
 struct Place(PathBuf);
 
 impl Place {
-    fn create(parent: &Path, name: &str, user: Option<&User>) -> std::io::Result<Self> {
-        let path = parent.join(format!("muster-{name}"));
+    fn create(path: PathBuf, user: Option<&User>) -> std::io::Result<Self> {
         // Left by an earlier life; only its owner or root could have made it, or this fails.
         match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),

@@ -134,7 +134,9 @@ impl Life {
         let (outbox, items) = Outbox::new(journal.clone());
         let owner = format!("test-{}-{}", std::process::id(), folder.file_name().unwrap().to_string_lossy());
         let processes = Arc::new(Processes::detect(&owner, launcher()));
-        let registry = Registry::default().with(Run::new(processes, temporary(folder))).with(Inventory);
+        let registry = Registry::default()
+            .with(Run::new(processes, temporary(folder), "test".to_owned()))
+            .with(Inventory);
         let admission = Admission::new(NODE, Arc::new(ArcSwap::from_pointee(trust)), registry);
         let signer = Signer { node: NODE, key: key.clone(), clock };
         let pairing = Pairing::of(folder);
