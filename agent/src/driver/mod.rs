@@ -330,6 +330,7 @@ impl Driver {
         self.attach_as = None;
         self.want_control();
         self.parts.keep_learned();
+        self.parts.processes.close();
         self.overlay.close().await;
         if let Some(told) = told {
             // Who asked may have gone.

@@ -59,6 +59,11 @@ impl Hierarchy {
         Ok(Group { path })
     }
 
+    pub(super) fn remove(&self) {
+        // While something runs in it, it stays, and the next life clears it.
+        let _ = fs::remove_dir(&self.path);
+    }
+
     fn clear(&self) {
         let Ok(entries) = fs::read_dir(&self.path) else { return };
         for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {

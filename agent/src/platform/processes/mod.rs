@@ -94,6 +94,13 @@ impl Processes {
         }
     }
 
+    /// Removes what was made for all tasks, once none runs any more.
+    pub fn close(&self) {
+        if let Containment::Cgroups(hierarchy) = &self.containment {
+            hierarchy.remove();
+        }
+    }
+
     /// Starts a program. `name` is unique among those that run.
     ///
     /// # Errors
