@@ -1,6 +1,8 @@
 //! Who may know whom, read from `cargo metadata`: `types <- overlay <- wire <- net <- agent`; `kit <- services, agent`;
 //! no service knows another; nothing knows the tests.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;

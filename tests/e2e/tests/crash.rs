@@ -4,6 +4,8 @@
 //! every target has ended in one state for good, no effect has happened twice, nothing acknowledged is lost, and the
 //! next task works. `MUSTER_CRASH_REPEAT` says how often each step is hit.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod crash {
     pub(crate) mod enrollment;
     pub(crate) mod lsn;

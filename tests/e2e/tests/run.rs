@@ -226,7 +226,7 @@ async fn labels_come_from_link_or_operator_and_choose_hosts() -> Result<()> {
         }
     };
     let (till, other) = (till.name()?, other.name()?);
-    ensure!(chosen("role=till").await? == [till.clone()]);
+    ensure!(chosen("role=till").await? == std::slice::from_ref(&till));
     master.muster(&["label", &other, "role=till", "floor=3"]).await?.expect(0)?;
     let mut both = chosen("role=till").await?;
     both.sort();
