@@ -109,6 +109,17 @@ impl Received {
         }
         true
     }
+
+    /// Whether the report is new, where it is the last there will be: a host that died in between has forgotten what is
+    /// missing before it.
+    fn close(&mut self, sequence: u64) -> bool {
+        if sequence <= self.upto {
+            return false;
+        }
+        self.upto = sequence;
+        self.ahead.clear();
+        true
+    }
 }
 
 /// What a report says.
@@ -152,7 +163,11 @@ impl Target {
 
     /// Takes a report. States only rise, and the first terminal one stays.
     pub fn take(&mut self, sequence: u64, step: &Step, now: Timestamp) -> Taken {
-        if !self.received.note(sequence) {
+        let is_new = match step {
+            Step::Finished(TargetState::Lost, _) => self.received.close(sequence),
+            _ => self.received.note(sequence),
+        };
+        if !is_new {
             return Taken::Not;
         }
         let (state, ending) = match step {
@@ -224,6 +239,16 @@ mod tests {
         assert_eq!(target.take(2, &Step::Started, now), Taken::Noted);
         assert_eq!(target.received.upto(), 3);
         assert_eq!(target.state, TargetState::Succeeded);
+    }
+
+    #[test]
+    fn the_word_of_a_host_that_died_is_acknowledged_whatever_is_missing_before_it() {
+        let (mut target, now) = (target(), Timestamp::from_micros(1));
+        assert_eq!(target.take(1, &Step::Started, now), Taken::Moved);
+        assert_eq!(target.take(3, &Step::Output(Opaque::default()), now), Taken::Noted);
+        assert_eq!(target.take(1 << 20, &finished(TargetState::Lost), now), Taken::Moved);
+        assert_eq!(target.received.upto(), 1 << 20);
+        assert_eq!(target.take(1 << 20, &finished(TargetState::Lost), now), Taken::Not);
     }
 
     #[test]
