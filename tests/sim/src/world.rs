@@ -1,6 +1,7 @@
 //! Hosts in places, driven under the virtual clock. Intents of the machines become packets and calls of the master;
 //! what arrives becomes their inputs. Nothing here asks a machine what it believes.
 
+mod channel;
 mod clock;
 mod cost;
 mod host;
@@ -20,10 +21,10 @@ use muster_types::{Instant, NodeId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use self::channel::MasterEvent;
 use self::clock::Clock;
 use self::host::{Host, address, host_at};
 pub use self::host::{HostId, Life, PlaceId};
-use self::master::MasterEvent;
 pub use self::master::{Master, Shown};
 use self::session::Arrival;
 use crate::measure::Measure;

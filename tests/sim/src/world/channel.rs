@@ -1,0 +1,314 @@
+//! The master as nodes meet it, over a wide area network: control channels with heartbeats, numbered updates,
+//! receipts, rivals; and the shell's side of each channel, which tries anew when it breaks.
+
+use std::time::Duration;
+
+use muster_overlay::intent::{Presence, Update};
+use muster_overlay::{Claim, Input};
+use muster_types::Instant;
+use rand::Rng;
+
+use super::host::subnet_key;
+use super::master::{Numbered, Shown};
+use super::{Event, HostId, World};
+/// Round trips of DNS, TCP, TLS and the first call.
+const CONNECT_TRIPS: f64 = 3.5;
+/// First pause before a call is tried again; doubles, with full jitter.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+/// Longest pause.
+const RETRY_MOST: Duration = Duration::from_secs(30);
+/// After which a shell finds that its channel is dead: a heartbeat and its answer.
+const CHANNEL_PATIENCE: Duration = Duration::from_secs(15);
+/// Between two heartbeats of a channel; three missed are the end of it.
+const HEARTBEAT: Duration = Duration::from_secs(25);
+const HEARTBEATS_MISSED: u32 = 3;
+/// How often the master looks after its channels.
+const TICK: Duration = Duration::from_secs(1);
+/// After which nodes are offline whose LSN has gone, and who did not turn up elsewhere: a lease.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
+/// How often rivals that remain are told of each other again.
+const RIVAL_INTERVAL: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) enum MasterEvent {
+    Tick,
+    Connect { host: HostId, boot: u32, attempt: u64, tries: u32 },
+    Ask { host: HostId, boot: u32 },
+    Update { host: HostId, boot: u32, update: Update },
+    Left { host: HostId, attempt: u64, gone: bool },
+}
+
+impl World {
+    pub(super) fn tick_master(&mut self) {
+        self.master.up = true;
+        self.clock.schedule(self.now() + TICK, Event::Master(MasterEvent::Tick));
+    }
+
+    /// As the master shows it now.
+    pub fn shown(&self, host: HostId) -> Option<Shown> {
+        self.master.shown(host)
+    }
+
+    pub(super) fn attach_master(&mut self, host: HostId, claim: Option<muster_overlay::Claim>) {
+        self.judge_claim(host, claim.as_ref());
+        let trips = if self.master.has_stream(host) { 0.5 } else { CONNECT_TRIPS };
+        let known = &mut self.hosts[host];
+        known.wants_master = Some(claim);
+        known.attempt += 1;
+        let (boot, attempt) = (known.boot, known.attempt);
+        let after = self.places[known.place].round_trip.mul_f64(trips);
+        self.at_master(after, MasterEvent::Connect { host, boot, attempt, tries: 0 });
+    }
+
+    /// Was a deputy right to claim? For the figures.
+    fn judge_claim(&mut self, host: HostId, claim: Option<&Claim>) {
+        let Some(claim) = claim else { return };
+        let predecessor = claim.predecessor.and_then(|node| self.by_id.get(&node).copied());
+        let handed = self.measure.handed.contains(&(claim.lineage, claim.epoch - 1));
+        let (Some(predecessor), false) = (predecessor, handed) else { return };
+        let alive = self.ran_well(predecessor) && self.can_hear(host, predecessor);
+        self.measure.claimed((claim.lineage, claim.epoch), alive);
+    }
+
+    pub(super) fn detach_master(&mut self, host: HostId) {
+        self.hosts[host].wants_master = None;
+        self.end_channel(host, false);
+    }
+
+    pub(super) fn part_master(&mut self, host: HostId) {
+        if self.master.has_stream(host) {
+            return self.end_channel(host, true);
+        }
+        let after = self.places[self.hosts[host].place].round_trip.mul_f64(CONNECT_TRIPS);
+        self.measure.wan(host, 6_500);
+        self.at_master(after, MasterEvent::Left { host, attempt: 0, gone: true });
+    }
+
+    fn end_channel(&mut self, host: HostId, gone: bool) {
+        let Some(stream) = self.master.streams.get(&host) else { return };
+        let attempt = stream.attempt;
+        let after = self.places[self.hosts[host].place].round_trip / 2;
+        self.measure.wan(host, 120);
+        self.at_master(after, MasterEvent::Left { host, attempt, gone });
+    }
+
+    pub(super) fn ask_master(&mut self, host: HostId) {
+        let after = self.places[self.hosts[host].place].round_trip.mul_f64(CONNECT_TRIPS);
+        self.measure.wan(host, 6_500);
+        let boot = self.hosts[host].boot;
+        self.at_master(after, MasterEvent::Ask { host, boot });
+    }
+
+    pub(super) fn update_master(&mut self, host: HostId, update: Update) {
+        if !self.master.has_stream(host) {
+            return;
+        }
+        let boot = self.hosts[host].boot;
+        self.measure.wan(host, 90 + 450 * update.changes.len());
+        let after = self.places[self.hosts[host].place].round_trip / 2;
+        self.at_master(after, MasterEvent::Update { host, boot, update });
+    }
+
+    fn at_master(&mut self, after: Duration, event: MasterEvent) {
+        self.clock.schedule(self.now() + after, Event::Master(event));
+    }
+
+    fn reaches_master(&self, host: HostId) -> bool {
+        let known = &self.hosts[host];
+        self.master.up && self.places[known.place].wan && known.is_running()
+    }
+
+    pub(super) fn on_master_event(&mut self, event: MasterEvent) {
+        match event {
+            MasterEvent::Tick => self.on_tick(),
+            MasterEvent::Connect { host, boot, attempt, tries } => {
+                self.on_connect(host, boot, attempt, tries)
+            }
+            MasterEvent::Ask { host, boot } => self.on_ask(host, boot),
+            MasterEvent::Update { host, boot, update } => self.on_update(host, boot, update),
+            MasterEvent::Left { host, attempt, gone } => self.on_left(host, attempt, gone),
+        }
+    }
+
+    /// A channel ends, or a node takes its leave.
+    fn on_left(&mut self, host: HostId, attempt: u64, gone: bool) {
+        if !self.is_visible(self.hosts[host].place) {
+            return;
+        }
+        if self.master.streams.get(&host).is_some_and(|stream| stream.attempt == attempt) {
+            self.drop_stream(host);
+        }
+        if gone {
+            self.master.under.remove(&host);
+        }
+    }
+
+    fn on_connect(&mut self, host: HostId, boot: u32, attempt: u64, tries: u32) {
+        let known = &self.hosts[host];
+        if known.boot != boot || known.attempt != attempt || !known.is_running() {
+            return;
+        }
+        let Some(claim) = known.wants_master.clone() else { return };
+        if !self.reaches_master(host) {
+            let limit = RETRY_FIRST.saturating_mul(1 << tries.min(6)).min(RETRY_MOST);
+            let after = limit.mul_f64(self.rng.random::<f64>());
+            return self.at_master(after, MasterEvent::Connect { host, boot, attempt, tries: tries + 1 });
+        }
+        let (now, place) = (self.now(), known.place);
+        self.note("attach", host, attempt);
+        self.measure.wan(host, 6_500);
+        let known_update = self.master.attach(host, attempt, claim, now);
+        let back = self.places[place].round_trip / 2;
+        self.locally(host, back, Input::SubnetKeys(vec![subnet_key(place)]));
+        self.locally(host, back, Input::MasterAttached { known_update, resync: known_update == 0 });
+        self.tell_rivals(host);
+        self.measure.shown(host, Some(host), now);
+    }
+
+    fn tell_rivals(&mut self, host: HostId) {
+        let now = self.now();
+        let Some(stream) = self.master.streams.get_mut(&host) else { return };
+        stream.told_rivals = now;
+        let Some(own) = stream.claim.clone() else { return };
+        let rivals = self.master.rivals(host, |host| self.hosts[host].place);
+        for (rival, claim) in rivals {
+            let back = self.places[self.hosts[host].place].round_trip / 2;
+            self.locally(host, back, Input::Rival(claim));
+            self.locally(rival, back, Input::Rival(own.clone()));
+        }
+    }
+
+    fn on_ask(&mut self, host: HostId, boot: u32) {
+        let place = self.hosts[host].place;
+        let back = self.places[place].round_trip / 2;
+        if self.hosts[host].boot != boot {
+            return;
+        }
+        if !self.reaches_master(host) {
+            return self.locally(host, Duration::from_secs(10), Input::MasterAnswered(None));
+        }
+        let claims = self.master.rivals(host, |host| self.hosts[host].place);
+        let claims = claims.into_iter().map(|(_, claim)| claim).collect();
+        self.locally(host, back, Input::SubnetKeys(vec![subnet_key(place)]));
+        self.locally(host, back, Input::MasterAnswered(Some(claims)));
+    }
+
+    fn on_update(&mut self, host: HostId, boot: u32, update: Update) {
+        if !self.master.has_stream(host) || self.hosts[host].boot != boot {
+            return;
+        }
+        let place = self.hosts[host].place;
+        if !self.master.up || !self.places[place].wan {
+            // TCP holds it back until the way is free again, or the channel dies.
+            let again = MasterEvent::Update { host, boot, update };
+            return self.at_master(Duration::from_millis(500), again);
+        }
+        self.note("update", host, update.number);
+        let numbered = self.master.number(host, &update);
+        if numbered == Numbered::Gap {
+            // The channel is cut, and the LSN starts from what is known.
+            let attempt = self.hosts[host].attempt;
+            self.drop_stream(host);
+            return self.lose_channel(host, attempt);
+        }
+        let back = self.places[place].round_trip / 2;
+        self.locally(host, back, Input::UpdateAcknowledged { number: update.number });
+        if numbered == Numbered::Known {
+            return;
+        }
+        self.take_changes(host, &update, back);
+    }
+
+    fn take_changes(&mut self, host: HostId, update: &Update, back: Duration) {
+        let now = self.now();
+        let lsn = self.hosts[host].id;
+        for change in &update.changes {
+            let Some(&node) = self.by_id.get(&change.node) else { continue };
+            match &change.presence {
+                Presence::Attached { attach, .. } => {
+                    if self.master.arrived(host, node, attach) && self.can_hear(host, node) {
+                        self.measure.shown(node, Some(host), now);
+                        self.locally(node, back + Duration::from_millis(2), Input::Receipt { lsn });
+                    }
+                }
+                Presence::Departed(_) => {
+                    if self.master.departed(host, node) {
+                        let attempt = self.master.streams.get(&node).map_or(0, |s| s.attempt);
+                        self.drop_stream(node);
+                        self.lose_channel(node, attempt);
+                    }
+                }
+            }
+        }
+    }
+
+    fn drop_stream(&mut self, host: HostId) {
+        let now = self.now();
+        if self.master.streams.remove(&host).is_some_and(|stream| stream.claim.is_some()) {
+            self.master.orphaned.insert(host, now + ORPHAN_PATIENCE);
+        }
+    }
+
+    /// The shell's side: told, and trying anew.
+    fn lose_channel(&mut self, host: HostId, attempt: u64) {
+        let known = &mut self.hosts[host];
+        if known.attempt != attempt || !known.is_running() || known.wants_master.is_none() {
+            return;
+        }
+        known.attempt += 1;
+        let (boot, attempt) = (known.boot, known.attempt);
+        self.locally(host, Duration::ZERO, Input::MasterDetached { reason: "no heartbeat".to_owned() });
+        self.at_master(RETRY_FIRST, MasterEvent::Connect { host, boot, attempt, tries: 1 });
+    }
+
+    fn on_tick(&mut self) {
+        let now = self.now();
+        self.clock.schedule(now + TICK, Event::Master(MasterEvent::Tick));
+        let hosts: Vec<_> = self.master.streams.keys().copied().collect();
+        for host in hosts {
+            self.look_after(host, now);
+        }
+        if self.master.up {
+            self.master.drop_orphans(now);
+        }
+    }
+
+    fn look_after(&mut self, host: HostId, now: Instant) {
+        let reaches = self.reaches_master(host);
+        let up = self.master.up;
+        let current = self.hosts[host].attempt;
+        let Some(stream) = self.master.streams.get_mut(&host) else { return };
+        let attempt = stream.attempt;
+        // A stream of an earlier process, or one that its shell has given up, is only waiting to be found dead.
+        if reaches && attempt == current {
+            stream.silent_since = None;
+            if now.since(stream.last_heard) >= HEARTBEAT {
+                stream.last_heard = now;
+                self.measure.wan(host, 2 * 95);
+            }
+            if now.since(stream.told_rivals) >= RIVAL_INTERVAL {
+                self.tell_rivals(host);
+            }
+            return;
+        }
+        let silent_since = *stream.silent_since.get_or_insert(now);
+        if !up {
+            // A master that is down misses nobody.
+            stream.last_heard = now;
+        }
+        let dark = up && now.since(stream.last_heard) > HEARTBEAT * HEARTBEATS_MISSED;
+        if now.since(silent_since) > CHANNEL_PATIENCE {
+            self.lose_channel(host, attempt);
+        }
+        if dark {
+            self.go_dark(host);
+        }
+    }
+
+    /// A place gone dark: its nodes are unreachable.
+    fn go_dark(&mut self, host: HostId) {
+        self.note("dark", host, 0);
+        self.master.streams.remove(&host);
+        self.master.forget_table(host);
+    }
+}
