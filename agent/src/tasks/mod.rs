@@ -1,7 +1,7 @@
 //! Tasks: from a signed order to signed reports.
 //!
 //! An offer goes through [`admission`] (genuine, ours, in time, understood), the journal (never twice), a lane
-//! ([`lanes`]) and its [`TaskType`]; what happens goes out through a [`reporter::Reporter`]. [`engine`] holds the loop.
+//! (`lanes`) and its [`TaskType`]; what happens goes out through a [`reporter::Reporter`]. [`engine`] holds the loop.
 
 pub mod admission;
 pub mod engine;

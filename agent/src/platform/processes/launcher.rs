@@ -1,6 +1,6 @@
 //! The second life of this executable: between fork and exec of a task's program.
 //!
-//! The agent hands it an [`Order`] on its standard input, a socket. It joins the cgroup, leads a session of its own,
+//! The agent hands it an order on its standard input, a socket. It joins the cgroup, leads a session of its own,
 //! becomes the user and executes the program. The socket closes by itself when that succeeds; else the reason comes
 //! back through it. So nothing unsafe runs between fork and exec, and no secret stands in an argument.
 
