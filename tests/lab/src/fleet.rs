@@ -110,6 +110,12 @@ impl Fleet {
         self.observer.until(limit, |picture| equals(picture, &truth)).await
     }
 
+    /// Waits until those who live are gathered, whatever the picture still says of the dead.
+    pub async fn until_gathered(&self, limit: Duration) -> Result<Instant> {
+        let truth = self.truth().await;
+        self.observer.until(limit, |picture| is_gathered(picture, &truth)).await
+    }
+
     /// The LSN of a place, as the master sees it.
     pub fn lsn_of(&self, place: usize) -> Result<String> {
         let picture = self.observer.now();
@@ -131,6 +137,15 @@ impl Fleet {
 
 /// Complains where the picture is not the truth.
 pub fn equals(picture: &Picture, truth: &BTreeMap<PlaceNumber, Vec<String>>) -> Result<()> {
+    is_gathered(picture, truth)?;
+    let living: Vec<_> = truth.values().flatten().collect();
+    let ghost = picture.nodes.values().find(|node| node.is_online() && !living.contains(&&node.host_name));
+    ensure!(ghost.is_none(), "{} is said to be online", ghost.map_or("", |node| &node.host_name));
+    Ok(())
+}
+
+/// Complains where those who live are not one cell a place, with one LSN and its children.
+pub fn is_gathered(picture: &Picture, truth: &BTreeMap<PlaceNumber, Vec<String>>) -> Result<()> {
     let mut cells = BTreeMap::new();
     for (place, hosts) in truth {
         let views: Vec<_> = hosts.iter().map(|host| view(picture, host)).collect::<Result<_>>()?;
@@ -152,9 +167,6 @@ pub fn equals(picture: &Picture, truth: &BTreeMap<PlaceNumber, Vec<String>>) -> 
             bail!("places {other} and {} are one cell", place.0);
         }
     }
-    let living: Vec<_> = truth.values().flatten().collect();
-    let ghost = picture.nodes.values().find(|node| node.is_online() && !living.contains(&&node.host_name));
-    ensure!(ghost.is_none(), "{} is said to be online", ghost.map_or("", |node| &node.host_name));
     Ok(())
 }
 

@@ -15,6 +15,9 @@ use tokio::sync::oneshot;
 
 const NOTHING: Option<&str> = None;
 
+/// Where a machine's programs put what is temporary, in its own directory.
+const TEMPORARY: &str = "tmp";
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A machine's handle. Dropping it switches the machine off.
@@ -29,7 +32,7 @@ pub struct Machine {
 impl Machine {
     /// Starts a machine whose files lie in `home`, with `resolver` as its /etc/resolv.conf.
     pub async fn start(name: &str, home: &Path, resolver: &str) -> Result<Self> {
-        std::fs::create_dir_all(home)?;
+        std::fs::create_dir_all(home.join(TEMPORARY))?;
         std::fs::write(home.join("resolv.conf"), resolver)?;
         let (jobs, received) = mpsc::channel::<Job>();
         let (ready, started) = oneshot::channel();
@@ -80,7 +83,7 @@ impl Machine {
 
     /// Starts a program here. It is killed when its handle is dropped.
     pub async fn spawn(&self, mut command: Command) -> Result<tokio::process::Child> {
-        command.kill_on_drop(true);
+        command.kill_on_drop(true).env("TMPDIR", self.home.join(TEMPORARY));
         let program = command.as_std().get_program().to_string_lossy().into_owned();
         let child = self.run(move || command.spawn()).await?;
         child.with_context(|| format!("start {program} on {}", self.name))

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use muster_lab::program::Binaries;
 use muster_lab::roster::RunningLab;
-use muster_lab::scenario::GATHERING_LIMIT;
+use muster_lab::scenario::{GATHERING_LIMIT, drop_udp};
 use muster_lab::stage::{self, Stage};
 use muster_lab::{Family, Fleet, Lab};
 
@@ -48,6 +48,9 @@ struct Up {
     /// What the places speak.
     #[arg(long, value_enum, default_value_t = Family::V4)]
     family: Family,
+    /// Let every host's own firewall drop UDP, so that TCP has to do.
+    #[arg(long)]
+    tcp_only: bool,
     /// Only the network and its machines, without a master and agents.
     #[arg(long)]
     bare: bool,
@@ -82,6 +85,9 @@ fn run() -> Result<ExitCode> {
 async fn keep(up: Up) -> Result<()> {
     let started = std::time::Instant::now();
     let lab = Lab::builder().places(up.places).agents(up.agents).family(up.family).build().await?;
+    if up.tcp_only {
+        drop_udp(&lab).await?;
+    }
     println!("{} places with {} hosts each, built in {:.1?}.", up.places, up.agents, started.elapsed());
     let directory = lab.directory().to_owned();
     let _kept = match up.bare {

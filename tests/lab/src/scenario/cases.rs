@@ -16,6 +16,10 @@ use crate::plan::MASTER_MOVED;
 const HERE: usize = 1;
 const ELSEWHERE: usize = 2;
 
+/// Who died silently is missed within this: the next LSN gives the cell its lease of 10 s and 5 s more, by a clock
+/// that starts when it has attached; a round of the master's sweep, and a busy computer.
+const MISSED_LIMIT: Duration = Duration::from_secs(30);
+
 pub(super) async fn happen(case: Case, fleet: &Fleet) -> Result<Duration> {
     let limit = case.limit();
     match case {
@@ -23,22 +27,22 @@ pub(super) async fn happen(case: Case, fleet: &Fleet) -> Result<Duration> {
         Case::TaskReachesAll => task_reaches_all(fleet).await,
         Case::LsnKilled => {
             let lsn = fleet.lsn_of(HERE)?;
-            ended(fleet, &[lsn], Signal::SIGKILL, limit).await
+            Ok(ended(fleet, &[lsn], Signal::SIGKILL, limit).await?.gathered)
         }
         Case::LsnAndDeputiesKilled => {
             let lsn = fleet.lsn_of(HERE)?;
             let mut victims = deputies(fleet, &lsn).await?;
             ensure!(victims.len() == 2, "{lsn} has {} deputies", victims.len());
             victims.push(lsn);
-            ended(fleet, &victims, Signal::SIGKILL, limit).await
+            Ok(ended(fleet, &victims, Signal::SIGKILL, limit).await?.gathered)
         }
         Case::NodeKilled => {
             let child = child_in(fleet, HERE)?;
-            ended(fleet, &[child], Signal::SIGKILL, limit).await
+            Ok(ended(fleet, &[child], Signal::SIGKILL, limit).await?.missed)
         }
         Case::AnnouncedPart => {
             let lsn = fleet.lsn_of(HERE)?;
-            ended(fleet, &[lsn], Signal::SIGTERM, limit).await
+            Ok(ended(fleet, &[lsn], Signal::SIGTERM, limit).await?.gathered)
         }
         Case::LsnsMerge => lsns_merge(fleet, limit).await,
         Case::HostMoved => host_moved(fleet, limit).await,
@@ -87,8 +91,14 @@ async fn task_reaches_all(fleet: &Fleet) -> Result<Duration> {
     Ok(took)
 }
 
-/// The victims' agents end; the time is until the picture shows who is left under one LSN. Then they start again.
-async fn ended(fleet: &Fleet, victims: &[String], signal: Signal, limit: Duration) -> Result<Duration> {
+/// How long after the deed those who are left were gathered, and the victims missed.
+struct Healing {
+    gathered: Duration,
+    missed: Duration,
+}
+
+/// The victims' agents end, the others gather, the picture loses the victims within their leases, and they start again.
+async fn ended(fleet: &Fleet, victims: &[String], signal: Signal, limit: Duration) -> Result<Healing> {
     let started = Instant::now();
     for victim in victims {
         fleet.agent(victim)?.signal(signal).await?;
@@ -96,11 +106,12 @@ async fn ended(fleet: &Fleet, victims: &[String], signal: Signal, limit: Duratio
     for victim in victims {
         fleet.agent(victim)?.reap().await?;
     }
-    let whole = fleet.until_whole(limit).await;
+    let gathered = fleet.until_gathered(limit).await;
+    let missed = fleet.until_whole(if signal == Signal::SIGKILL { MISSED_LIMIT } else { limit }).await;
     for victim in victims {
         fleet.start_agent(victim).await?;
     }
-    Ok(whole?.duration_since(started))
+    Ok(Healing { gathered: gathered?.duration_since(started), missed: missed?.duration_since(started) })
 }
 
 /// The LAN is parted until each half has an LSN; the time is from its healing to one LSN for all.
