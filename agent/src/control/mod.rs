@@ -18,7 +18,7 @@ use muster_proto::control::v1::attach_response::Frame as Answer;
 use muster_proto::control::v1::control_service_client::ControlServiceClient;
 use muster_proto::control::v1::{FindLsnsRequest, FindLsnsResponse, Hello, ListOwnTasksRequest, Welcome};
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tonic::Status;
 
 pub use addresses::Addresses;
@@ -94,12 +94,15 @@ impl Client {
 pub struct Control {
     wanted: watch::Sender<Option<Hello>>,
     frames: mpsc::Sender<Frame>,
-    task: AbortHandle,
+    task: Task,
 }
 
-impl Drop for Control {
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
@@ -109,7 +112,7 @@ impl Control {
         let (frames, outgoing) = mpsc::channel(FRAMES);
         let (events, inbox) = mpsc::channel(EVENTS);
         let keeper = Keeper { client, wants, outgoing, events, resume_token: bytes::Bytes::new() };
-        let task = tokio::spawn(keeper.run()).abort_handle();
+        let task = Task(tokio::spawn(keeper.run()));
         (Self { wanted, frames, task }, inbox)
     }
 
@@ -131,6 +134,15 @@ impl Control {
     /// Sends a frame if the channel has room; `false`: it has not, and the frame is lost.
     pub fn send(&self, frame: Frame) -> bool {
         self.frames.try_send(frame).is_ok()
+    }
+
+    /// Ends the channel once the master has read what was said last, or after [`session::FAREWELL`].
+    pub async fn close(self) {
+        let Self { wanted, frames: _frames, mut task } = self;
+        drop(wanted);
+        if tokio::time::timeout(session::FAREWELL, &mut task.0).await.is_err() {
+            tracing::debug!("the master did not end the channel in time");
+        }
     }
 }
 

@@ -26,6 +26,9 @@ const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100
 /// Heartbeats without any frame from the master until it counts as lost.
 const MISSED: u32 = 3;
 
+/// How long the master may take to read what was said last: a way around the world, and a lost packet.
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Frames handed to HTTP/2 and not yet taken.
 const OUTGOING: usize = 32;
 
@@ -122,8 +125,10 @@ impl Stream {
         loop {
             let frame = tokio::select! {
                 biased;
-                _ = wants.changed() => {
-                    self.leave(outgoing).await;
+                changed = wants.changed() => {
+                    let another = changed.is_ok() && wants.borrow().is_some();
+                    let patience = if another { Duration::ZERO } else { FAREWELL };
+                    self.leave(outgoing, patience).await;
                     return Ended::Unwanted;
                 }
                 answer = self.answers.message() => {
@@ -161,12 +166,18 @@ impl Stream {
         }
     }
 
-    /// Hands over what the driver said last, such as a Part.
-    async fn leave(&mut self, outgoing: &mut mpsc::Receiver<Frame>) {
+    /// Hands over what the driver said last, such as a Part. The master ends the stream when it has read to the end; a
+    /// stream that is dropped before is reset, with all that was still on its way.
+    async fn leave(mut self, outgoing: &mut mpsc::Receiver<Frame>, patience: Duration) {
         while let Ok(frame) = outgoing.try_recv() {
             if self.requests.send(AttachRequest { frame: Some(frame) }).await.is_err() {
                 return;
             }
+        }
+        drop(self.requests);
+        let end = async { while let Ok(Some(_)) = self.answers.message().await {} };
+        if tokio::time::timeout(patience, end).await.is_err() {
+            tracing::debug!("the master did not end the stream in time");
         }
     }
 

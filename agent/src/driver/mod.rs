@@ -327,8 +327,7 @@ impl Driver {
         if tokio::time::timeout(GOODBYE, farewell).await.is_err() {
             tracing::warn!("not everybody could be told that this node leaves");
         }
-        self.attach_as = None;
-        self.want_control();
+        self.control.close().await;
         self.parts.keep_learned();
         self.parts.processes.close();
         self.overlay.close().await;
