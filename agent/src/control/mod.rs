@@ -136,7 +136,7 @@ impl Control {
         self.frames.try_send(frame).is_ok()
     }
 
-    /// Ends the channel once the master has read what was said last, or after [`session::FAREWELL`].
+    /// Ends the channel once the master has read what was said last, or after a second.
     pub async fn close(self) {
         let Self { wanted, frames: _frames, mut task } = self;
         drop(wanted);
