@@ -8,3 +8,5 @@ pub const PRESENCE_RECEIPT: &str = "application/vnd.muster.presence-receipt.v1";
 pub const TASK: &str = "application/vnd.muster.task.v1";
 pub const TASK_CANCELLATION: &str = "application/vnd.muster.task-cancellation.v1";
 pub const TASK_REPORT: &str = "application/vnd.muster.task-report.v1";
+pub const REVOCATION_LIST: &str = "application/vnd.muster.revocation-list.v1";
+pub const AUDIT_HEADS: &str = "application/vnd.muster.audit-heads.v1";

@@ -32,7 +32,7 @@ async fn create(session: &Session, output: Output, wanted: LinkCreate) -> Result
         labels: wanted.labels.into_iter().map(|label| (label.key, label.value)).collect(),
         display_name: wanted.name.unwrap_or_default(),
         request_id: uuid::Uuid::now_v7().to_string(),
-        validate_only: false,
+        ..auth::CreateLinkRequest::default()
     };
     let answer = session.links().create_link(request).await.map_err(session.failed("cannot make a link"))?;
     let auth::CreateLinkResponse { link, url } = answer.into_inner();

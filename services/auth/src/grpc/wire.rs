@@ -115,6 +115,7 @@ pub(super) fn link_to_wire(link: &Link, now: Timestamp) -> wire::Link {
         labels: link.terms.labels.clone().into_iter().collect(),
         creator: link.creator.clone(),
         display_name: link.terms.display_name.clone(),
+        ..wire::Link::default()
     }
 }
 

@@ -163,6 +163,7 @@ impl Device {
             certificate_request,
             host_name: "host.example.org".to_owned(),
             software_version: "1.2.3".to_owned(),
+            ..EnrollRequest::default()
         }
     }
 
