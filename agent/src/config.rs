@@ -34,6 +34,8 @@ pub struct Config {
     pub master_addresses: Vec<String>,
     /// The domain whose `_muster._tcp` SRV records name the master. Default: what the network says.
     pub discovery_domain: Option<String>,
+    pub lock: LockConfig,
+    pub erase: EraseConfig,
     pub telemetry: TelemetryConfig,
 }
 
@@ -46,9 +48,37 @@ impl Default for Config {
             port: DEFAULT_PORT,
             master_addresses: Vec::new(),
             discovery_domain: None,
+            lock: LockConfig::default(),
+            erase: EraseConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
+}
+
+/// How logins are blocked when this device is locked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LockConfig {
+    /// While it exists pam_nologin(8) lets nobody in but root.
+    pub file: PathBuf,
+    /// Run in place of ending every session by loginctl(1).
+    pub command: Vec<String>,
+}
+
+impl Default for LockConfig {
+    fn default() -> Self {
+        Self { file: "/etc/nologin".into(), command: Vec::new() }
+    }
+}
+
+/// What is destroyed when this device is erased. Nothing, unless this says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EraseConfig {
+    /// Run first; that of a disk's keys, for instance, makes the rest unreadable at once.
+    pub command: Vec<String>,
+    /// Absolute; removed with all that is in them.
+    pub paths: Vec<PathBuf>,
 }
 
 /// Settings that cannot be used.

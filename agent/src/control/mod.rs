@@ -9,6 +9,7 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use muster_kit::backoff::Backoff;
 use muster_kit::clock::MasterClock;
 use muster_kit::connect::{Master, TOPOLOGY};
@@ -17,6 +18,7 @@ use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::attach_response::Frame as Answer;
 use muster_proto::control::v1::control_service_client::ControlServiceClient;
 use muster_proto::control::v1::{FindLsnsRequest, FindLsnsResponse, Hello, ListOwnTasksRequest, Welcome};
+use muster_wire::TrustStore;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -51,6 +53,8 @@ pub struct Client {
     pub addresses: Addresses,
     pub tls: Arc<ClientTls>,
     pub clock: MasterClock,
+    /// Says up to where this node knows every revocation.
+    pub trust: Arc<ArcSwap<TrustStore>>,
 }
 
 type ControlClient = ControlServiceClient<muster_kit::connect::MasterChannel>;
@@ -189,6 +193,7 @@ impl Keeper {
     /// `None` when nobody listens any more.
     async fn attach(&mut self, mut hello: Hello, backoff: &mut Backoff) -> Option<session::Ended> {
         hello.resume_token = self.resume_token.clone();
+        hello.known_revocation = self.client.trust.load().revocations().number();
         // Frames meant for the stream before mean nothing to this one.
         while self.outgoing.try_recv().is_ok() {}
         let client = self.client.connect().await;

@@ -26,6 +26,7 @@ impl Driver {
             Some(Body::Probe(probe)) => self.on_probe(probe),
             Some(Body::Uptime(ticket)) => self.on_uptime(&ticket),
             Some(Body::PresenceReceipt(receipt)) => self.on_receipt(&receipt),
+            Some(Body::Revocations(increment)) => self.on_revocations(&[increment], None),
             None => {}
         }
     }

@@ -14,7 +14,10 @@ impl Driver {
     /// Does what the machine wants until it wants nothing more.
     pub(super) async fn act(&mut self) {
         while let Some(intent) = self.overlay.next_intent() {
-            self.do_intent(intent);
+            // A lost device takes no part in the overlay; it may still say goodbye.
+            if !self.lost || matches!(intent, Intent::PartMaster(_)) {
+                self.do_intent(intent);
+            }
         }
         self.choose_route().await;
     }

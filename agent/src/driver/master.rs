@@ -47,6 +47,10 @@ impl Driver {
             self.parts.load_bundle(bundle);
             self.overlay.trust_changed();
         }
+        self.on_revocations(&welcome.revocations, None);
+        if self.lost {
+            return;
+        }
         if let Some(uptime) = &welcome.uptime {
             self.on_uptime(uptime);
         }

@@ -9,6 +9,7 @@ mod master;
 mod overlay;
 mod parts;
 mod presence;
+mod revoked;
 mod route;
 mod sessions;
 mod status;
@@ -119,6 +120,8 @@ struct Driver {
     look_again: Vec<Instant>,
     /// The journal was lost, and the master has not yet been asked.
     must_ask: bool,
+    /// This device is lost: it speaks with the master alone, for a lock or an erase.
+    lost: bool,
 }
 
 /// Where the loop listens.
@@ -164,6 +167,7 @@ impl Driver {
             attached: false,
             unreached: "not yet attached".to_owned(),
             look_again: Vec::new(),
+            lost: false,
             parts,
             presence,
             overlay,
@@ -178,6 +182,7 @@ impl Driver {
         let mut naps = tokio::time::interval(sleep::INTERVAL);
         let mut renewal = Instant::now() + self.until_renewal();
         self.look_at_network();
+        self.look_for_oneself();
         self.act().await;
         service::ready();
         loop {

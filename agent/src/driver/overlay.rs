@@ -280,8 +280,16 @@ impl Overlay {
         self.handle(Input::Uptime(uptime));
     }
 
-    pub(super) fn trust_changed(&self) {
-        self.endpoint.set_trust(self.trust.load_full());
+    /// Believes by the store of this moment; says how many sessions that ended.
+    pub(super) fn trust_changed(&self) -> usize {
+        self.endpoint.set_trust(self.trust.load_full())
+    }
+
+    /// Peers hear from now on up to where this node knows every revocation.
+    pub(super) fn revocations_changed(&mut self, presence: &Presence) -> usize {
+        self.signer.set_known_revocation(self.trust.load().revocations().number());
+        self.endpoint.set_hello(presence.overlay_hello(&self.signer));
+        self.trust_changed()
     }
 
     /// A renewed identity: certificate, ticket and Hello.

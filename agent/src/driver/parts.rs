@@ -21,7 +21,9 @@ use crate::identity::{Identity, Learned, StateDir, StateError};
 use crate::journal::{Journal, Pairing, Trust};
 use crate::platform::processes::{LauncherCommand, Processes};
 use crate::tasks::admission::Admission;
+use crate::tasks::erase::Erase;
 use crate::tasks::inventory::Inventory;
+use crate::tasks::lock::Lock;
 use crate::tasks::reporter::{Outbox, Signer};
 use crate::tasks::run::Run;
 use crate::tasks::{Engine, Registry, Tasks};
@@ -59,7 +61,9 @@ impl Parts {
         let lock = lock(&state)?;
         let learned = state.learned();
         let clock = MasterClock::from_offset_micros(learned.clock_offset_micros);
-        let (trust, bundle) = trust_store(&identity, &learned, &clock)?;
+        let (mut trust, bundle) = trust_store(&identity, &learned, &clock)?;
+        trust.set_revocations(Arc::new(state.revocations().load()));
+        let trust = Arc::new(ArcSwap::from_pointee(trust));
         let tls = client_tls(&identity)?;
         let addresses = Addresses::new(
             config.master_addresses.clone(),
@@ -72,11 +76,13 @@ impl Parts {
         let processes = Arc::new(Processes::detect(&identity.node.short(), LauncherCommand::default()));
         let registry = Registry::default()
             .with(Run::new(processes.clone(), config.temporary_dir.clone(), identity.node.short()))
-            .with(Inventory);
+            .with(Inventory)
+            .with(Lock::new(config.lock.clone()))
+            .with(Erase::new(config.erase.clone()));
         let (done, results) = mpsc::channel(DONE);
         Ok(Self {
-            client: Client { addresses, tls, clock: clock.clone() },
-            trust: Arc::new(ArcSwap::from_pointee(trust)),
+            client: Client { addresses, tls, clock: clock.clone(), trust: trust.clone() },
+            trust,
             bundle,
             naps: BootClock::new(),
             results: Some(results),
@@ -118,6 +124,7 @@ impl Parts {
         if let (Some(_), Some(ticket)) = (self.attested_uptime(), self.uptime_ticket()) {
             signer.set_uptime(ticket);
         }
+        signer.set_known_revocation(self.trust.load().revocations().number());
         Ok(signer)
     }
 
@@ -139,8 +146,12 @@ impl Parts {
             return;
         }
         let identity = &self.identity;
-        let loaded = TrustStore::new(identity.network, std::slice::from_ref(&identity.root))
-            .and_then(|mut store| store.load(bundle, self.clock.now()).map(|()| store));
+        let revocations = self.trust.load().revocations().clone();
+        let loaded =
+            TrustStore::new(identity.network, std::slice::from_ref(&identity.root)).and_then(|mut store| {
+                store.set_revocations(revocations);
+                store.load(bundle, self.clock.now()).map(|()| store)
+            });
         match loaded {
             Ok(store) => {
                 self.trust.store(Arc::new(store));

@@ -25,7 +25,7 @@ use crate::platform::interfaces::{self, Attachment};
 const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
 
 /// Abilities that not every version has; the kinds of tasks are told by refusing others.
-const CAPABILITIES: [&str; 2] = ["task.run", "task.inventory"];
+const CAPABILITIES: [&str; 4] = ["task.run", "task.inventory", "task.lock", "task.erase"];
 
 /// The node's description, with the boot nonce of this life.
 pub(super) struct Presence {
@@ -109,6 +109,7 @@ impl Presence {
             prefixes: self.attachment.addresses.iter().map(prefix).collect(),
             resume_token: Bytes::new(),
             last_update: 0,
+            known_revocation: 0,
             presence: Some(self.node_presence()),
         }
     }

@@ -32,11 +32,18 @@ impl Driver {
                 }
             }
             Brought::Upstream(upstream) => self.carry_up(upstream),
+            // Whoever brings it: it proves itself.
+            Brought::Downstream(from, Downstream { body: Some(downstream::Body::Revocations(list)), .. }) => {
+                self.on_revocations(&[list], Some(from));
+            }
             Brought::Downstream(from, downstream) if self.is_own_lsn(from) => {
                 self.on_downstream(downstream).await;
             }
             // Not our LSN (any more): what counts will be repeated by the right way.
             Brought::Downstream(..) => {}
+        }
+        if let NetEvent::SessionOpened(session) = &event {
+            self.tell_revocations(session.peer(), session.hello().known_revocation);
         }
         if matches!(event, NetEvent::NetworkChanged) {
             self.look_at_network();

@@ -3,6 +3,7 @@
 mod certificate;
 mod keys;
 mod learned;
+mod revoked;
 mod state_dir;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use certificate::{Validity, validity};
 pub use keys::{DeviceKeys, KeyError};
 pub use learned::Learned;
 pub(crate) use learned::{decoded, encoded};
+pub use revoked::KeptRevocations;
 pub use state_dir::{Enrolling, StateDir, StateError};
 
 /// Why credentials do not fit this device.

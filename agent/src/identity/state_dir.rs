@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::KeptKeys;
 use super::learned::Learned;
+use super::revoked::KeptRevocations;
 use super::{CredentialError, DeviceKeys, Identity, KeyError};
 
 /// The identity: its presence is what "enrolled" means.
@@ -31,6 +32,8 @@ pub enum StateError {
     NotEnrolled(PathBuf),
     #[error("{path} cannot be read: {source}")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} cannot be written: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
     #[error("{path} is damaged: {reason}")]
     Damaged { path: PathBuf, reason: String },
     #[error(transparent)]
@@ -140,6 +143,11 @@ impl StateDir {
             Err(source) if source.kind() != ErrorKind::NotFound => Err(StateError::Read { path, source }),
             _ => Ok(()),
         }
+    }
+
+    /// Who is not admitted any more, as far as earlier lives knew.
+    pub fn revocations(&self) -> KeptRevocations {
+        KeptRevocations::of(&self.path)
     }
 
     /// What earlier lives learnt; nothing if it cannot be read.

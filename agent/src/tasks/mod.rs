@@ -5,9 +5,11 @@
 
 pub mod admission;
 pub mod engine;
+pub mod erase;
 mod execution;
 pub mod inventory;
 mod lanes;
+pub mod lock;
 mod output;
 mod progress;
 pub mod reporter;

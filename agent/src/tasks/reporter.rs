@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use muster_kit::clock::MasterClock;
@@ -18,12 +19,15 @@ use muster_wire::envelope::sign_ed25519;
 use muster_wire::time::to_wire;
 use prost::Message;
 use ring::signature::Ed25519KeyPair;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::journal::{Item, Journal, Report, TaskKey};
 
 /// Items on their way to whoever holds the route to the master. When full, they are sent again from the journal.
 pub const OUTBOX_ITEMS: usize = 512;
+
+/// Acknowledgements that one who waits may lag behind; who does sees the next one.
+const ACKNOWLEDGEMENTS: usize = 256;
 
 /// The node's pen: who signs, with what, by which clock.
 #[derive(Clone)]
@@ -38,12 +42,14 @@ pub struct Signer {
 pub struct Outbox {
     journal: Journal,
     network: mpsc::Sender<UpstreamItem>,
+    /// What the master acknowledges, for those who wait for it.
+    acknowledged: broadcast::Sender<(TaskKey, u64)>,
 }
 
 impl Outbox {
     pub fn new(journal: Journal) -> (Self, mpsc::Receiver<UpstreamItem>) {
         let (network, items) = mpsc::channel(OUTBOX_ITEMS);
-        (Self { journal, network }, items)
+        (Self { journal, network, acknowledged: broadcast::Sender::new(ACKNOWLEDGEMENTS) }, items)
     }
 
     pub fn journal(&self) -> &Journal {
@@ -55,6 +61,11 @@ impl Outbox {
         if self.network.try_send(item).is_err() {
             tracing::debug!("the way to the master is full; the journal sends it later");
         }
+    }
+
+    pub(crate) fn on_acknowledged(&self, key: TaskKey, sequence: u64) {
+        // Mostly nobody waits.
+        let _ = self.acknowledged.send((key, sequence));
     }
 
     /// Sends as soon as there is room. `false` if nobody listens any more.
@@ -134,6 +145,22 @@ impl Reporter {
 
     pub async fn progress(&mut self, progress: Progress) {
         self.report(Step::Progress(progress)).await;
+    }
+
+    /// Reports a step and waits until the master has it durably; `false` if that took longer than `limit`.
+    pub async fn report_heard(&mut self, step: Step, limit: Duration) -> bool {
+        let (mut acknowledged, sequence) = (self.outbox.acknowledged.subscribe(), self.next);
+        self.report(step).await;
+        let heard = async {
+            loop {
+                match acknowledged.recv().await {
+                    Ok((key, upto)) if key == self.key && upto >= sequence => return,
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(limit, heard).await.is_ok()
     }
 
     pub async fn finish(&mut self, finished: Finished) {

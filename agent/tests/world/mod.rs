@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use muster_agent::config::{EraseConfig, LockConfig};
 use muster_agent::journal::{Journal, Pairing, TaskKey, Trust};
 use muster_agent::platform::processes::launcher::ARGUMENT;
 use muster_agent::platform::processes::{LauncherCommand, Processes};
 use muster_agent::tasks::admission::Admission;
+use muster_agent::tasks::erase::Erase;
 use muster_agent::tasks::inventory::Inventory;
+use muster_agent::tasks::lock::Lock;
 use muster_agent::tasks::reporter::{Outbox, Signer};
 use muster_agent::tasks::run::Run;
 use muster_agent::tasks::{Engine, Registry, Tasks};
@@ -136,7 +139,9 @@ impl Life {
         let processes = Arc::new(Processes::detect(&owner, launcher()));
         let registry = Registry::default()
             .with(Run::new(processes, temporary(folder), "test".to_owned()))
-            .with(Inventory);
+            .with(Inventory)
+            .with(Lock::new(lock_config(folder)))
+            .with(Erase::new(EraseConfig { paths: vec![folder.join("home")], ..EraseConfig::default() }));
         let admission = Admission::new(NODE, Arc::new(ArcSwap::from_pointee(trust)), registry);
         let signer = Signer { node: NODE, key: key.clone(), clock };
         let pairing = Pairing::of(folder);
@@ -238,6 +243,12 @@ pub fn key(task: u8) -> TaskKey {
 
 pub fn launcher() -> LauncherCommand {
     LauncherCommand { program: env!("CARGO_BIN_EXE_muster-agent").into(), argument: ARGUMENT.into() }
+}
+
+/// Harmless to the host that the test runs on.
+fn lock_config(folder: &Path) -> LockConfig {
+    let ended = folder.join("sessions-ended").display().to_string();
+    LockConfig { file: folder.join("nologin"), command: vec!["touch".to_owned(), ended] }
 }
 
 /// Where executions make their directories.

@@ -35,6 +35,21 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     sync_folder(folder.unwrap_or(Path::new("."))).map_err(fail("make durable"))
 }
 
+/// The same for what everybody may read (0644).
+pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    write_private(path, bytes)?;
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(path, mode).map_err(|source| FileError {
+            action: "open to readers",
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
 /// Makes a folder, and those above it, that only its owner may enter (0700).
 pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
     let mut builder = DirBuilder::new();

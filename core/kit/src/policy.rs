@@ -21,8 +21,8 @@ pub enum Callers {
 /// Every role that can be at the other end of TLS.
 const PEERS: &[Role] = &[Role::Node, Role::Operator, Role::Cmdb, Role::Service];
 
-/// Whether a certificate is still welcome, by the one who has the list of revoked ones.
-type Welcome = Arc<dyn Fn(&PeerInfo) -> bool + Send + Sync>;
+/// Whether a certificate is still welcome at a method, by the one who has the list of revoked ones.
+type Welcome = Arc<dyn Fn(&str, &PeerInfo) -> bool + Send + Sync>;
 
 /// The table of one service. Clones share it.
 #[derive(Clone, Default)]
@@ -56,7 +56,7 @@ impl Policy {
     }
 
     /// Asks `welcome` before every call with a certificate: revoked ones are refused on connections that still live.
-    pub fn welcoming(mut self, welcome: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
+    pub fn welcoming(mut self, welcome: impl Fn(&str, &PeerInfo) -> bool + Send + Sync + 'static) -> Self {
         self.welcome = Some(Arc::new(welcome));
         self
     }
@@ -75,7 +75,7 @@ impl Policy {
         let Some((peer, identity)) = peer.and_then(|peer| Some((peer, peer.identity.as_ref()?))) else {
             return Err(unauthenticated("CERTIFICATE_REQUIRED", "this call needs a client certificate"));
         };
-        if self.welcome.as_ref().is_some_and(|welcome| !welcome(peer)) {
+        if self.welcome.as_ref().is_some_and(|welcome| !welcome(method, peer)) {
             return Err(unauthenticated("CERTIFICATE_REVOKED", "this certificate has been revoked"));
         }
         match callers {
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_revoked_certificate_is_refused_even_its_own() {
-        let policy = policy().welcoming(|peer| peer.serial != [1]);
+        let policy = policy().welcoming(|_, peer| peer.serial != [1]);
         let refused = policy.check(GET_NODE, Some(&peer(Some(Role::Operator)))).unwrap_err();
         assert_eq!(refused.reason, "CERTIFICATE_REVOKED");
     }

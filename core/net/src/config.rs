@@ -8,6 +8,7 @@ use bytes::Bytes;
 use muster_types::{Identity, NetworkId, NodeId, Timestamp, limits};
 use muster_wire::TrustStore;
 use muster_wire::trust::identity_of;
+use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -35,17 +36,26 @@ impl Material {
     pub(crate) fn identity(&self) -> Result<(NetworkId, NodeId), BindError> {
         let fail = BindError::Identity;
         let leaf = self.chain.first().ok_or_else(|| fail("there is none".to_owned()))?;
-        let identity = certificate_identity(leaf).map_err(fail)?.0;
+        let identity = shown(leaf).map_err(fail)?.identity;
         let node = identity.node_id().ok_or_else(|| fail(format!("{identity} is no node")))?;
         Ok((identity.network, node))
     }
 }
 
-/// The identity and serial number in a certificate.
-pub(crate) fn certificate_identity(der: &CertificateDer<'_>) -> Result<(Identity, Bytes), String> {
+/// What a certificate says of its holder.
+pub(crate) struct Shown {
+    pub(crate) identity: Identity,
+    pub(crate) serial: Bytes,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub(crate) key: [u8; 32],
+}
+
+pub(crate) fn shown(der: &CertificateDer<'_>) -> Result<Shown, String> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
     let serial = Bytes::copy_from_slice(certificate.raw_serial());
-    Ok((identity_of(&certificate)?, serial))
+    let mut key = [0; 32];
+    key.copy_from_slice(digest(&SHA256, certificate.public_key().raw).as_ref());
+    Ok(Shown { identity: identity_of(&certificate)?, serial, key })
 }
 
 /// Everything an endpoint is bound with.

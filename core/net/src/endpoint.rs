@@ -126,9 +126,11 @@ impl Endpoint {
         self.shared.peers.sessions()
     }
 
-    /// Believes by another store from the next Hello on.
-    pub fn set_trust(&self, trust: Arc<TrustStore>) {
+    /// Believes by another store from the next handshake on, and cuts sessions with whom it does not admit any more;
+    /// says with how many.
+    pub fn set_trust(&self, trust: Arc<TrustStore>) -> usize {
         self.shared.trust.store(trust);
+        self.shared.cut_revoked()
     }
 
     /// Says another Hello from now on: after a renewal, with the new ticket.
@@ -202,6 +204,22 @@ impl Shared {
         self.hello.load_full()
     }
 
+    fn cut_revoked(&self) -> usize {
+        let sessions = self.peers.sessions();
+        sessions.iter().filter(|session| self.cut_if_revoked(session)).count()
+    }
+
+    fn cut_if_revoked(&self, session: &Session) -> bool {
+        let trust = self.trust();
+        let serial = &session.hello().ticket.certificate_serial;
+        let revoked = trust.revocations().of_holder(session.peer(), serial, None);
+        if let Some(revoked) = revoked {
+            let reason = format!("its certificate is {}", revoked.reason);
+            session.abort(CloseCode::NotAdmitted, &reason, CloseReason::Revoked(revoked.reason));
+        }
+        revoked.is_some()
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
     }
@@ -243,6 +261,8 @@ impl Shared {
     ) -> Result<Session, HandshakeError> {
         let (session, running) = Session::new(opening, Arc::clone(&self.pacer), Arc::clone(&self.usage));
         let replaced = attempt.succeed(&session).map_err(|Cancelled| HandshakeError::Duplicate)?;
+        // Whoever was revoked between its handshake and now was not among the sessions that were cut.
+        self.cut_if_revoked(&session);
         let (shared, opened) = (Arc::clone(self), session.clone());
         self.spawn(async move {
             if let Some(old) = replaced {

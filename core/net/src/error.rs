@@ -4,6 +4,7 @@ use std::io;
 
 use muster_types::NodeId;
 use muster_wire::WireError;
+use muster_wire::revocation::Reason;
 
 /// The endpoint could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,8 @@ pub enum CloseReason {
     Local,
     /// The peer closed it, and said why.
     Peer { code: u32, reason: String },
+    /// The peer is not admitted any more; why, by the list of revocations.
+    Revoked(Reason),
     /// The same peer opened another one, which goes on.
     Replaced,
     /// The peer broke the protocol.
@@ -64,6 +67,7 @@ impl std::fmt::Display for CloseReason {
         match self {
             Self::Local => f.write_str("closed by this node"),
             Self::Peer { code, reason } => write!(f, "closed by the peer with code {code}: {reason}"),
+            Self::Revoked(reason) => write!(f, "the peer's certificate is {reason}"),
             Self::Replaced => f.write_str("replaced by a new session with the same peer"),
             Self::Misbehaved(what) => write!(f, "the peer misbehaved: {what}"),
             Self::Lost(how) => write!(f, "lost: {how}"),

@@ -7,10 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_types::version;
 use muster_wire::hello::{self, TlsPeer};
+use muster_wire::revocation::Reason;
 use muster_wire::{Hello, Verifier};
 use tokio::time::timeout;
 
-use crate::config::certificate_identity;
+use crate::config::{Shown, shown};
 use crate::endpoint::Shared;
 use crate::error::{CloseCode, CloseReason};
 use crate::peers::Attempt;
@@ -28,6 +29,8 @@ pub(crate) enum HandshakeError {
     Tls(String),
     #[error("its certificate is not that of a node of this network: {0}")]
     Certificate(String),
+    #[error("its certificate is {0}")]
+    Revoked(Reason),
     #[error("its Hello was not believed: {0}")]
     Hello(String),
     #[error("it speaks protocol {0}, which is too old")]
@@ -44,7 +47,7 @@ impl HandshakeError {
     fn code(&self) -> CloseCode {
         match self {
             Self::Duplicate => CloseCode::Duplicate,
-            Self::TooOld(_) => CloseCode::NotAdmitted,
+            Self::TooOld(_) | Self::Revoked(_) => CloseCode::NotAdmitted,
             _ => CloseCode::Refused,
         }
     }
@@ -123,10 +126,14 @@ fn identify(shared: &Shared, connection: &Connection) -> Result<TlsPeer, Handsha
     let fail = HandshakeError::Certificate;
     let chain = connection.peer_certificates().unwrap_or_default();
     let leaf = chain.first().ok_or_else(|| fail("there is none".to_owned()))?;
-    let (identity, certificate_serial) = certificate_identity(leaf).map_err(fail)?;
+    let Shown { identity, serial, key } = shown(leaf).map_err(fail)?;
     match identity.node_id() {
         Some(node) if identity.network == shared.network && node != shared.node => {
-            Ok(TlsPeer { node, certificate_serial })
+            let trust = shared.trust();
+            match trust.revocations().of_holder(node, &serial, Some(&key)) {
+                Some(it) => Err(HandshakeError::Revoked(it.reason)),
+                None => Ok(TlsPeer { node, certificate_serial: serial }),
+            }
         }
         Some(node) if node == shared.node => Err(fail("it is this node's own".to_owned())),
         _ => Err(fail(identity.to_string())),

@@ -36,6 +36,8 @@ pub struct Hello {
     pub sealed_ticket: Envelope,
     pub boot_nonce: u64,
     pub host: Host,
+    /// Up to where the peer knows every revocation; its own word.
+    pub known_revocation: u64,
 }
 
 impl Hello {
@@ -64,6 +66,7 @@ pub fn encode(host: &Host, software: Version, capabilities: &[String], signer: &
         host_name: field::cut_text(&host.name),
         os: field::cut_text(&host.os),
         architecture: field::cut_text(&host.architecture),
+        known_revocation: signer.known_revocation,
     };
     v1::SessionMessage { body: Some(Body::Hello(hello)) }.encode_to_vec().into()
 }
@@ -94,5 +97,6 @@ pub fn decode(bytes: &[u8], peer: &TlsPeer, verifier: &Verifier<'_>) -> Result<H
             os: field::text("hello.os", hello.os)?,
             architecture: field::text("hello.architecture", hello.architecture)?,
         },
+        known_revocation: hello.known_revocation,
     })
 }

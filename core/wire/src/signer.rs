@@ -15,6 +15,7 @@ pub struct Signer {
     pub(crate) ticket: Envelope,
     pub(crate) uptime: Option<Envelope>,
     pub(crate) boot_nonce: u64,
+    pub(crate) known_revocation: u64,
     key: Ed25519KeyPair,
 }
 
@@ -27,7 +28,7 @@ impl Signer {
         ticket: Envelope,
         boot_nonce: u64,
     ) -> Self {
-        Self { network, node, ticket, uptime: None, boot_nonce, key }
+        Self { network, node, ticket, uptime: None, boot_nonce, known_revocation: 0, key }
     }
 
     pub fn node(&self) -> NodeId {
@@ -41,6 +42,11 @@ impl Signer {
     /// The newest word of topology on this node's uptime; goes with every claim and join from now on.
     pub fn set_uptime(&mut self, sealed: Envelope) {
         self.uptime = Some(sealed);
+    }
+
+    /// Up to where this node knows every revocation; its next Hello says so.
+    pub fn set_known_revocation(&mut self, number: u64) {
+        self.known_revocation = number;
     }
 
     /// The ticket after a renewal.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_overlay::standing::Uptime;
-use muster_proto::payload_type::{NODE_TICKET, UPTIME_TICKET};
+use muster_proto::payload_type::{NODE_TICKET, REVOCATION_LIST, UPTIME_TICKET};
 use muster_proto::trust::v1::{self, Envelope, TrustBundle};
 use muster_types::{Identity, NetworkId, NodeId, Role, Timestamp, limits};
 use prost::Message;
@@ -23,6 +23,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::envelope::{key_id, sign_p256};
 use crate::hello::{Hello, Host};
+use crate::revocation::{self, Reason, Revocation};
 use crate::signer::Signer;
 use crate::ticket::NodeTicket;
 use crate::time;
@@ -135,6 +136,11 @@ impl TestNetwork {
         self.sign(UPTIME_TICKET, ticket.encode_to_vec().into())
     }
 
+    /// An increment of the list of revocations, as auth makes it.
+    pub fn revocations(&self, base: u64, number: u64, revoked: &[Revocation]) -> Envelope {
+        self.sign(REVOCATION_LIST, revocation::encode(base, number, NOW, revoked))
+    }
+
     /// Signs as the master does.
     pub fn sign(&self, payload_type: &'static str, payload: Bytes) -> Envelope {
         let document = self.signer.serialize_der();
@@ -151,6 +157,19 @@ impl TestNode {
         Signer::new(self.network, self.id, key, self.ticket.clone(), boot_nonce)
     }
 
+    /// The end of this node's admission, as number `number` of the list.
+    pub fn revocation(&self, number: u64, reason: Reason) -> Revocation {
+        Revocation {
+            number,
+            serial: self.serial.clone(),
+            key: None,
+            node: Some(self.id),
+            time: NOW,
+            expires: NOW + limits::CERTIFICATE_LIFETIME,
+            reason,
+        }
+    }
+
     /// What others know of this node after its Hello.
     pub fn hello(&self, boot_nonce: u64, trust: &TrustStore) -> Hello {
         Hello {
@@ -161,6 +180,7 @@ impl TestNode {
             sealed_ticket: self.ticket.clone(),
             boot_nonce,
             host: Host::default(),
+            known_revocation: 0,
         }
     }
 }

@@ -10,6 +10,7 @@ use muster_types::{NodeId, Timestamp};
 use prost::Message;
 
 use crate::envelope::EnvelopeError;
+use crate::revocation::Reason;
 use crate::trust::TrustStore;
 
 /// Length of X25519 and Ed25519 public keys.
@@ -27,6 +28,8 @@ pub enum TicketError {
     Field(&'static str),
     #[error("the ticket of {node:?} is valid from {not_before:?} to {not_after:?}, not now")]
     NotNow { node: NodeId, not_before: Timestamp, not_after: Timestamp },
+    #[error("the certificate of {node:?} is {reason}")]
+    Revoked { node: NodeId, reason: Reason },
 }
 
 /// The keys of one node, bound to its certificate by auth.
@@ -47,8 +50,24 @@ impl NodeTicket {
     /// Opens a ticket that a signer of this network made and that is valid at `now`, by the master's clock.
     ///
     /// # Errors
-    /// Not signed by a signer, malformed, expired or not yet valid.
+    /// Not signed by a signer, malformed, expired or not yet valid, or of a node that is not admitted any more.
     pub fn open(sealed: &Envelope, trust: &TrustStore, now: Timestamp) -> Result<Self, TicketError> {
+        let ticket = Self::open_even_revoked(sealed, trust, now)?;
+        match trust.revocations().of_holder(ticket.node, &ticket.certificate_serial, None) {
+            None => Ok(ticket),
+            Some(it) => Err(TicketError::Revoked { node: ticket.node, reason: it.reason }),
+        }
+    }
+
+    /// The same of a node that is not admitted: for topology, which hands a lost one its lock or erase.
+    ///
+    /// # Errors
+    /// Not signed by a signer, malformed, expired or not yet valid.
+    pub fn open_even_revoked(
+        sealed: &Envelope,
+        trust: &TrustStore,
+        now: Timestamp,
+    ) -> Result<Self, TicketError> {
         let ticket = Self::parse(&trust.open(sealed, NODE_TICKET)?)?;
         if now < ticket.not_before || now > ticket.not_after {
             let Self { node, not_before, not_after, .. } = ticket;

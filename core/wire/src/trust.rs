@@ -1,6 +1,7 @@
 //! Whom a verifier believes: the pinned root, and the signers whose certificates lead to it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::envelope::{self, EnvelopeError};
+use crate::revocation::{RevocationError, Revocations};
 
 /// id-kp-codeSigning, 1.3.6.1.5.5.7.3.3 (RFC 5280, section 4.2.1.12), in DER: signers have it and nobody else.
 const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
@@ -36,12 +38,13 @@ pub enum TrustError {
     TooMany(usize),
 }
 
-/// The pinned roots and the signers that proved themselves against them.
+/// The pinned roots, the signers that proved themselves against them, and who is not believed any more.
 #[derive(Debug, Clone)]
 pub struct TrustStore {
     network: NetworkId,
     anchors: Vec<TrustAnchor<'static>>,
     signers: HashMap<Bytes, Signer>,
+    revocations: Arc<Revocations>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,11 +62,38 @@ impl TrustStore {
             .iter()
             .map(|root| Ok(anchor_from_trusted_cert(root).map_err(root_error)?.to_owned()))
             .collect::<Result<_, TrustError>>()?;
-        Ok(Self { network, anchors, signers: HashMap::new() })
+        Ok(Self { network, anchors, signers: HashMap::new(), revocations: Arc::default() })
     }
 
     pub fn network(&self) -> NetworkId {
         self.network
+    }
+
+    /// Who is not admitted any more, as far as this store knows.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
+    /// Takes over a list that another store of this network verified.
+    pub fn set_revocations(&mut self, revocations: Arc<Revocations>) {
+        self.revocations = revocations;
+    }
+
+    /// Takes in increments from any source, as far as they go; says whether one of them was news.
+    ///
+    /// # Errors
+    /// The first increment that was not believed, or that does not follow what is known.
+    pub fn revoke<'a>(
+        &mut self,
+        increments: impl IntoIterator<Item = &'a Envelope>,
+    ) -> Result<bool, RevocationError> {
+        let before = self.revocations.number();
+        for increment in increments {
+            if let Some(longer) = self.revocations.with(increment, self)? {
+                self.revocations = Arc::new(longer);
+            }
+        }
+        Ok(self.revocations.number() > before)
     }
 
     /// Takes in a bundle's signers, in place of those known before. Roots in the bundle are not believed: roots

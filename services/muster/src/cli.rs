@@ -122,6 +122,28 @@ pub enum Command {
         muster inventory --on build-7\n  \
         muster inventory --all -o json --section packages")]
     Inventory(Inventory),
+    /// End somebody's admission for good: a host, an operator, a CMDB
+    #[command(after_help = "Examples:\n  \
+        muster revoke build-7 --reason ceased\n  \
+        muster revoke operators/ada --reason key-compromise --comment 'laptop sold'")]
+    Revoke(Revoke),
+    /// A host is lost: it is cut off from everything but its lock or erase
+    #[command(after_help = "Examples:\n  \
+        muster lost laptop-12 --lock   whenever it comes back, it is locked\n  \
+        muster lost laptop-12 --erase  whenever it comes back, it is erased")]
+    Lost(Lost),
+    /// A lost host was found: it takes part again
+    Found {
+        /// Id, the beginning of an id, or host name
+        node: String,
+    },
+    /// Lock a host: logins are blocked, sessions ended
+    Lock(Lock),
+    /// Erase a host: what its own configuration names is destroyed
+    Erase {
+        /// Id, the beginning of an id, or host name
+        node: String,
+    },
     /// Stop a task, also where it runs
     Cancel {
         /// Id of the task, or its beginning
@@ -321,6 +343,58 @@ pub enum Section {
     Host,
     Hardware,
     Packages,
+}
+
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// Id, the beginning of an id, or host name; or operators/NAME, cmdbs/NAME
+    pub name: String,
+    /// Why
+    #[arg(long, value_enum, default_value_t)]
+    pub reason: RevokeReason,
+    /// For the audit log
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub comment: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum RevokeReason {
+    /// It may no longer do what it was admitted for
+    #[default]
+    Withdrawn,
+    /// Somebody else has its key
+    KeyCompromise,
+    /// It works for somebody else now
+    Moved,
+    /// It is out of service
+    Ceased,
+}
+
+#[derive(Debug, Args)]
+pub struct Lost {
+    /// Id, the beginning of an id, or host name
+    pub node: String,
+    /// Lock it whenever it comes back, within 30 days
+    #[arg(long)]
+    pub lock: bool,
+    /// Erase it whenever it comes back, within 30 days
+    #[arg(long)]
+    pub erase: bool,
+    /// For the audit log
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub comment: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Lock {
+    /// Id, the beginning of an id, or host name
+    pub node: String,
+    /// Shown to whoever tries to log in
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub message: String,
+    /// Let people in again
+    #[arg(long)]
+    pub release: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use muster_kit::connect::{AUTH, Master, MasterChannel, TOPOLOGY};
 use muster_kit::dirs;
 use muster_kit::tls::ClientTls;
 use muster_proto::auth::v1::link_service_client::LinkServiceClient;
+use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
 use muster_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use tonic::Status;
 
@@ -45,6 +46,10 @@ impl Session {
 
     pub fn fleet(&self) -> FleetServiceClient<MasterChannel> {
         FleetServiceClient::new(self.master.service(TOPOLOGY))
+    }
+
+    pub fn revocations(&self) -> RevocationServiceClient<MasterChannel> {
+        RevocationServiceClient::new(self.master.service(AUTH))
     }
 
     pub fn links(&self) -> LinkServiceClient<MasterChannel> {

@@ -24,6 +24,7 @@ pub mod master;
 pub mod nodes;
 pub mod reference;
 pub mod render;
+pub mod revoke;
 pub mod run;
 pub mod selection;
 pub mod serve;
@@ -62,6 +63,11 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Watch(watch) => watch::run(&place, output, watch).await,
         Command::Tasks(tasks) => tasks::list(&place, output, tasks).await,
         Command::Task(task) => tasks::show(&place, output, task).await,
+        Command::Revoke(revoke) => revoke::revoke(&place, output, revoke).await,
+        Command::Lost(lost) => revoke::lost(&place, output, lost).await,
+        Command::Found { node } => revoke::found(&place, output, &node).await,
+        Command::Lock(lock) => revoke::lock(&place, output, lock).await,
+        Command::Erase { node } => revoke::erase(&place, output, &node).await,
         Command::Cancel { task } => tasks::cancel(&place, output, &task).await,
         Command::Run(run) => run::run(&place, output, *run).await,
         Command::Inventory(inventory) => inventory::run(&place, output, inventory).await,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use muster_proto::trust::v1::TrustBundle;
+use futures::stream::BoxStream;
+use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_types::{NodeId, Timestamp};
 
 use crate::domain::opaque::Opaque;
@@ -26,6 +27,9 @@ pub enum Statement {
 #[error("auth does not answer as it should: {0}")]
 pub struct AuthorityError(pub String);
 
+/// Increments of the list of revocations, as they come.
+pub type Increments = BoxStream<'static, Result<Envelope, AuthorityError>>;
+
 /// The holder of the signing keys.
 #[async_trait]
 pub trait Authority: Send + Sync + 'static {
@@ -33,4 +37,6 @@ pub trait Authority: Send + Sync + 'static {
     async fn sign(&self, statements: &[Statement]) -> Result<Vec<Opaque>, AuthorityError>;
     /// Whose signatures are to be believed.
     async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError>;
+    /// Signed increments of the list of revocations: all behind `after`, one at least, then those to come.
+    async fn revocations(&self, after: u64) -> Result<Increments, AuthorityError>;
 }

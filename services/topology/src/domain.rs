@@ -8,6 +8,7 @@ pub mod attachment;
 pub mod cell;
 pub mod departure;
 pub mod event;
+pub mod expulsion;
 pub mod filter;
 pub mod incident;
 pub mod labels;

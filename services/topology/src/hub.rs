@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_types::{NodeId, Version};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
@@ -53,6 +53,8 @@ pub(crate) struct Hub {
     pub(crate) source_visible: bool,
     pub(crate) streams: Mutex<HashMap<NodeId, StreamHandle>>,
     pub(crate) probes: Mutex<HashMap<u64, mpsc::Sender<NodeId>>>,
+    /// Up to where revocations are known here; every stream listens.
+    pub(crate) revoked: watch::Sender<u64>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

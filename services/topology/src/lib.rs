@@ -21,6 +21,7 @@ pub mod domain;
 pub mod grpc;
 mod hub;
 pub mod metrics;
+mod revocations;
 pub mod store;
 mod sweep;
 pub mod trust;
@@ -99,12 +100,14 @@ pub async fn run_with(
         source_visible: config.source_visible,
         streams: Mutex::default(),
         probes: Mutex::default(),
+        revoked: tokio::sync::watch::Sender::new(0),
     });
     sweep::renew_first(&hub).await?;
     let tasks = shutdown.child();
+    tasks.spawn(revocations::follow(hub.clone(), tasks.clone()));
     tasks.spawn(sweep::run(hub.clone(), config.retention, tasks.clone()));
-    let served =
-        muster_kit::grpc::serve(NAME, routes(&hub, &tasks), incoming, grpc::policy(), shutdown).await;
+    let policy = revocations::enforced(grpc::policy(), &hub);
+    let served = muster_kit::grpc::serve(NAME, routes(&hub, &tasks), incoming, policy, shutdown).await;
     tasks.trigger();
     if let Err(error) = tasks.wait_drained(DRAIN_LIMIT).await {
         tracing::warn!(%error, "topology ends with work undone; what was not acknowledged comes again");

@@ -18,6 +18,7 @@ const REPORTS: &str = "muster_topology_reports_total";
 const REFUSED: &str = "muster_topology_attach_refusals_total";
 const OFFERS: &str = "muster_topology_offers_total";
 const OVERLAY_BYTES: &str = "muster_topology_overlay_bytes_total";
+const REVOCATIONS: &str = "muster_topology_revocations";
 const PURGED: &str = "muster_topology_purged_rows_total";
 
 /// Names all metrics; once, when the service starts.
@@ -33,11 +34,16 @@ pub fn describe() {
     describe_counter!(REFUSED, "Control streams refused");
     describe_counter!(OFFERS, "Task orders sent down control streams");
     describe_counter!(OVERLAY_BYTES, "Traffic that nodes counted, by class and direction");
+    describe_gauge!(REVOCATIONS, "Principals that are not admitted any more");
     describe_counter!(PURGED, "Rows removed because they were kept long enough");
 }
 
 pub(crate) fn nodes(presence: Presence, count: usize) {
     gauge!(NODES, "state" => presence.as_str()).set(count as f64);
+}
+
+pub(crate) fn revocations(count: usize) {
+    gauge!(REVOCATIONS).set(count as f64);
 }
 
 pub(crate) fn stream_opened() {

@@ -7,6 +7,7 @@ use muster_kit::clock;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_types::NetworkId;
 use muster_wire::TrustStore;
+use muster_wire::revocation::RevocationError;
 use muster_wire::ticket::{NodeTicket, TicketError};
 use muster_wire::trust::TrustError;
 use rustls_pki_types::CertificateDer;
@@ -65,8 +66,23 @@ impl Trust {
         let mut store = self.current().store.clone();
         store.load(&bundle, clock::wall())?;
         let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Others may have taken in revocations meanwhile.
+        store.set_revocations(current.store.revocations().clone());
         *current = Arc::new(Current { store, bundle });
         Ok(())
+    }
+
+    /// Takes in an increment of the list of revocations; says up to where they are known now.
+    ///
+    /// # Errors
+    /// It is not believed, or does not follow what is known.
+    pub fn revoke(&self, increment: &Envelope) -> Result<u64, RevocationError> {
+        let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut store = current.store.clone();
+        if store.revoke([increment])? {
+            *current = Arc::new(Current { store, bundle: current.bundle.clone() });
+        }
+        Ok(current.store.revocations().number())
     }
 
     /// Opens a node's ticket; asks auth once more if nobody known signed it.

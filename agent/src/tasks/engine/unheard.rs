@@ -19,6 +19,7 @@ impl Engine {
     pub(super) fn on_acknowledged(&mut self, ack: &TaskReportAck) {
         crash::point("ack.received");
         let Some(key) = TaskKey::new(&ack.task_id, &ack.occurrence) else { return };
+        self.outbox.on_acknowledged(key.clone(), ack.sequence);
         let forgotten = self.journal().acknowledge(key, ack.sequence);
         self.commits.push(Box::pin(async move {
             let done = forgotten.await.map(|()| Done::Nothing);

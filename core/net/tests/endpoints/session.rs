@@ -4,6 +4,7 @@ use crate::house::{V4, V6, contact_at, guest, id};
 use bytes::Bytes;
 use muster_net::{CloseCode, CloseReason, DialError, NetEvent, Path, Side, TrafficClass};
 use muster_types::limits;
+use muster_wire::revocation::Reason;
 use muster_wire::testing::TestNetwork;
 
 #[tokio::test]
@@ -224,4 +225,28 @@ async fn a_stream_tells_its_class_and_carries_both_ways() {
     assert_eq!(near.recv.read(64).await.unwrap(), None);
     let lines = alice.endpoint.usage().lines();
     assert!(lines.iter().any(|line| line.class == TrafficClass::Interactive && line.sent_bytes == 2));
+}
+
+#[tokio::test]
+async fn a_revoked_node_is_cut_at_once_and_refused_at_its_next_handshake() {
+    let network = TestNetwork::new();
+    let revoked = network.node(id(2));
+    let mut alice = guest(&network, 1).await;
+    let mut mallory = crate::house::open(crate::house::config(&network, &revoked, 2), id(2)).await;
+    mallory.endpoint.connect(alice.contact(V4)).await.unwrap();
+    alice.opened().await;
+    mallory.opened().await;
+
+    let mut trust = network.trust();
+    trust.revoke([&network.revocations(0, 1, &[revoked.revocation(1, Reason::Revoked)])]).unwrap();
+    assert_eq!(alice.endpoint.set_trust(trust.into()), 1);
+    assert_eq!(alice.closed().await, CloseReason::Revoked(Reason::Revoked));
+    let CloseReason::Peer { code, .. } = mallory.closed().await else { panic!("the peer closed it") };
+    assert_eq!(code, CloseCode::NotAdmitted as u32);
+
+    let error = mallory.endpoint.connect(alice.contact(V4)).await.unwrap_err();
+    assert!(error.to_string().contains("revoked"), "{error}");
+    let error = alice.endpoint.connect(mallory.contact(V4)).await.unwrap_err();
+    assert!(error.to_string().contains("its certificate is revoked"), "{error}");
+    assert!(alice.endpoint.sessions().is_empty());
 }

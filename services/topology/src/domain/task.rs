@@ -20,6 +20,9 @@ pub const WORD_AFTER: Duration = Duration::from_secs(30);
 /// How long after a task's end a host that had it may still report; laptops come back after a weekend.
 pub const REPORT_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Types of tasks that a lost device is handed, and nothing else.
+pub const OF_THE_LOST: [&str; 2] = ["lock", "erase"];
+
 /// UUIDv7: rises with the time of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]

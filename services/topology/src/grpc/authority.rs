@@ -2,29 +2,33 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use muster_kit::connect::MasterChannel;
 use muster_proto::auth::v1::authority_service_client::AuthorityServiceClient;
-use muster_proto::auth::v1::{GetTrustBundleRequest, Payload, SignRequest};
+use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
+use muster_proto::auth::v1::{GetTrustBundleRequest, Payload, SignRequest, WatchRevocationListRequest};
 use muster_proto::control::v1::{CancellationOrder, PresenceReceipt};
 use muster_proto::payload_type;
 use muster_proto::task::v1::{TaskOrder, TaskSpec};
-use muster_proto::trust::v1::{TrustBundle, UptimeTicket};
+use muster_proto::trust::v1::{Envelope, TrustBundle, UptimeTicket};
 use muster_types::{NetworkId, NodeId};
 use muster_wire::time::{span_to_wire, to_wire};
 use prost::Message;
 
-use crate::authority::{Authority, AuthorityError, STATEMENTS, Statement};
+use crate::authority::{Authority, AuthorityError, Increments, STATEMENTS, Statement};
 use crate::domain::opaque::Opaque;
 
-/// The client of auth's AuthorityService.
+/// The client of auth's AuthorityService, and of its list of revocations.
 pub struct AuthClient {
     network: NetworkId,
     client: AuthorityServiceClient<MasterChannel>,
+    revocations: RevocationServiceClient<MasterChannel>,
 }
 
 impl AuthClient {
     pub fn new(network: NetworkId, channel: MasterChannel) -> Self {
-        Self { network, client: AuthorityServiceClient::new(channel) }
+        let revocations = RevocationServiceClient::new(channel.clone());
+        Self { network, client: AuthorityServiceClient::new(channel), revocations }
     }
 }
 
@@ -50,6 +54,22 @@ impl Authority for AuthClient {
         let answer = self.client.clone().get_trust_bundle(GetTrustBundleRequest {}).await;
         let bundle = answer.map_err(|status| failed(&status))?.into_inner().trust_bundle;
         bundle.ok_or_else(|| AuthorityError("it has no trust bundle".to_owned()))
+    }
+
+    async fn revocations(&self, after: u64) -> Result<Increments, AuthorityError> {
+        let request = WatchRevocationListRequest { after_number: after };
+        let answer = self.revocations.clone().watch_revocation_list(request).await;
+        if answer.as_ref().is_err_and(|status| status.code() == tonic::Code::Unimplemented) {
+            let none = futures::stream::iter([Ok(Envelope::default())]);
+            return Ok(none.chain(futures::stream::pending()).boxed());
+        }
+        let lists = answer.map_err(|status| failed(&status))?.into_inner();
+        Ok(lists
+            .map(|answer| {
+                let list = answer.map_err(|status| failed(&status))?.revocation_list;
+                list.ok_or_else(|| AuthorityError("it sent no list".to_owned()))
+            })
+            .boxed())
     }
 }
 

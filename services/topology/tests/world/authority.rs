@@ -2,17 +2,20 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use muster_kit::testing::pki::Pki;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
-use muster_topology::authority::{Authority, AuthorityError, Statement};
+use muster_topology::authority::{Authority, AuthorityError, Increments, Statement};
 use muster_topology::domain::opaque::Opaque;
 use muster_topology::grpc::authority::payload;
-use muster_types::{NetworkId, Role};
+use muster_types::{NetworkId, NodeId, Role};
 use muster_wire::TrustStore;
 use muster_wire::envelope::{key_id, sign_p256};
+use muster_wire::revocation::{self, Reason, Revocation};
 use prost::Message;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub(crate) struct TestAuthority {
@@ -21,6 +24,7 @@ pub(crate) struct TestAuthority {
     key_id: Bytes,
     bundle: TrustBundle,
     root: rustls_pki_types::CertificateDer<'static>,
+    revocations: watch::Sender<Vec<Envelope>>,
 }
 
 impl TestAuthority {
@@ -37,7 +41,38 @@ impl TestAuthority {
             signers: vec![material.chain[0].to_vec().into()],
         };
         let key_id = key_id(certificate.public_key().raw);
-        Self { network: pki.network, key: key.unwrap(), key_id, bundle, root: pki.root_der() }
+        let authority = Self {
+            network: pki.network,
+            key: key.unwrap(),
+            key_id,
+            bundle,
+            root: pki.root_der(),
+            revocations: watch::Sender::new(Vec::new()),
+        };
+        authority.push(0, 0, &[]);
+        authority
+    }
+
+    fn push(&self, base: u64, number: u64, revoked: &[Revocation]) {
+        let list = revocation::encode(base, number, muster_kit::clock::wall(), revoked);
+        let sealed = self.seal(muster_proto::payload_type::REVOCATION_LIST, list);
+        self.revocations.send_modify(|lists| lists.push(sealed));
+    }
+
+    /// The next in the list.
+    pub(crate) fn revoke(&self, node: NodeId, reason: Reason) {
+        let before = self.revocations.borrow().len() as u64 - 1;
+        let now = muster_kit::clock::wall();
+        let revocation = Revocation {
+            number: before + 1,
+            serial: Bytes::copy_from_slice(&node.as_bytes()[..8]),
+            key: None,
+            node: Some(node),
+            time: now,
+            expires: now + muster_types::limits::CERTIFICATE_LIFETIME,
+            reason,
+        };
+        self.push(before, before + 1, &[revocation]);
     }
 
     pub(crate) fn seal(&self, payload_type: &'static str, payload: Bytes) -> Envelope {
@@ -73,5 +108,14 @@ impl Authority for TestAuthority {
 
     async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError> {
         Ok(self.bundle.clone())
+    }
+
+    async fn revocations(&self, _: u64) -> Result<Increments, AuthorityError> {
+        let state = (self.revocations.subscribe(), 0_usize);
+        let next = |(mut lists, sent): (watch::Receiver<Vec<Envelope>>, usize)| async move {
+            let list = lists.wait_for(|lists| lists.len() > sent).await.ok()?.get(sent)?.clone();
+            Some((Ok(list), (lists, sent + 1)))
+        };
+        Ok(futures::stream::unfold(state, next).boxed())
     }
 }

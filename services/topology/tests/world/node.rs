@@ -46,7 +46,7 @@ impl TestNode {
         let now = clock::wall();
         let ticket = NodeTicket {
             node_id: bytes(id),
-            certificate_serial: Bytes::from_static(&[1]),
+            certificate_serial: Bytes::copy_from_slice(&id.as_bytes()[..8]),
             noise_key: Bytes::from_static(&[1; 32]),
             sealing_key: Bytes::from_static(&[2; 32]),
             signing_key: Bytes::copy_from_slice(key.public_key().as_ref()),

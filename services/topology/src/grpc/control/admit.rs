@@ -7,7 +7,8 @@ use bytes::Bytes;
 use muster_kit::clock;
 use muster_proto::control::v1::{Hello, Part, RivalLsn, Welcome};
 use muster_types::{NodeId, SubnetKey, Version, version};
-use muster_wire::ticket::NodeTicket;
+use muster_wire::revocation::Reason;
+use muster_wire::ticket::{NodeTicket, TicketError};
 use muster_wire::time::{span_to_wire, to_wire};
 use rand::RngCore;
 
@@ -18,6 +19,7 @@ use crate::domain::cell::CellId;
 use crate::domain::opaque::Opaque;
 use crate::grpc::wire;
 use crate::hub::{Hub, Mail};
+use crate::trust::Current;
 
 /// Codes of Part, in the manner of HTTP: whose doing it is.
 pub(super) mod code {
@@ -37,6 +39,10 @@ const TOKEN_BYTES: usize = 16;
 pub(super) struct Admitted {
     pub(super) signing_key: [u8; 32],
     pub(super) cell: Option<CellId>,
+    /// A lost device: it gets its lock or erase, and nothing else.
+    pub(super) lost: bool,
+    /// The Welcome tells every revocation up to here.
+    pub(super) known_revocation: u64,
     pub(super) welcome: Welcome,
 }
 
@@ -50,16 +56,14 @@ pub(super) async fn admit(
     node: NodeId,
     source: IpAddr,
     session: u64,
-    hello: Hello,
+    mut hello: Hello,
 ) -> Result<Admitted, Part> {
     check_version(hub, &hello)?;
-    let sealed_ticket =
-        hello.ticket.as_ref().ok_or_else(|| part(code::MISBEHAVED, "the ticket is missing"))?;
-    let ticket = hub
-        .trust
-        .ticket(sealed_ticket, &*hub.authority)
-        .await
-        .map_err(|error| part(code::NOT_YOU, format!("the node's ticket: {error}")))?;
+    let (ticket, lost) = ticket(hub, &hello).await?;
+    if lost {
+        tracing::warn!(%node, "a lost device has come back");
+        hello.claim = None;
+    }
     if ticket.node != node {
         let reason = format!("the ticket is of node {}, the certificate of {node}", ticket.node);
         return Err(part(code::NOT_YOU, reason));
@@ -76,12 +80,31 @@ pub(super) async fn admit(
             hub.mail(*rival, Mail::Rival(claim.clone()));
         }
     }
-    let welcome = welcome(hub, node, &attached, observed, &keys).await;
+    let trust = hub.trust.current();
+    let welcome = welcome(hub, node, (&trust, hello.known_revocation), &attached, observed, &keys).await;
     Ok(Admitted {
         signing_key: ticket.signing_key,
         cell: attached.cell.filter(|_| is_lsn(&attached)),
+        lost,
+        known_revocation: trust.store.revocations().number(),
         welcome,
     })
+}
+
+/// The node's ticket, and whether the node is lost. Nobody is admitted before it is known who must not be.
+async fn ticket(hub: &Hub, hello: &Hello) -> Result<(NodeTicket, bool), Part> {
+    if !crate::revocations::are_known(hub).await {
+        return Err(part(code::UNAVAILABLE, "topology does not know yet who is revoked"));
+    }
+    let sealed = hello.ticket.as_ref().ok_or_else(|| part(code::MISBEHAVED, "the ticket is missing"))?;
+    let refused = |error: TicketError| part(code::NOT_YOU, format!("the node's ticket: {error}"));
+    match hub.trust.ticket(sealed, &*hub.authority).await {
+        Err(TicketError::Revoked { reason: Reason::Lost, .. }) => {
+            let ticket = NodeTicket::open_even_revoked(sealed, &hub.trust.current().store, clock::wall());
+            Ok((ticket.map_err(refused)?, true))
+        }
+        ticket => Ok((ticket.map_err(refused)?, false)),
+    }
 }
 
 fn is_lsn(attached: &Attached) -> bool {
@@ -141,6 +164,7 @@ fn command(
 async fn welcome(
     hub: &Hub,
     node: NodeId,
+    (trust, known_revocation): (&Current, u64),
     attached: &Attached,
     observed: Option<IpAddr>,
     keys: &BTreeSet<SubnetKey>,
@@ -155,7 +179,8 @@ async fn welcome(
         resume_token: attached.token.0.clone().into(),
         known_update: attached.known_update,
         resync: attached.resync,
-        trust_bundle: Some(hub.trust.current().bundle.clone()),
+        trust_bundle: Some(trust.bundle.clone()),
+        revocations: trust.store.revocations().after(known_revocation).cloned().collect(),
         uptime: uptime::ticket_of(hub, node).await,
         observed_ip,
         heartbeat_interval: Some(span_to_wire(HEARTBEAT)),

@@ -8,11 +8,11 @@ use muster_kit::{clock, crash};
 use muster_proto::control::v1::{Downstream, TaskCancellation, TaskOffer, downstream};
 use muster_types::{NodeId, Timestamp};
 
-use crate::domain::task::{TaskId, WORD_AFTER};
+use crate::domain::task::{OF_THE_LOST, TaskId, WORD_AFTER};
 use crate::grpc::render;
 use crate::hub::Hub;
 use crate::metrics;
-use crate::store::StoreError;
+use crate::store::{Offer, StoreError};
 
 /// What this stream has sent and may send again after [`WORD_AFTER`] without an effect in the store. Both maps hold
 /// no more than one read of the store returns, as what was answered drops out.
@@ -33,9 +33,17 @@ fn due<K: Hash + Eq + Copy>(sent: &mut HashMap<K, Timestamp>, open: &[K], now: T
 
 impl Sent {
     /// One message for each order, to all nodes of this stream that have not taken it.
-    pub(super) async fn orders(&mut self, hub: &Hub, carrier: NodeId) -> Result<Vec<Downstream>, StoreError> {
+    pub(super) async fn orders(
+        &mut self,
+        hub: &Hub,
+        carrier: NodeId,
+        lost: bool,
+    ) -> Result<Vec<Downstream>, StoreError> {
         let now = clock::wall();
-        let open = hub.store.offers(carrier, now).await?;
+        let mut open = hub.store.offers(carrier, now).await?;
+        if lost {
+            open = only_for_the_lost(hub, open).await?;
+        }
         let keys: Vec<_> = open.iter().map(|offer| (offer.task, offer.node)).collect();
         let due = due(&mut self.offers, &keys, now);
         let mut orders: BTreeMap<(TaskId, u32), (String, Vec<NodeId>)> = BTreeMap::new();
@@ -77,6 +85,18 @@ impl Sent {
         }
         Ok(messages)
     }
+}
+
+/// What a lost device is admitted for.
+async fn only_for_the_lost(hub: &Hub, offers: Vec<Offer>) -> Result<Vec<Offer>, StoreError> {
+    let mut open = Vec::new();
+    for offer in offers {
+        let task = hub.store.task(offer.task).await?;
+        if task.is_some_and(|it| OF_THE_LOST.contains(&it.task.kind.as_str())) {
+            open.push(offer);
+        }
+    }
+    Ok(open)
 }
 
 pub(super) fn message(nodes: &[NodeId], body: downstream::Body) -> Downstream {

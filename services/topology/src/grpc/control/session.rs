@@ -15,7 +15,8 @@ use muster_proto::control::v1::{
     downstream,
 };
 use muster_types::{NodeId, Timestamp};
-use tokio::sync::mpsc;
+use muster_wire::revocation::Reason;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -62,6 +63,9 @@ struct Session {
     id: u64,
     frames: Frames,
     cell: Option<CellId>,
+    lost: bool,
+    /// The node was told every revocation up to here.
+    told_revocation: u64,
     keys: up::Keys,
     sent: down::Sent,
     told: uptime::Told,
@@ -89,6 +93,8 @@ pub(super) async fn run(
     let (mail, mailbox) = mpsc::channel(MAIL);
     let superseded = CancellationToken::new();
     let wakes = hub.bus.subscribe();
+    // From here on: what comes while the node is admitted is not missed.
+    let revoked = hub.revoked.subscribe();
     let admitted = match admit::admit(&hub, node, source, id, hello).await {
         Ok(admitted) => admitted,
         Err(part) => return refuse(&frames, part).await,
@@ -97,7 +103,7 @@ pub(super) async fn run(
     metrics::stream_opened();
     let mut session = Session::new(hub.clone(), node, id, frames);
     let end = match session.welcome(admitted).await {
-        Ok(()) => session.serve(inbound, mailbox, wakes, superseded, shutdown).await,
+        Ok(()) => session.serve(inbound, mailbox, (wakes, revoked), superseded, shutdown).await,
         Err(end) => end,
     };
     metrics::stream_closed();
@@ -126,6 +132,8 @@ impl Session {
             id,
             frames,
             cell: None,
+            lost: false,
+            told_revocation: 0,
             keys: up::Keys::default(),
             sent: down::Sent::default(),
             told: uptime::Told::default(),
@@ -136,7 +144,8 @@ impl Session {
     }
 
     async fn welcome(&mut self, admitted: Admitted) -> Result<(), End> {
-        self.cell = admitted.cell;
+        (self.cell, self.lost) = (admitted.cell, admitted.lost);
+        self.told_revocation = admitted.known_revocation;
         self.keys.learn(self.node, admitted.signing_key.to_vec());
         tracing::info!(lsn = self.cell.is_some(), resync = admitted.welcome.resync, "control stream open");
         self.send(Down::Welcome(admitted.welcome)).await
@@ -152,7 +161,7 @@ impl Session {
         &mut self,
         mut inbound: Streaming<AttachRequest>,
         mut mailbox: mpsc::Receiver<Mail>,
-        mut wakes: crate::wake::Wakes,
+        (mut wakes, mut revoked): (crate::wake::Wakes, watch::Receiver<u64>),
         superseded: CancellationToken,
         shutdown: Shutdown,
     ) -> End {
@@ -167,6 +176,7 @@ impl Session {
                 biased;
                 () = shutdown.triggered() => self.part(code::UNAVAILABLE, "topology is restarting").await,
                 () = superseded.cancelled() => self.part(code::SUPERSEDED, "another stream has taken over").await,
+                Ok(()) = revoked.changed() => self.on_revoked().await,
                 Some(frames) = self.commits.next(), if !self.commits.is_empty() => self.send_all(frames).await,
                 Some(mail) = mailbox.recv() => self.on_mail(mail).await,
                 frame = inbound.message(), if self.commits.len() < IN_FLIGHT => match frame {
@@ -188,6 +198,25 @@ impl Session {
     async fn part(&mut self, code: u32, description: &str) -> Result<(), End> {
         self.send(Down::Part(part(code, description))).await?;
         Err(End::Lost)
+    }
+
+    /// The list of revocations is longer: the node hears what is new, and if that is about itself, the stream ends.
+    async fn on_revoked(&mut self) -> Result<(), End> {
+        let trust = self.hub.trust.current();
+        let revocations = trust.store.revocations();
+        for increment in revocations.after(self.told_revocation).cloned() {
+            let body = downstream::Body::Revocations(increment);
+            self.send(Down::Downstream(down::message(&[self.node], body))).await?;
+        }
+        self.told_revocation = revocations.number();
+        match revocations.of_node(self.node).map(|it| it.reason) {
+            Some(reason) if !(reason == Reason::Lost && self.lost) => {
+                self.part(code::NOT_YOU, &format!("this device is {reason}")).await
+            }
+            // Found again: it comes back as what it was.
+            None if self.lost => self.part(code::SUPERSEDED, "this device is not lost any more").await,
+            _ => Ok(()),
+        }
     }
 
     async fn send_all(&mut self, frames: Vec<Down>) -> Result<(), End> {
@@ -255,7 +284,7 @@ impl Session {
     /// Orders and cancellations that nodes of this stream have not answered.
     async fn send_down(&mut self) -> Result<(), End> {
         let (hub, node) = (self.hub.clone(), self.node);
-        let orders = self.sent.orders(&hub, node).await;
+        let orders = self.sent.orders(&hub, node, self.lost).await;
         let cancellations = self.sent.cancellations(&hub, node).await;
         match orders.and_then(|orders| Ok((orders, cancellations?))) {
             Ok((orders, cancellations)) => self.send_each(orders.into_iter().chain(cancellations)).await,

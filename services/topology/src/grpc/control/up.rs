@@ -11,6 +11,7 @@ use muster_proto::control::v1::{
 };
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
+use muster_wire::revocation::Reason;
 use muster_wire::time::{from_wire, span_from_wire};
 
 use crate::domain::event::EventBody;
@@ -69,6 +70,10 @@ pub(super) struct Sorted {
 /// Verifies and sorts a message's items; answers to probes are passed on at once.
 pub(super) async fn sort(hub: &Hub, keys: &mut Keys, upstream: Upstream) -> Option<Sorted> {
     let node = wire::node_id(&upstream.node_id, "node_id").ok()?;
+    if hub.trust.current().store.revocations().of_node(node).is_some_and(|it| it.reason == Reason::Revoked) {
+        tracing::info!(%node, "a report of a revoked node is dropped");
+        return None;
+    }
     let Some(key) = keys.find(hub, node).await else {
         tracing::info!(%node, "a report of an unknown node is dropped");
         return None;

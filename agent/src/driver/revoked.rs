@@ -1,0 +1,87 @@
+//! Who is not admitted any more. Increments come from the master, from an LSN, from any node that is ahead; they prove
+//! themselves, take hold at once, are kept, and go on to every peer. A list that names this device ends its work.
+
+use bytes::Bytes;
+use muster_net::CloseCode;
+use muster_proto::control::v1::{Downstream, downstream};
+use muster_proto::trust::v1::Envelope;
+use muster_types::NodeId;
+use muster_wire::TrustStore;
+use muster_wire::revocation::{Reason, RevocationError};
+
+use crate::driver::Driver;
+use crate::driver::route::Route;
+
+impl Driver {
+    /// Takes in what `from` (none: the master) says of revocations.
+    pub(super) fn on_revocations(&mut self, increments: &[Envelope], from: Option<NodeId>) {
+        let before = self.parts.trust.load().revocations().number();
+        let mut store = TrustStore::clone(&self.parts.trust.load());
+        match store.revoke(increments) {
+            Ok(false) => return,
+            Ok(true) => {}
+            // The next Hello says what is known here, and the master tells what follows.
+            Err(error @ RevocationError::Gap { .. }) => tracing::info!(%error, "a list does not follow"),
+            Err(error) => tracing::warn!(%error, "a list of revocations is not believed"),
+        }
+        let after = store.revocations().clone();
+        if after.number() == before {
+            return;
+        }
+        self.parts.trust.store(store.into());
+        let cut = self.overlay.revocations_changed(&self.presence);
+        tracing::info!(
+            number = after.number(),
+            revoked = after.len(),
+            cut,
+            "the list of revocations is longer"
+        );
+        if let Err(error) = self.parts.state.revocations().append(after.after(before)) {
+            tracing::error!(%error, "the list of revocations is not kept");
+        }
+        for peer in self.overlay.endpoint().sessions().iter().map(muster_net::Session::peer) {
+            if Some(peer) != from {
+                self.tell_revocations(peer, before);
+            }
+        }
+        self.look_for_oneself();
+    }
+
+    /// Tells a peer what it does not know yet.
+    pub(super) fn tell_revocations(&self, peer: NodeId, known: u64) {
+        for increment in self.parts.trust.load().revocations().after(known) {
+            let targets = vec![Bytes::copy_from_slice(peer.as_bytes())];
+            let body = Some(downstream::Body::Revocations(increment.clone()));
+            if !self.overlay.send_downstream(peer, Downstream { targets, body }) {
+                tracing::debug!(peer = %peer.short(), "a peer does not hear of revocations now");
+                return;
+            }
+        }
+    }
+
+    /// Whether the list names this device. A lost one parts from its peers, and waits at the master for its lock or erase.
+    pub(super) fn look_for_oneself(&mut self) {
+        let trust = self.parts.trust.load_full();
+        match trust.revocations().of_node(self.parts.identity.node).map(|it| it.reason) {
+            Some(Reason::Lost) if !self.lost => {
+                tracing::error!("this device is lost: it waits for its lock or erase");
+            }
+            Some(Reason::Revoked) => {
+                return tracing::error!("this device is revoked: nobody admits it any more");
+            }
+            // Found again, it takes part again.
+            None if self.lost => {
+                self.lost = false;
+                return self.control.restart();
+            }
+            _ => return,
+        }
+        self.lost = true;
+        for session in self.overlay.endpoint().sessions() {
+            session.close(CloseCode::NotAdmitted, "this device is lost");
+        }
+        self.route = Route::none("this device is lost");
+        self.attach_as = Some(None);
+        self.want_control();
+    }
+}

@@ -1,0 +1,109 @@
+//! The list of revocations: whom it believes, how it grows, whom it names.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::time::Duration;
+
+use muster_types::NodeId;
+use muster_wire::revocation::{Reason, Revocation, RevocationError};
+use muster_wire::testing::{NOW, TestNetwork, TestNode};
+use muster_wire::ticket::TicketError;
+use muster_wire::{NodeTicket, Revocations};
+
+fn two(network: &TestNetwork) -> (TestNode, TestNode) {
+    (network.node(NodeId([1; 20])), network.node(NodeId([2; 20])))
+}
+
+#[test]
+fn increments_add_up_in_their_order_and_a_gap_is_refused() {
+    let network = TestNetwork::new();
+    let (mut trust, (one, two)) = (network.trust(), two(&network));
+    let first = network.revocations(0, 3, &[one.revocation(3, Reason::Revoked)]);
+    let second = network.revocations(3, 7, &[two.revocation(7, Reason::Lost)]);
+    assert_eq!(trust.revoke([&second]), Err(RevocationError::Gap { known: 0, base: 3 }));
+    assert_eq!(trust.revoke([&first, &second]), Ok(true));
+    assert_eq!(trust.revocations().number(), 7);
+    assert_eq!(trust.revoke([&first, &second]), Ok(false));
+    let passed_on: Vec<_> = trust.revocations().after(3).collect();
+    assert_eq!(passed_on, [&second]);
+}
+
+#[test]
+fn an_old_whole_list_takes_nothing_back() {
+    let network = TestNetwork::new();
+    let (mut trust, (one, _)) = (network.trust(), two(&network));
+    trust.revoke([&network.revocations(0, 5, &[one.revocation(5, Reason::Revoked)])]).unwrap();
+    assert_eq!(trust.revoke([&network.revocations(0, 4, &[])]), Ok(false));
+    assert!(trust.revocations().of_certificate(&one.serial, None).is_some());
+}
+
+#[test]
+fn a_list_that_no_signer_of_this_network_made_is_refused_whoever_brings_it() {
+    let (network, other) = (TestNetwork::new(), TestNetwork::new());
+    let one = network.node(NodeId([1; 20]));
+    let forged = other.revocations(0, 9, &[one.revocation(9, Reason::Revoked)]);
+    assert!(matches!(network.trust().revoke([&forged]), Err(RevocationError::Envelope(_))));
+    let mut changed = network.revocations(0, 9, &[one.revocation(9, Reason::Revoked)]);
+    changed.payload = network.revocations(0, 10, &[]).payload;
+    assert!(matches!(network.trust().revoke([&changed]), Err(RevocationError::Envelope(_))));
+}
+
+#[test]
+fn an_entry_outside_the_lists_span_makes_it_malformed() {
+    let network = TestNetwork::new();
+    let one = network.node(NodeId([1; 20]));
+    for (base, number) in [(0, 2), (3, 9), (9, 3)] {
+        let stray = network.revocations(base, number, &[one.revocation(3, Reason::Revoked)]);
+        let mut trust = network.trust();
+        trust.revoke([&network.revocations(0, 3, &[])]).unwrap();
+        let refused = trust.revoke([&stray]);
+        assert!(!matches!(refused, Ok(true)), "{base} {number} {refused:?}");
+    }
+}
+
+#[test]
+fn a_revoked_nodes_ticket_is_not_believed_and_a_lost_ones_next_certificate_is_lost_too() {
+    let network = TestNetwork::new();
+    let (mut trust, (one, two)) = (network.trust(), two(&network));
+    let list = [one.revocation(1, Reason::Revoked), two.revocation(2, Reason::Lost)];
+    trust.revoke([&network.revocations(0, 2, &list)]).unwrap();
+    let open = |node: &TestNode| NodeTicket::open(&node.ticket, &trust, NOW);
+    assert!(matches!(open(&one), Err(TicketError::Revoked { reason: Reason::Revoked, .. })));
+    let renewed = network.node(two.id);
+    assert_ne!(renewed.serial, two.serial);
+    assert!(matches!(open(&renewed), Err(TicketError::Revoked { reason: Reason::Lost, .. })));
+    assert!(NodeTicket::open_even_revoked(&renewed.ticket, &trust, NOW).is_ok());
+}
+
+#[test]
+fn a_key_is_revoked_whatever_certificate_it_shows() {
+    let network = TestNetwork::new();
+    let (mut trust, (one, _)) = (network.trust(), two(&network));
+    let entry = Revocation { key: Some([5; 32]), ..one.revocation(1, Reason::Revoked) };
+    trust.revoke([&network.revocations(0, 1, &[entry])]).unwrap();
+    assert!(trust.revocations().of_certificate(b"another", Some(&[5; 32])).is_some());
+    assert!(trust.revocations().of_certificate(b"another", Some(&[6; 32])).is_none());
+}
+
+#[test]
+fn entries_are_forgotten_once_their_certificates_are_of_no_use_anyway() {
+    let network = TestNetwork::new();
+    let (mut trust, (one, two)) = (network.trust(), two(&network));
+    let expired =
+        Revocation { expires: NOW - Duration::from_secs(90_000), ..one.revocation(1, Reason::Revoked) };
+    trust.revoke([&network.revocations(0, 2, &[expired, two.revocation(2, Reason::Revoked)])]).unwrap();
+    assert_eq!(trust.revocations().len(), 1);
+}
+
+#[test]
+fn a_restored_list_is_the_one_that_was_kept() {
+    let network = TestNetwork::new();
+    let (one, two) = two(&network);
+    let kept = [
+        network.revocations(0, 1, &[one.revocation(1, Reason::Revoked)]),
+        network.revocations(1, 2, &[two.revocation(2, Reason::Revoked)]),
+    ];
+    let list = Revocations::restored(&kept);
+    assert_eq!((list.number(), list.len()), (2, 2));
+    assert!(list.of_node(one.id).is_some() && list.of_node(two.id).is_some());
+}
