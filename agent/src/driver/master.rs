@@ -13,8 +13,6 @@ use crate::enrollment::renewal::{self, RenewalError};
 use crate::identity::Identity;
 use crate::journal::TaskKey;
 
-/// After a renewal that failed: never by a link again, only by trying.
-const RENEWAL_RETRY: Duration = Duration::from_secs(900);
 /// Renewal is looked at this often at least: the host may have slept.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 
@@ -141,7 +139,15 @@ impl Driver {
     pub(super) fn until_renewal(&self) -> Duration {
         let now = self.parts.clock.now();
         let wait = |validity| renewal::wait(validity, self.parts.identity.node, now);
-        self.parts.identity.validity().map_or(RENEWAL_RETRY, wait).min(RENEWAL_CHECK)
+        self.parts.identity.validity().map_or(RENEWAL_CHECK, wait).min(RENEWAL_CHECK)
+    }
+
+    /// At the start: a fleet that starts at once does not renew at once.
+    pub(super) fn until_first_renewal(&self) -> Duration {
+        let (now, node) = (self.parts.clock.now(), self.parts.identity.node);
+        let validity = self.parts.identity.validity();
+        let first = |validity| renewal::first(validity, node, now, rand::random());
+        validity.map_or(RENEWAL_CHECK, first).min(RENEWAL_CHECK)
     }
 
     pub(super) fn on_renewal_due(&self, renewal: &mut Instant) -> Next {
@@ -165,12 +171,12 @@ impl Driver {
             Ok(identity) => identity,
             Err(error) => {
                 tracing::warn!(%error, "the certificate is not renewed; trying again");
-                return RENEWAL_RETRY;
+                return renewal::retry(rand::random());
             }
         };
         if let Err(error) = self.parts.adopt(&identity) {
             tracing::error!(%error, "the renewed certificate cannot be kept");
-            return RENEWAL_RETRY;
+            return renewal::retry(rand::random());
         }
         self.overlay.renewed(&self.parts, &self.presence);
         tracing::info!("the certificate is renewed");

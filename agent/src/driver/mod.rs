@@ -180,7 +180,7 @@ impl Driver {
 
     async fn run(mut self, mut inbox: Inbox, shutdown: &Shutdown) {
         let mut naps = tokio::time::interval(sleep::INTERVAL);
-        let mut renewal = Instant::now() + self.until_renewal();
+        let mut renewal = Instant::now() + self.until_first_renewal();
         self.look_at_network();
         self.look_for_oneself();
         self.act().await;

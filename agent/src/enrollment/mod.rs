@@ -44,7 +44,7 @@ pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity,
         certificate_request: request,
         host_name: inventory::host_name(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..EnrollRequest::default()
+        hardware_serial: inventory::hardware_serial(),
     };
     let asked = Instant::now();
     let answer = match EnrollmentServiceClient::new(master.service(AUTH)).enroll(request).await {

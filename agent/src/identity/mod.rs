@@ -8,10 +8,12 @@ mod state_dir;
 
 use std::sync::Arc;
 
+use muster_kit::clock;
 use muster_kit::tls::{self, Material};
 use muster_proto::auth::v1::{Credentials, Role};
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_types::{NetworkId, NodeId, RootKey, Timestamp};
+use muster_wire::roots;
 use muster_wire::ticket::NodeTicket;
 use muster_wire::trust::{TrustError, TrustStore};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -117,7 +119,10 @@ impl Identity {
         let chain =
             self.credentials.certificate_chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
         let key = PrivatePkcs8KeyDer::from(self.keys.tls_pkcs8().to_vec()).into();
-        Material { chain, key, roots: vec![self.root.clone()] }
+        let pinned = std::slice::from_ref(&self.root);
+        let bundle = self.credentials.trust_bundle.as_ref();
+        let believed = bundle.map(|bundle| roots::believed(pinned, bundle, clock::wall()));
+        Material { chain, key, roots: believed.unwrap_or_else(|| pinned.to_vec()) }
     }
 
     /// Whom to believe: the pinned root, and the signers that the credentials came with.

@@ -19,18 +19,10 @@ pub(super) fn collect() -> HardwareSection {
         .with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(what).ok();
     let system = system.as_ref();
-    let dmi = |field: &str| line(&format!("{DMI}/{field}"));
-    let or_tree = |value: String, field: &str| {
-        if value.is_empty() {
-            line(&format!("{DEVICE_TREE}/{field}")).trim_end_matches('\0').to_owned()
-        } else {
-            value
-        }
-    };
     HardwareSection {
         vendor: dmi("sys_vendor"),
         model: or_tree(dmi("product_name"), "model"),
-        serial: or_tree(dmi("product_serial"), "serial-number"),
+        serial: hardware_serial(),
         uuid: dmi("product_uuid"),
         cpu_model: system
             .and_then(|system| system.cpus().first())
@@ -39,6 +31,23 @@ pub(super) fn collect() -> HardwareSection {
         memory_bytes: system.map_or(0, System::total_memory),
         disks: disks(),
         interfaces: interfaces(),
+    }
+}
+
+/// The machine's serial number as its firmware says it; empty where it does not, or not to us.
+pub fn hardware_serial() -> String {
+    or_tree(dmi("product_serial"), "serial-number")
+}
+
+fn dmi(field: &str) -> String {
+    line(&format!("{DMI}/{field}"))
+}
+
+fn or_tree(value: String, field: &str) -> String {
+    if value.is_empty() {
+        line(&format!("{DEVICE_TREE}/{field}")).trim_end_matches('\0').to_owned()
+    } else {
+        value
     }
 }
 

@@ -46,6 +46,7 @@ pub fn collect(sections: &[Section]) -> Inventory {
     }
 }
 
+pub use hardware::hardware_serial;
 pub use host::{architecture, host_name, os};
 
 /// A small file of the system's, without the line's end; empty if it cannot be read.

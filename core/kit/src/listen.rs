@@ -28,6 +28,9 @@ mod plain;
 
 pub use plain::ROOT_PATH;
 
+/// What plain HTTP is answered with beside the root: content type and body of a path.
+type Pages = Arc<dyn Fn(&str) -> Option<(&'static str, Bytes)> + Send + Sync>;
+
 /// From accepting to a finished handshake, and for a place in the service's queue.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Connections of all services; further ones wait in the kernel's backlog. Two thirds of the usual 30,000 descriptors.
@@ -54,6 +57,7 @@ pub struct Listener {
     tcp: TcpListener,
     services: HashMap<String, Service>,
     root_der: Option<Bytes>,
+    pages: Option<Pages>,
 }
 
 #[derive(Clone)]
@@ -65,7 +69,7 @@ struct Service {
 impl Listener {
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
-        Ok(Self { tcp, services: HashMap::new(), root_der: None })
+        Ok(Self { tcp, services: HashMap::new(), root_der: None, pages: None })
     }
 
     /// Every address of the host, of both families; IPv4 alone where the host has no IPv6.
@@ -87,6 +91,14 @@ impl Listener {
         self.root_der = Some(der.into());
     }
 
+    /// Serves what `find` has for a path, with its content type, to plain HTTP: for what is signed and public.
+    pub fn serve_pages(
+        &mut self,
+        find: impl Fn(&str) -> Option<(&'static str, Bytes)> + Send + Sync + 'static,
+    ) {
+        self.pages = Some(Arc::new(find));
+    }
+
     /// Connections whose client asked for `name`, as in `auth.muster`. A second service of the same name replaces the first.
     pub fn service(&mut self, name: &str, tls: Arc<ServerTls>) -> Incoming {
         let (queue, incoming) = mpsc::channel(QUEUED);
@@ -96,8 +108,8 @@ impl Listener {
 
     /// Accepts until the shutdown; then every [`Incoming`] ends once it is drained.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { tcp, services, root_der } = self;
-        let door = Arc::new(Door { services, root_der });
+        let Self { tcp, services, root_der, pages } = self;
+        let door = Arc::new(Door { services, root_der, pages });
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let accepted = tokio::select! {
@@ -151,6 +163,7 @@ enum Refusal {
 struct Door {
     services: HashMap<String, Service>,
     root_der: Option<Bytes>,
+    pages: Option<Pages>,
 }
 
 impl Door {
@@ -173,7 +186,7 @@ impl Door {
             return Ok(());
         }
         if first[0] != TLS_HANDSHAKE {
-            return Ok(plain::answer(stream, self.root_der.as_ref()).await?);
+            return Ok(plain::answer(stream, self.root_der.as_ref(), self.pages.as_ref()).await?);
         }
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let name = hello.client_hello().server_name().map(str::to_owned);

@@ -10,6 +10,7 @@ pub mod hello;
 pub mod kind;
 mod neighbors;
 pub mod revocation;
+pub mod roots;
 pub mod sealed;
 pub mod session;
 pub mod signer;

@@ -14,6 +14,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::envelope::{self, EnvelopeError};
 use crate::revocation::{RevocationError, Revocations};
+use crate::roots;
 
 /// id-kp-codeSigning, 1.3.6.1.5.5.7.3.3 (RFC 5280, section 4.2.1.12), in DER: signers have it and nobody else.
 const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
@@ -42,6 +43,7 @@ pub enum TrustError {
 #[derive(Debug, Clone)]
 pub struct TrustStore {
     network: NetworkId,
+    pinned: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
     signers: HashMap<Bytes, Signer>,
     revocations: Arc<Revocations>,
@@ -58,11 +60,9 @@ impl TrustStore {
     /// # Errors
     /// A root's certificate cannot be read.
     pub fn new(network: NetworkId, roots: &[CertificateDer<'_>]) -> Result<Self, TrustError> {
-        let anchors = roots
-            .iter()
-            .map(|root| Ok(anchor_from_trusted_cert(root).map_err(root_error)?.to_owned()))
-            .collect::<Result<_, TrustError>>()?;
-        Ok(Self { network, anchors, signers: HashMap::new(), revocations: Arc::default() })
+        let pinned = roots.iter().map(|root| root.clone().into_owned()).collect();
+        let anchors = anchors(roots)?;
+        Ok(Self { network, pinned, anchors, signers: HashMap::new(), revocations: Arc::default() })
     }
 
     pub fn network(&self) -> NetworkId {
@@ -96,8 +96,8 @@ impl TrustStore {
         Ok(self.revocations.number() > before)
     }
 
-    /// Takes in a bundle's signers, in place of those known before. Roots in the bundle are not believed: roots
-    /// change by the old root's signature only.
+    /// Takes in a bundle's signers, in place of those known before. Of its roots those count that a pinned one vouches for:
+    /// roots change by the old root's signature only.
     ///
     /// # Errors
     /// A certificate does not lead to a pinned root, or is not a signer's; the store is then as before.
@@ -108,11 +108,20 @@ impl TrustStore {
         }
         let authorities: Vec<_> =
             bundle.authorities.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
-        self.signers = bundle
+        let believed = anchors(&roots::believed(&self.pinned, bundle, now))?;
+        let before = std::mem::replace(&mut self.anchors, believed);
+        let admitted = bundle
             .signers
             .iter()
             .map(|der| self.admit(&CertificateDer::from(der.to_vec()), &authorities, now))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, _>>();
+        match admitted {
+            Ok(signers) => self.signers = signers,
+            Err(error) => {
+                self.anchors = before;
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -164,6 +173,10 @@ impl TrustStore {
             Some(UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, signer.point.clone()))
         })
     }
+}
+
+fn anchors(roots: &[CertificateDer<'_>]) -> Result<Vec<TrustAnchor<'static>>, TrustError> {
+    roots.iter().map(|root| Ok(anchor_from_trusted_cert(root).map_err(root_error)?.to_owned())).collect()
 }
 
 fn signs_code(certificate: &X509Certificate<'_>) -> bool {

@@ -14,7 +14,7 @@ use muster_types::limits::CERTIFICATE_LIFETIME;
 use muster_types::{EnrollmentLink, Identity, Role};
 
 use crate::domain::label::Labels;
-use crate::domain::link::{DEFAULT_LIFETIME, MAX_LIFETIME, Terms};
+use crate::domain::link::{MAX_LIFETIME, Terms, node_terms};
 use crate::domain::signer::SERVICES;
 use crate::join::pem::to_pem;
 use crate::service::{Auth, AuthError, Issued, Wanted};
@@ -24,6 +24,9 @@ pub(crate) const RENEWAL_AGE: Duration = Duration::from_secs(CERTIFICATE_LIFETIM
 
 /// How often keepers look at the date; also the pause after a failure.
 pub(crate) const RENEWAL_LOOK: Duration = Duration::from_secs(600);
+
+/// How often keepers look whether root or issuing authority were replaced.
+pub(crate) const ROTATION_LOOK: Duration = Duration::from_secs(1);
 
 /// The name of the operator who sits at the master.
 const LOCAL_OPERATOR: &str = "local";
@@ -93,7 +96,7 @@ pub async fn local_operator(
 /// # Errors
 /// The labels are not well formed, or the store does not answer.
 pub async fn node_link(auth: &Auth, labels: Labels) -> Result<EnrollmentLink, BootstrapError> {
-    let terms = Terms { role: Role::Node, lifetime: DEFAULT_LIFETIME, labels, display_name: String::new() };
+    let terms = Terms { labels, ..node_terms() };
     Ok(link(auth, terms).await?)
 }
 
@@ -103,12 +106,7 @@ pub async fn node_link(auth: &Auth, labels: Labels) -> Result<EnrollmentLink, Bo
 /// # Errors
 /// There is no such service, or the file cannot be written.
 pub async fn write_join_link(auth: &Auth, service: &str, path: &Path) -> Result<(), BootstrapError> {
-    let terms = Terms {
-        role: Role::Service,
-        lifetime: MAX_LIFETIME,
-        labels: Labels::new(),
-        display_name: service.to_owned(),
-    };
+    let terms = Terms { lifetime: MAX_LIFETIME, ..Terms::of(Role::Service, service) };
     let link = link(auth, terms).await?;
     if let Some(folder) = path.parent() {
         create_private_dir(folder)?;
@@ -127,7 +125,8 @@ async fn link(auth: &Auth, terms: Terms) -> Result<EnrollmentLink, AuthError> {
     let wanted = Wanted { terms, request_id: None, validate_only: false };
     let created = auth.create_link(&ourselves, &wanted).await?;
     // Without a request id every call makes a link of its own, and with it a URL.
-    created.url.ok_or_else(|| AuthError::NotFound(created.link.resource_name()))
+    let url = created.secret.and_then(|secret| secret.parse().ok());
+    url.ok_or_else(|| AuthError::NotFound(created.link.resource_name()))
 }
 
 /// Makes the next certificate when a third of the last one's life is over, until the shutdown.
@@ -139,13 +138,16 @@ async fn keep(
     shutdown: Shutdown,
 ) {
     let mut made = auth.now();
+    let mut version = auth.authority().version();
     loop {
         tokio::select! {
             () = shutdown.triggered() => return,
-            () = tokio::time::sleep(RENEWAL_LOOK) => {}
+            () = tokio::time::sleep(ROTATION_LOOK) => {}
         }
-        // The date decides, not the time slept: a suspended host's timers stand still.
-        if auth.now().since(made) < RENEWAL_AGE {
+        // The date decides, not the time slept: a suspended host's timers stand still. A new root or issuing authority is
+        // shown to others at once.
+        let newest = auth.authority().version();
+        if auth.now().since(made) < RENEWAL_AGE && newest == version {
             continue;
         }
         let renewed = match auth.issue(role, name).await {
@@ -153,7 +155,7 @@ async fn keep(
             Err(error) => Err(error.into()),
         };
         match renewed {
-            Ok(()) => made = auth.now(),
+            Ok(()) => (made, version) = (auth.now(), newest),
             Err(error) => tracing::warn!(%error, %role, name, "could not renew a certificate of our own"),
         }
     }

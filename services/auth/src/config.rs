@@ -1,5 +1,6 @@
 //! What can be set of auth. Everything but the master's address has a default.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -21,6 +22,15 @@ pub struct Config {
     /// Domain of `_muster._tcp` SRV records that name the master; empty: none.
     #[serde(default)]
     pub discovery_domain: String,
+    /// This replica's name in the audit log; none: the host's name. With one SQLite file there is one replica, `main`.
+    #[serde(default)]
+    pub replica: Option<String>,
+    /// Where EST (RFC 7030) is served; none: nowhere.
+    #[serde(default)]
+    pub est_listen: Option<SocketAddr>,
+    /// Where SCEP (RFC 8894) is served, in the clear as it is meant to be; none: nowhere.
+    #[serde(default)]
+    pub scep_listen: Option<SocketAddr>,
 }
 
 impl Config {
@@ -32,6 +42,9 @@ impl Config {
             secret_file: None,
             addresses,
             discovery_domain: String::new(),
+            replica: None,
+            est_listen: None,
+            scep_listen: None,
         }
     }
 

@@ -2,18 +2,26 @@
 //!
 //! Synchronous; `now` and randomness are arguments. No RPC, no database, no clock.
 
+pub mod approval;
 pub mod audit;
 pub mod authority;
 pub mod challenge;
 pub mod cooldown;
+pub mod crl;
+pub mod device;
 pub mod enrollment;
 pub mod founding;
+pub mod key;
 pub mod label;
 pub mod leaf;
 pub mod link;
+pub mod offline;
 pub mod principal;
 pub mod renewal;
 pub mod request;
+pub mod revocation;
+pub mod rotation;
+pub mod server;
 pub mod signer;
 pub mod vault;
 

@@ -1,20 +1,28 @@
-//! Auth's three gRPC services, and whom each method is open to. Adapters: wire in, one call of [`Auth`], wire out.
+//! Auth's gRPC services, and whom each method is open to. Adapters: wire in, one call of [`Auth`], wire out.
 
 use std::sync::Arc;
 
 use muster_kit::grpc::Routes;
 use muster_kit::policy::{Callers, Policy};
+use muster_proto::auth::v1::audit_service_server::AuditServiceServer;
 use muster_proto::auth::v1::authority_service_server::AuthorityServiceServer;
+use muster_proto::auth::v1::certificate_authority_service_server::CertificateAuthorityServiceServer;
+use muster_proto::auth::v1::enrollment_request_service_server::EnrollmentRequestServiceServer;
 use muster_proto::auth::v1::enrollment_service_server::EnrollmentServiceServer;
 use muster_proto::auth::v1::link_service_server::LinkServiceServer;
+use muster_proto::auth::v1::revocation_service_server::RevocationServiceServer;
 use muster_types::Role;
 
 use crate::service::Auth;
 
+mod approval;
+mod audit;
 mod authority;
+mod certificate_authority;
 mod enrollment;
 mod fault;
 mod link;
+mod revocation;
 mod wire;
 
 pub use authority::{SIGN_BYTES, SIGN_PAYLOADS};
@@ -22,6 +30,9 @@ use wire::Directory;
 
 /// A message to enrollment: two certificates' worth of DER and a few texts.
 const ENROLLMENT_BYTES: usize = 32 * 1024;
+
+/// A list of revoked certificates: some hundred bytes each.
+const LIST_BYTES: usize = 256 * crate::service::LIST as usize;
 
 /// Where whoever was enrolled finds the master later.
 #[derive(Debug, Clone, Default)]
@@ -41,13 +52,28 @@ pub fn routes(auth: &Arc<Auth>, whereabouts: Whereabouts) -> Routes {
         .max_decoding_message_size(SIGN_BYTES)
         .max_encoding_message_size(2 * SIGN_BYTES);
     let links = LinkServiceServer::new(link::Links::new(auth.clone()));
-    Routes::new().with(enrollment).with(links).with(authority)
+    let revocations = RevocationServiceServer::new(revocation::Revocations::new(auth.clone()))
+        .max_encoding_message_size(LIST_BYTES);
+    let approvals = EnrollmentRequestServiceServer::new(approval::Approvals::new(auth.clone()));
+    let log = AuditServiceServer::new(audit::Log::new(auth.clone()));
+    let authorities =
+        CertificateAuthorityServiceServer::new(certificate_authority::Authorities::new(auth.clone()));
+    Routes::new()
+        .with(enrollment)
+        .with(links)
+        .with(authority)
+        .with(revocations)
+        .with(approvals)
+        .with(log)
+        .with(authorities)
 }
 
 /// Who may call what. Only enrollment and renewal are open to callers without a certificate.
 pub fn policy() -> Policy {
     const PEOPLE: &[Role] = &[Role::Operator, Role::Cmdb];
+    const OPERATORS: &[Role] = &[Role::Operator];
     const SERVICES: &[Role] = &[Role::Service];
+    const EVERYBODY: &[Role] = &[Role::Node, Role::Operator, Role::Cmdb, Role::Service];
     Policy::new()
         .allow("/muster.auth.v1.EnrollmentService/Enroll", Callers::Anybody)
         .allow("/muster.auth.v1.EnrollmentService/Renew", Callers::Anybody)
@@ -56,6 +82,18 @@ pub fn policy() -> Policy {
         .roles("/muster.auth.v1.LinkService/ListLinks", PEOPLE)
         .roles("/muster.auth.v1.LinkService/GetLink", PEOPLE)
         .roles("/muster.auth.v1.LinkService/RevokeLink", PEOPLE)
+        .roles("/muster.auth.v1.EnrollmentRequestService/ListEnrollmentRequests", PEOPLE)
+        .roles("/muster.auth.v1.EnrollmentRequestService/ApproveEnrollmentRequest", OPERATORS)
+        .roles("/muster.auth.v1.EnrollmentRequestService/DenyEnrollmentRequest", OPERATORS)
+        .roles("/muster.auth.v1.RevocationService/RevokeCertificate", PEOPLE)
+        .roles("/muster.auth.v1.RevocationService/ReinstateCertificate", OPERATORS)
+        .roles("/muster.auth.v1.RevocationService/GetRevocationList", EVERYBODY)
+        .roles("/muster.auth.v1.RevocationService/WatchRevocationList", SERVICES)
+        .roles("/muster.auth.v1.AuditService/RecordAuditEntries", SERVICES)
+        .roles("/muster.auth.v1.AuditService/ListAuditEntries", OPERATORS)
+        .roles("/muster.auth.v1.CertificateAuthorityService/GetCertificateAuthority", PEOPLE)
+        .roles("/muster.auth.v1.CertificateAuthorityService/RotateCertificateAuthority", OPERATORS)
+        .roles("/muster.auth.v1.CertificateAuthorityService/ImportCertificates", OPERATORS)
         .roles("/muster.auth.v1.AuthorityService/Sign", SERVICES)
         .roles("/muster.auth.v1.AuthorityService/GetTrustBundle", SERVICES)
 }

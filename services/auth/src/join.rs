@@ -15,6 +15,7 @@ use muster_proto::auth::v1::enrollment_service_client::EnrollmentServiceClient;
 use muster_proto::auth::v1::{CreateRenewalChallengeRequest, Credentials, EnrollRequest, RenewRequest};
 use muster_types::link::LinkError;
 use muster_types::{EnrollmentLink, Timestamp};
+use muster_wire::roots;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
@@ -110,11 +111,13 @@ pub async fn enroll(link: &EnrollmentLink, key: &Key) -> Result<Joined, JoinErro
         ..EnrollRequest::default()
     };
     let answer = client.enroll(request).await?.into_inner();
-    let joined = joined(answer.credentials, key)?;
-    let root = joined.material.roots.first().ok_or(JoinError::Answer("it has no root"))?;
-    if root_key(root)? != link.root_key {
+    let bundle = answer.credentials.as_ref().and_then(|it| it.trust_bundle.clone()).unwrap_or_default();
+    let mut joined = joined(answer.credentials, key)?;
+    joined.material.roots.retain(|root| root_key(root).is_ok_and(|key| key == link.root_key));
+    if joined.material.roots.is_empty() {
         return Err(JoinError::Answer("its root is not the link's"));
     }
+    joined.material.roots = roots::believed(&joined.material.roots, &bundle, muster_kit::clock::wall());
     Ok(joined)
 }
 
@@ -139,9 +142,10 @@ pub async fn renew(current: &Material, addresses: &[String]) -> Result<Joined, J
         node_keys: None,
     };
     let answer = client.renew(request).await?.into_inner();
+    let bundle = answer.credentials.as_ref().and_then(|it| it.trust_bundle.clone()).unwrap_or_default();
     let mut joined = joined(answer.credentials, &key)?;
-    // Roots change by their own signature only, never by an answer's word.
-    joined.material.roots.clone_from(&current.roots);
+    // Roots change by the signature of one that is believed, never by an answer's word.
+    joined.material.roots = roots::believed(&current.roots, &bundle, muster_kit::clock::wall());
     Ok(joined)
 }
 

@@ -11,6 +11,8 @@ const ENROLLMENTS: &str = "muster_auth_enrollments_total";
 const RENEWALS: &str = "muster_auth_renewals_total";
 const LINKS: &str = "muster_auth_links_created_total";
 const SIGNATURES: &str = "muster_auth_signatures_total";
+const REVOCATIONS: &str = "muster_auth_revocations_total";
+const DEVICES: &str = "muster_auth_device_requests_total";
 const FORGOTTEN: &str = "muster_auth_records_forgotten_total";
 const SERVICE_EXPIRY: &str = "muster_auth_service_certificate_expiry_timestamp_seconds";
 
@@ -20,6 +22,8 @@ pub fn describe() {
     describe_counter!(RENEWALS, "Renewals, by outcome: ok, or the reason of the refusal");
     describe_counter!(LINKS, "Enrollment links made, by role");
     describe_counter!(SIGNATURES, "Payloads signed, by signer");
+    describe_counter!(REVOCATIONS, "Certificates revoked");
+    describe_counter!(DEVICES, "Requests of devices without our agent, by protocol and outcome");
     describe_counter!(FORGOTTEN, "Expired records purged from the store");
     describe_gauge!(SERVICE_EXPIRY, "When the certificate of this process's auth service expires");
 }
@@ -33,13 +37,22 @@ pub(crate) fn count_renewal(refused: Option<&Fault>) {
 }
 
 pub(crate) fn count_link(created: &Created) {
-    if created.url.is_some() {
+    if created.secret.is_some() {
         counter!(LINKS, "role" => created.link.terms.role.as_str()).increment(1);
     }
 }
 
 pub(crate) fn count_signature(purpose: Purpose) {
     counter!(SIGNATURES, "signer" => purpose.as_str()).increment(1);
+}
+
+pub(crate) fn count_revocations(certificates: usize) {
+    counter!(REVOCATIONS).increment(certificates as u64);
+}
+
+/// `protocol` is scep or est; `outcome` ok, pending or refused.
+pub(crate) fn count_device(protocol: &'static str, outcome: &'static str) {
+    counter!(DEVICES, "protocol" => protocol, "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn count_tended(tended: Tended) {

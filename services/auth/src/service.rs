@@ -7,25 +7,41 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use muster_types::Timestamp;
+use tokio::sync::Notify;
 
+use crate::domain::approval::ApprovalError;
 use crate::domain::audit::{Action, Deed};
 use crate::domain::authority::AuthorityError;
+use crate::domain::device::DeviceError;
 use crate::domain::enrollment::EnrollmentError;
-use crate::domain::founding::{self, StoredKey};
+use crate::domain::founding;
+use crate::domain::key::{KeyKind, StoredKey};
 use crate::domain::link::{LinkRefusal, TermsError};
 use crate::domain::renewal::RenewalError;
+use crate::domain::revocation::RevocationError;
+use crate::domain::rotation::{self, ImportError};
 use crate::domain::vault::Vault;
 use crate::domain::{Authority, principal};
 use crate::store::{Change, Store, StoreError, Write};
 
+mod approve;
+mod authority;
+mod device;
 mod enroll;
 mod issue;
 mod links;
+mod log;
+mod registration;
 mod renew;
+mod revoke;
 mod tend;
 
+pub use device::{Admitted, DeviceApplicant};
 pub use issue::Issued;
 pub use links::{Created, Wanted};
+pub use log::Told;
+pub use registration::Registration;
+pub use revoke::{LIST, List, Revocation, RevocationRequest};
 pub use tend::Tended;
 
 /// Decisions on a record that others keep changing. Twenty devices that race for one link need two.
@@ -50,12 +66,27 @@ pub enum AuthError {
     Renewal(#[from] RenewalError),
     #[error(transparent)]
     Terms(#[from] TermsError),
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
+    #[error(transparent)]
+    Revocation(#[from] RevocationError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
     #[error("there is no {0}")]
     NotFound(String),
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl AuthError {
+    /// Whether it waits for an operator's word, and may be asked again.
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Approval(ApprovalError::Pending(_)))
+    }
 }
 
 /// Whom auth admitted, with all that the answer says.
@@ -77,6 +108,8 @@ pub struct Auth {
     clock: Clock,
     /// `host:port` of the master, as links carry it.
     address: String,
+    /// Rung when the list of revoked certificates changed in this process.
+    wake: Notify,
 }
 
 impl fmt::Debug for Auth {
@@ -101,20 +134,75 @@ impl Auth {
         }
         let keys = founding::found(vault, now, &mut rand::rng())?;
         let network = Authority::unseal(&keys, vault)?.network();
-        let deed = Deed {
-            time: now,
-            action: Action::Found,
-            actor: OURSELVES.to_owned(),
-            subject: format!("networks/{network}"),
-            detail: String::new(),
-        };
+        let subject = format!("networks/{network}");
+        Self::add_keys(store, keys, Action::Found, OURSELVES, subject, now).await?;
+        Ok(store.keys().await?)
+    }
+
+    /// The first half of founding a network whose root is elsewhere: the authorities' keys.
+    ///
+    /// # Errors
+    /// As [`Auth::found`].
+    pub async fn prepare(
+        store: &dyn Store,
+        vault: &Vault,
+        now: Timestamp,
+    ) -> Result<Vec<StoredKey>, AuthError> {
+        let stored = store.keys().await?;
+        if !stored.is_empty() {
+            return Ok(stored);
+        }
+        let keys = founding::prepare(vault, now, &mut rand::rng())?;
+        let subject = "networks/-".to_owned();
+        Self::add_keys(store, keys, Action::Found, OURSELVES, subject, now).await?;
+        Ok(store.keys().await?)
+    }
+
+    /// The second half: the root, and what it signed (DER).
+    ///
+    /// # Errors
+    /// A certificate does not fit, or the store does not answer.
+    pub async fn complete(
+        store: &dyn Store,
+        vault: &Vault,
+        certificates: &[Vec<u8>],
+        now: Timestamp,
+    ) -> Result<(), AuthError> {
+        let mut keys = store.keys().await?;
+        let made = rotation::import(&keys, certificates, vault, now, &mut rand::rng())?;
+        keys.extend(made.iter().cloned());
+        let network = Authority::unseal(&keys, vault)?.network();
+        let subject = format!("networks/{network}");
+        Self::add_keys(store, made, Action::Found, OURSELVES, subject, now).await
+    }
+
+    /// Adds keys, all or none. Whoever finds them there already goes on with what is there.
+    async fn add_keys(
+        store: &dyn Store,
+        keys: Vec<StoredKey>,
+        action: Action,
+        actor: &str,
+        subject: String,
+        now: Timestamp,
+    ) -> Result<(), AuthError> {
+        let kinds: Vec<_> =
+            keys.iter().map(|key| format!("{}/{}", key.kind.as_str(), key.generation)).collect();
+        let detail = kinds.join(" ");
+        let deed = Deed { time: now, action, actor: actor.to_owned(), subject, detail };
         let writes = keys.into_iter().map(Write::AddKey).collect();
         match store.commit(Change { writes, deed }).await {
-            Ok(_) => tracing::info!(%network, "founded a network"),
-            Err(StoreError::Conflict) => tracing::info!("another replica founded the network first"),
+            Ok(_) => tracing::info!(action = action.as_str(), "added keys"),
+            Err(StoreError::Conflict) => tracing::info!("another replica was first"),
             Err(error) => return Err(error.into()),
         }
-        Ok(store.keys().await?)
+        Ok(())
+    }
+
+    /// Whether the network has been founded: it has a root and whom to issue by.
+    pub fn is_founded(keys: &[StoredKey]) -> bool {
+        [KeyKind::Root, KeyKind::Issuing]
+            .into_iter()
+            .all(|kind| keys.iter().any(|key| key.kind == kind && !key.certificate.is_empty()))
     }
 
     /// Goes to work with the keys that [`Auth::found`] returned.
@@ -129,7 +217,7 @@ impl Auth {
         address: String,
     ) -> Result<Self, AuthError> {
         let authority = ArcSwap::from_pointee(Authority::unseal(keys, &vault)?);
-        Ok(Self { store, vault, authority, clock, address })
+        Ok(Self { store, vault, authority, clock, address, wake: Notify::new() })
     }
 
     pub fn authority(&self) -> Arc<Authority> {

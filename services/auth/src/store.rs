@@ -9,10 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use muster_types::Timestamp;
 
-use crate::domain::audit::{Deed, Entry};
-use crate::domain::founding::StoredKey;
+use crate::domain::approval::Approval;
+use crate::domain::audit::{Deed, Entry, Head};
+use crate::domain::device::DeviceLeaf;
+use crate::domain::key::StoredKey;
 use crate::domain::leaf::{Leaf, Serial};
+use crate::domain::link::Use;
 use crate::domain::request::KeyHash;
+use crate::domain::revocation::{Reason, Revoked};
 use crate::domain::{Link, Principal};
 
 pub mod postgres;
@@ -56,8 +60,12 @@ pub struct Certificate {
     pub key: KeyHash,
     /// Resource name of its holder.
     pub principal: String,
+    /// Which authority signed it, as in `issuing/1`.
+    pub issuer: String,
     pub not_after: Timestamp,
     pub revoke_time: Option<Timestamp>,
+    /// DER, of devices without our agent.
+    pub der: Option<Vec<u8>>,
 }
 
 /// A create call that was answered: the same caller with the same id gets the same record.
@@ -81,18 +89,32 @@ pub enum Write {
         link: Link,
         expected: Revision,
     },
+    /// One use of a link, without regard to its revision: many devices may use one at once. [`StoreError::Conflict`] if it is
+    /// used up or revoked by now, or this key has used it.
+    UseLink {
+        /// Its id.
+        link: String,
+        usage: Use,
+    },
     /// `expected: None` for a new principal.
     PutPrincipal {
         principal: Principal,
         expected: Option<Revision>,
     },
     AddCertificate(Leaf),
-    /// All certificates of a principal (resource name).
-    RevokeCertificates {
-        principal: String,
+    AddDeviceCertificate(DeviceLeaf),
+    /// Puts a certificate into the list of revoked ones, or changes the reason; [`Reason::Removed`] takes it out.
+    Revoke {
+        certificate: Certificate,
         time: Timestamp,
+        reason: Reason,
     },
     AddRequest(Request),
+    /// `expected: None` for a new one; [`StoreError::Conflict`] if link and key have one.
+    PutApproval {
+        approval: Approval,
+        expected: Option<Revision>,
+    },
 }
 
 /// Writes that take hold together, and the deed that they are.
@@ -116,8 +138,10 @@ pub struct Horizon {
     pub certificates: Timestamp,
     /// Answered requests older than it.
     pub requests: Timestamp,
-    /// Links that expired before it.
+    /// Links that expired before it, and uses and enrollment requests older than it.
     pub links: Timestamp,
+    /// Revoked certificates that ended before it.
+    pub revocations: Timestamp,
 }
 
 #[async_trait]
@@ -130,14 +154,36 @@ pub trait Store: Send + Sync + 'static {
     async fn link_by_token(&self, hash: &[u8; 32]) -> Result<Option<Stored<Link>>, StoreError>;
     /// Newest first, from behind `after`.
     async fn links(&self, after: Option<&Cursor>, limit: u32) -> Result<Vec<Stored<Link>>, StoreError>;
+    /// How `key` used a link.
+    async fn link_use(&self, link: &str, key: KeyHash) -> Result<Option<Use>, StoreError>;
     /// By resource name.
     async fn principal(&self, name: &str) -> Result<Option<Stored<Principal>>, StoreError>;
     async fn certificate(&self, serial: &Serial) -> Result<Option<Certificate>, StoreError>;
     /// A certificate for this key: a revoked one before others, a newer before an older.
     async fn certificate_by_key(&self, key: KeyHash) -> Result<Option<Certificate>, StoreError>;
+    /// Of a principal (resource name), the newest first, at most `limit`.
+    async fn certificates_of(&self, principal: &str, limit: u32) -> Result<Vec<Certificate>, StoreError>;
+    async fn approval(&self, id: &str) -> Result<Option<Stored<Approval>>, StoreError>;
+    async fn approval_of(&self, link: &str, key: KeyHash) -> Result<Option<Stored<Approval>>, StoreError>;
+    /// The newest of a key, by whichever link.
+    async fn approval_by_key(&self, key: KeyHash) -> Result<Option<Stored<Approval>>, StoreError>;
+    /// The waiting ones first, the newest first.
+    async fn approvals(&self, limit: u32) -> Result<Vec<Approval>, StoreError>;
+    /// How many of a link wait.
+    async fn waiting(&self, link: &str) -> Result<u32, StoreError>;
+    /// The number of the newest revocation.
+    async fn revocation_number(&self) -> Result<u64, StoreError>;
+    /// The revision of the newest change.
+    async fn newest_revision(&self) -> Result<u64, StoreError>;
+    /// Revocations with numbers above `after`, in their order.
+    async fn revocations(&self, after: u64, limit: u32) -> Result<Vec<Revoked>, StoreError>;
     async fn request(&self, caller: &str, id: &str) -> Result<Option<Request>, StoreError>;
-    /// The audit log behind entry `after`, in order.
+    /// The audit log behind revision `after`, in order.
     async fn audit(&self, after: u64, limit: u32) -> Result<Vec<Entry>, StoreError>;
+    /// The end of every replica's chain.
+    async fn heads(&self) -> Result<Vec<Head>, StoreError>;
+    /// The chain that this store writes.
+    fn chain(&self) -> &str;
 
     /// Takes or prolongs the lease `name` for `holder`; `false` while somebody else holds it.
     async fn lease(

@@ -127,7 +127,7 @@ async fn a_kill_while_founding_leaves_a_network_to_be_founded_or_a_whole_one() {
         let folder = tempfile::tempdir().unwrap();
         assert!(!child(folder.path(), crash, &[]).status.success());
         let auth = init(&config(folder.path())).await.unwrap();
-        assert_eq!(auth.store().keys().await.unwrap().len(), 6);
+        assert_eq!(auth.store().keys().await.unwrap().len(), 7);
     }
 }
 

@@ -7,6 +7,7 @@ mod world;
 use std::time::Duration;
 
 use bytes::Bytes;
+use muster_auth::domain::revocation::Reason;
 use muster_auth::join;
 use muster_proto::auth::v1::{CreateRenewalChallengeRequest, RenewRequest};
 use muster_types::Role;
@@ -109,7 +110,7 @@ async fn whoever_is_revoked_neither_renews_nor_enrolls_with_that_key_again() {
     let world = World::start().await;
     let (link, device) = (world.node_link().await, Device::new());
     let first = world.enroll(&link, &device).await.unwrap();
-    world.auth.revoke(&first.name, "operators/alice", "stolen").await.unwrap();
+    world.revoke(&first.name, Reason::KeyCompromise).await;
     let refused = world.renew(&device, &first.certificate_chain[0]).await.unwrap_err();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "KEY_REVOKED"));
     let repeated = world.enroll(&link, &device).await.unwrap_err();

@@ -69,6 +69,13 @@ pub enum Command {
         muster up --address master.example.org:443   what links say, behind a router or a balancer\n  \
         muster up --data-dir ./try --listen 127.0.0.1:4000 --no-agent")]
     Up(Box<Up>),
+    /// Found a network: root, authorities, and links by which services join. Once; safe to repeat
+    #[command(after_help = "Examples:\n  \
+        muster init\n  \
+        muster init --secret-file /run/secrets/muster      keys encrypted under a secret kept elsewhere\n  \
+        muster init --external-root > requests.pem         the root stays offline: sign these there,\n  \
+        muster init --import signed.pem                    and bring back what it signed")]
+    Init(Box<Init>),
     /// Run some of the master's services
     #[command(after_help = "Examples:\n  \
         muster serve --list-targets\n  \
@@ -83,6 +90,15 @@ pub enum Command {
     /// Links that enroll devices, operators and CMDBs
     #[command(subcommand)]
     Link(LinkCommand),
+    /// Enrollments that wait for an operator's word
+    #[command(subcommand)]
+    Requests(RequestsCommand),
+    /// The certificate authority: look at it, replace it, or sign by a root that is kept offline
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// What was done, by whom, to whom
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Every host, and whether it is there
     #[command(after_help = "Examples:\n  \
         muster nodes --state online\n  \
@@ -175,6 +191,84 @@ pub struct Up {
 }
 
 #[derive(Debug, Args)]
+pub struct Init {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// The root is kept elsewhere: make the authorities' keys, and print what is to be signed there
+    #[arg(long, conflicts_with = "import")]
+    pub external_root: bool,
+    /// Take in the root and what it signed, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub import: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RequestsCommand {
+    /// All of them, the waiting ones first
+    List,
+    /// Let one go on
+    Approve {
+        /// Name or id, as `muster requests list` shows it
+        request: String,
+    },
+    /// End one
+    Deny {
+        /// Name or id, as `muster requests list` shows it
+        request: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Roots, authorities, and requests that wait for a signature, in PEM
+    Show,
+    /// A new authority beside the old one; both are trusted, and nothing stops
+    Rotate {
+        #[arg(value_enum)]
+        tier: CaTier,
+    },
+    /// Take in what a root that is kept elsewhere has signed, in PEM
+    Import { file: PathBuf },
+    /// A root's key and certificate, for a computer that stays off the network
+    MakeRoot {
+        /// Where the certificate goes
+        #[arg(long, value_name = "FILE", default_value = "root.pem")]
+        out: PathBuf,
+        /// Where the key goes
+        #[arg(long, value_name = "FILE", default_value = "root.key")]
+        key: PathBuf,
+    },
+    /// Sign a master's requests (stdin) by a root that is here; root and certificates go to stdout
+    Sign {
+        #[arg(long, value_name = "FILE", default_value = "root.pem")]
+        root: PathBuf,
+        #[arg(long, value_name = "FILE", default_value = "root.key")]
+        key: PathBuf,
+        /// Vouch for this root as well: while it is replaced by ours, or the other way round
+        #[arg(long, value_name = "FILE")]
+        old_root: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CaTier {
+    Issuing,
+    Root,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// The log as JSON lines, and at the end the signed ends of its chains
+    Export {
+        /// Only what came after this revision
+        #[arg(long, default_value_t = 0, value_name = "REVISION")]
+        after: u64,
+    },
+    /// Whether an export, from its first entry, is whole and unchanged
+    Verify { file: PathBuf },
+}
+
+#[derive(Debug, Args)]
 pub struct Serve {
     /// Which services; `all` is every one there is
     #[arg(long = "target", value_delimiter = ',', required_unless_present = "list_targets")]
@@ -226,6 +320,24 @@ pub struct LinkCreate {
     /// What to call it; an operator's or CMDB's link becomes its name
     #[arg(long)]
     pub name: Option<String>,
+    /// How many devices it may enroll: for an image
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub uses: u32,
+    /// Only the device with this host name
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Only the device with this serial number, as its firmware says it
+    #[arg(long, value_name = "SERIAL")]
+    pub serial: Option<String>,
+    /// Only this key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal
+    #[arg(long, value_name = "HASH")]
+    pub key: Option<String>,
+    /// Each device waits for `muster requests approve`
+    #[arg(long)]
+    pub approve: bool,
+    /// A password for SCEP or EST instead, for a device without our agent, with this common name
+    #[arg(long, value_name = "COMMON_NAME", conflicts_with_all = ["name", "uses", "serial", "labels"])]
+    pub challenge: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -53,6 +53,15 @@ pub struct Settings {
     /// A collector of traces, as in http://127.0.0.1:4317 [default: none; nothing is traced]
     #[arg(long, env = "MUSTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// The secret that opens the certificate authority's keys [default: auth.secret in the data directory]
+    #[arg(long, env = "MUSTER_SECRET_FILE", value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Where EST (RFC 7030) is served to devices without our agent [default: nowhere]
+    #[arg(long, env = "MUSTER_EST_LISTEN", value_name = "IP:PORT")]
+    pub est_listen: Option<SocketAddr>,
+    /// Where SCEP (RFC 8894) is served to devices without our agent [default: nowhere]
+    #[arg(long, env = "MUSTER_SCEP_LISTEN", value_name = "IP:PORT")]
+    pub scep_listen: Option<SocketAddr>,
     /// PostgreSQL for all services, as in postgres://user@host/database; only in the file or the environment.
     #[arg(skip)]
     pub database_url: Option<String>,
@@ -69,6 +78,9 @@ pub struct MasterConfig {
     pub observe: SocketAddr,
     pub auth_address: Option<String>,
     pub discovery_domain: String,
+    pub secret_file: Option<PathBuf>,
+    pub est_listen: Option<SocketAddr>,
+    pub scep_listen: Option<SocketAddr>,
     pub database_url: Option<String>,
     pub telemetry: TelemetryConfig,
 }
@@ -103,6 +115,9 @@ impl Settings {
             observe: self.observe.or(file.observe).unwrap_or(OBSERVE),
             auth_address: self.auth_address.or(file.auth_address),
             discovery_domain: self.discovery_domain.or(file.discovery_domain).unwrap_or_default(),
+            secret_file: self.secret_file.or(file.secret_file),
+            est_listen: self.est_listen.or(file.est_listen),
+            scep_listen: self.scep_listen.or(file.scep_listen),
             database_url: std::env::var(DATABASE_VARIABLE).ok().or(file.database_url),
             telemetry,
         })

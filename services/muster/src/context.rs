@@ -7,6 +7,9 @@ use muster_auth::config::operator_file;
 use muster_kit::connect::{AUTH, Master, MasterChannel, TOPOLOGY};
 use muster_kit::dirs;
 use muster_kit::tls::ClientTls;
+use muster_proto::auth::v1::audit_service_client::AuditServiceClient;
+use muster_proto::auth::v1::certificate_authority_service_client::CertificateAuthorityServiceClient;
+use muster_proto::auth::v1::enrollment_request_service_client::EnrollmentRequestServiceClient;
 use muster_proto::auth::v1::link_service_client::LinkServiceClient;
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
 use muster_proto::fleet::v1::fleet_service_client::FleetServiceClient;
@@ -50,6 +53,18 @@ impl Session {
 
     pub fn revocations(&self) -> RevocationServiceClient<MasterChannel> {
         RevocationServiceClient::new(self.master.service(AUTH))
+    }
+
+    pub fn requests(&self) -> EnrollmentRequestServiceClient<MasterChannel> {
+        EnrollmentRequestServiceClient::new(self.master.service(AUTH))
+    }
+
+    pub fn audit(&self) -> AuditServiceClient<MasterChannel> {
+        AuditServiceClient::new(self.master.service(AUTH))
+    }
+
+    pub fn authorities(&self) -> CertificateAuthorityServiceClient<MasterChannel> {
+        CertificateAuthorityServiceClient::new(self.master.service(AUTH))
     }
 
     pub fn links(&self) -> LinkServiceClient<MasterChannel> {

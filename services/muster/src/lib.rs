@@ -11,12 +11,15 @@ use clap::Parser;
 use cli::{Arguments, Command};
 use exit::{Exit, Failure};
 
+pub mod audit;
+pub mod ca;
 pub mod cli;
 pub mod config;
 pub mod context;
 pub mod credentials;
 pub mod exit;
 pub mod fleet;
+pub mod init;
 pub mod inventory;
 pub mod link;
 pub mod login;
@@ -24,6 +27,7 @@ pub mod master;
 pub mod nodes;
 pub mod reference;
 pub mod render;
+pub mod requests;
 pub mod revoke;
 pub mod run;
 pub mod selection;
@@ -52,6 +56,10 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     let Arguments { place, output, command } = arguments;
     match command {
         Command::Up(up) => up::run(&place, output, *up).await,
+        Command::Init(init) => init::run(&place, output, *init).await,
+        Command::Requests(command) => requests::run(&place, output, command).await,
+        Command::Ca(command) => ca::run(&place, output, command).await,
+        Command::Audit(command) => audit::run(&place, output, command).await,
         Command::Serve(serve) => serve::run(&place, *serve).await,
         Command::Login(login) => login::run(output, login).await,
         Command::Link(command) => link::run(&place, output, command).await,

@@ -1,10 +1,12 @@
 //! `muster link`: make, list and revoke enrollment links.
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use muster_proto::auth::v1::{self as auth, Link};
 
 use crate::cli::{LinkCommand, LinkCreate, LinkRole, Output, Place};
 use crate::context::Session;
 use crate::exit::{Exit, Failure};
+use crate::render::paint::{Colour, Paint};
 use crate::render::table::Table;
 use crate::render::{json, words};
 
@@ -26,14 +28,7 @@ async fn create(session: &Session, output: Output, wanted: LinkCreate) -> Result
         LinkRole::Operator => auth::Role::Operator,
         LinkRole::Cmdb => auth::Role::Cmdb,
     };
-    let request = auth::CreateLinkRequest {
-        role: role.into(),
-        time_to_live: Some(words::to_duration(wanted.ttl)),
-        labels: wanted.labels.into_iter().map(|label| (label.key, label.value)).collect(),
-        display_name: wanted.name.unwrap_or_default(),
-        request_id: uuid::Uuid::now_v7().to_string(),
-        ..auth::CreateLinkRequest::default()
-    };
+    let request = request(&wanted, role)?;
     let answer = session.links().create_link(request).await.map_err(session.failed("cannot make a link"))?;
     let auth::CreateLinkResponse { link, url } = answer.into_inner();
     let link = link.unwrap_or_default();
@@ -42,14 +37,49 @@ async fn create(session: &Session, output: Output, wanted: LinkCreate) -> Result
         Output::Table => {
             println!("{url}");
             let use_it = match wanted.role {
+                _ if wanted.challenge.is_some() => "the password of SCEP or EST",
                 LinkRole::Node => "muster-agent enroll LINK",
                 LinkRole::Operator | LinkRole::Cmdb => "muster login LINK",
             };
             let expiry = words::until(link.expire_time);
-            eprintln!("It works once, {expiry}, and is shown only now. There: {use_it}");
+            let often = match wanted.uses {
+                1 => "once".to_owned(),
+                uses => format!("{uses} times"),
+            };
+            eprintln!("It works {often}, {expiry}, and is shown only now. There: {use_it}");
         }
     }
     Ok(Exit::Ok)
+}
+
+fn request(wanted: &LinkCreate, role: auth::Role) -> Result<auth::CreateLinkRequest, Failure> {
+    let key_hash = match &wanted.key {
+        Some(text) => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|error| {
+            Failure::usage("--key is no SHA-256 in hexadecimal", error)
+                .next("openssl pkey -pubin -in key.pem -outform DER | sha256sum")
+        })?,
+        None => Vec::new(),
+    };
+    let protocol = match wanted.challenge {
+        Some(_) => auth::LinkProtocol::Challenge,
+        None => auth::LinkProtocol::Unspecified,
+    };
+    Ok(auth::CreateLinkRequest {
+        role: role.into(),
+        time_to_live: Some(words::to_duration(wanted.ttl)),
+        labels: wanted.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
+        display_name: wanted.challenge.clone().or_else(|| wanted.name.clone()).unwrap_or_default(),
+        request_id: uuid::Uuid::now_v7().to_string(),
+        validate_only: false,
+        use_limit: wanted.uses,
+        binding: Some(auth::LinkBinding {
+            host_name: wanted.host.clone().unwrap_or_default(),
+            hardware_serial: wanted.serial.clone().unwrap_or_default(),
+            key_hash: key_hash.into(),
+        }),
+        needs_approval: wanted.approve,
+        protocol: protocol.into(),
+    })
 }
 
 async fn list(session: &Session, output: Output) -> Result<Exit, Failure> {
@@ -85,12 +115,13 @@ async fn revoke(session: &Session, output: Output, link: &str) -> Result<Exit, F
 }
 
 fn table(links: &[Link]) -> Table {
-    let mut table = Table::new(&["LINK", "FOR", "STATE", "EXPIRES", "ENROLLED", "LABELS", "BY"]);
+    let mut table = Table::new(&["LINK", "FOR", "STATE", "USES", "EXPIRES", "ENROLLED", "LABELS", "BY"]);
     for link in links {
         table.row([
             link.name.trim_start_matches("links/").to_owned(),
             words::of_enum(link.role().as_str_name(), "ROLE_"),
-            words::of_enum(link.state().as_str_name(), "LINK_STATE_"),
+            state(link),
+            format!("{}/{}", link.use_count, link.use_limit.max(1)),
             words::time(link.expire_time),
             words::name_or_dash(&link.enrolled_name),
             words::labels(&link.labels),
@@ -98,4 +129,13 @@ fn table(links: &[Link]) -> Table {
         ]);
     }
     table
+}
+
+/// A link that was presented again after its use stands out: somebody else has it too.
+fn state(link: &Link) -> String {
+    let state = words::of_enum(link.state().as_str_name(), "LINK_STATE_");
+    if link.contest_count == 0 {
+        return state;
+    }
+    Paint::stdout().paint(Colour::Yellow, &format!("{state}, CONTESTED by {}", link.contest_source))
 }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_auth::bootstrap::{self, ServiceTls};
+use muster_auth::crl::{self, Shelf};
 use muster_auth::join::{self, pem};
-use muster_auth::{Auth, config as auth_config};
+use muster_auth::{Auth, StartError, config as auth_config};
 use muster_kit::connect::{self, AUTH, TOPOLOGY};
 use muster_kit::files;
 use muster_kit::listen::Listener;
@@ -49,6 +50,13 @@ pub struct Master {
     _lock: File,
 }
 
+/// Whether a master may found the network that it is to serve. No replica makes a root by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    MayBeFounded,
+    MustBeThere,
+}
+
 /// What every service needs of the network.
 struct Trust {
     network: NetworkId,
@@ -60,6 +68,7 @@ impl Master {
     pub async fn start(
         config: &MasterConfig,
         targets: &BTreeSet<Target>,
+        network: Network,
         shutdown: &Shutdown,
     ) -> Result<Self, Failure> {
         let lock = lock(&config.data_dir)?;
@@ -75,7 +84,8 @@ impl Master {
 
         let mut services = JoinSet::new();
         let auth = if targets.contains(&Target::Auth) {
-            let auth = start_auth(config, addresses.clone(), &mut listener, &mut services, shutdown).await?;
+            let auth = open_auth(config, addresses.clone(), network).await?;
+            serve_auth(config, &auth, addresses.clone(), &mut listener, &mut services, shutdown).await?;
             introduce(config, targets, &auth, &local, shutdown).await?;
             Some(auth)
         } else {
@@ -84,7 +94,7 @@ impl Master {
         let (trust, topology) = match (&auth, targets.contains(&Target::Topology)) {
             (Some(auth), wanted) => {
                 let authority = auth.authority();
-                let roots = vec![CertificateDer::from(authority.root().to_vec())];
+                let roots = authority.roots().iter().map(|der| CertificateDer::from(der.clone())).collect();
                 let tls = if wanted { Some(service_tls(auth, "topology", shutdown).await?) } else { None };
                 (Trust { network: authority.network(), roots }, tls)
             }
@@ -128,33 +138,58 @@ impl Master {
     }
 }
 
-async fn start_auth(
+fn auth_config_of(config: &MasterConfig, addresses: Vec<String>) -> muster_auth::Config {
+    muster_auth::Config {
+        database_url: config.database_url.clone(),
+        secret_file: config.secret_file.clone(),
+        discovery_domain: config.discovery_domain.clone(),
+        est_listen: config.est_listen,
+        scep_listen: config.scep_listen,
+        ..muster_auth::Config::embedded(&config.data_dir, addresses)
+    }
+}
+
+async fn open_auth(
     config: &MasterConfig,
+    addresses: Vec<String>,
+    network: Network,
+) -> Result<Arc<Auth>, Failure> {
+    let auth_config = auth_config_of(config, addresses);
+    let opened = match network {
+        Network::MayBeFounded => muster_auth::init(&auth_config).await,
+        Network::MustBeThere => muster_auth::open(&auth_config).await,
+    };
+    opened.map_err(|error| {
+        let failure = Failure::internal("auth does not start", &error);
+        match error {
+            StartError::NotFounded(_) => failure.next("muster init, once for all replicas"),
+            StartError::RootMissing(_) => failure.next("muster init --import FILE"),
+            _ => failure,
+        }
+    })
+}
+
+async fn serve_auth(
+    config: &MasterConfig,
+    auth: &Arc<Auth>,
     addresses: Vec<String>,
     listener: &mut Listener,
     services: &mut JoinSet<Ended>,
     shutdown: &Shutdown,
-) -> Result<Arc<Auth>, Failure> {
-    let auth_config = muster_auth::Config {
-        data_dir: config.data_dir.clone(),
-        database_url: config.database_url.clone(),
-        secret_file: None,
-        addresses,
-        discovery_domain: config.discovery_domain.clone(),
-    };
-    let auth = muster_auth::init(&auth_config)
-        .await
-        .map_err(|error| Failure::internal("auth does not start", error))?;
-    let tls = bootstrap::service_tls(&auth, "auth", CallerCertificate::Optional, shutdown)
+) -> Result<(), Failure> {
+    let auth_config = auth_config_of(config, addresses);
+    let tls = bootstrap::service_tls(auth, "auth", CallerCertificate::Optional, shutdown)
         .await
         .map_err(|error| Failure::internal("auth gets no certificate", error))?;
     let incoming = listener.service(AUTH, tls.server);
-    let (serving, ended) = (auth.clone(), shutdown.clone());
+    let (serving, ended, shelf) = (auth.clone(), shutdown.clone(), Shelf::new());
+    let lists = shelf.clone();
+    listener.serve_pages(move |path| lists.list(path).map(|list| (crl::CONTENT_TYPE, list)));
     services.spawn(async move {
-        let served = muster_auth::run(serving, &auth_config, incoming, ended).await;
+        let served = muster_auth::run(serving, &auth_config, incoming, shelf, ended).await;
         served.map_err(|error| Failure::internal("auth ended", error))
     });
-    Ok(auth)
+    Ok(())
 }
 
 /// Lets this host's operator in, and the services that run elsewhere.

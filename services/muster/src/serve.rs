@@ -5,7 +5,7 @@ use muster_kit::telemetry;
 
 use crate::cli::{Place, Serve};
 use crate::exit::{Exit, Failure};
-use crate::master::Master;
+use crate::master::{Master, Network};
 use crate::target::Target;
 
 pub async fn run(place: &Place, serve: Serve) -> Result<Exit, Failure> {
@@ -19,7 +19,8 @@ pub async fn run(place: &Place, serve: Serve) -> Result<Exit, Failure> {
     let _telemetry = telemetry::init("muster", &config.telemetry)
         .map_err(|error| Failure::usage("cannot log as configured", error))?;
     let shutdown = Shutdown::on_signals().map_err(|error| Failure::internal("cannot hear signals", error))?;
-    let master = Master::start(&config, &Target::expand(&serve.targets), &shutdown).await?;
+    let targets = Target::expand(&serve.targets);
+    let master = Master::start(&config, &targets, Network::MustBeThere, &shutdown).await?;
     tracing::info!(address = %master.api, network = %master.network, "serving");
     master.wait(&shutdown).await
 }

@@ -11,7 +11,7 @@ use muster_types::EnrollmentLink;
 use crate::cli::{Output, Place, Up};
 use crate::config::MasterConfig;
 use crate::exit::{Exit, Failure};
-use crate::master::Master;
+use crate::master::{Master, Network};
 use crate::render::json;
 use crate::target::Target;
 
@@ -24,7 +24,7 @@ pub async fn run(place: &Place, output: Output, up: Up) -> Result<Exit, Failure>
         .map_err(|error| Failure::usage("cannot log as configured", error))?;
     let shutdown = Shutdown::on_signals().map_err(|error| Failure::internal("cannot hear signals", error))?;
     let targets = Target::expand(&[Target::All]);
-    let master = Master::start(&config, &targets, &shutdown).await?;
+    let master = Master::start(&config, &targets, Network::MayBeFounded, &shutdown).await?;
     let agent = match begin(&config, &master, up.no_agent).await {
         Ok((agent, node, link)) => {
             greet(output, &config, &master, node.as_deref(), &link);

@@ -146,6 +146,7 @@ async fn a_master_that_is_told_to_end_drains_its_streams_and_ends_well() -> Resu
 #[tokio::test]
 async fn topology_and_auth_run_as_processes_of_their_own() -> Result<()> {
     let (mut auth, mut topology) = (Master::nowhere()?, Master::nowhere()?);
+    auth.muster(&["init", "--address", &auth.address()]).await?.expect(0)?;
     auth.serve(&["--target", "auth"], &topology.address()).await?;
     // All that topology needs of auth's folder is the link that lets it join.
     std::fs::create_dir_all(topology.data_dir().join("join"))?;

@@ -174,3 +174,24 @@ pub(crate) fn enrollment_links() -> Vec<Vec<u8>> {
     };
     ["master.example:27431", "[2001:db8::1]:443"].map(|address| link(address).reveal().into_bytes()).to_vec()
 }
+
+pub(crate) fn certificate_requests() -> Vec<Vec<u8>> {
+    vec![request(rcgen::CertificateParams::default())]
+}
+
+pub(crate) fn device_requests() -> Vec<Vec<u8>> {
+    let names = vec!["printer-3.example.org".to_owned()];
+    let mut params = rcgen::CertificateParams::new(names).expect("a DNS name");
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "printer-3");
+    vec![request(params)]
+}
+
+fn request(params: rcgen::CertificateParams) -> Vec<u8> {
+    let key = rcgen::KeyPair::generate().expect("the system has randomness");
+    params.serialize_request(&key).expect("plain names can be encoded").der().to_vec()
+}
+
+pub(crate) fn scep_messages() -> Vec<Vec<u8>> {
+    vec![muster_auth::scep::testing::message()]
+}

@@ -1,6 +1,9 @@
 //! One parser each: what is fed to it, and whether it took the bytes to their last field.
 
 use bytes::Bytes;
+use muster_auth::domain::device::DeviceRequest;
+use muster_auth::domain::request::CertificateRequest;
+use muster_auth::scep;
 use muster_proto::payload_type::{ATTACH, CLAIM, NODE_TICKET, UPTIME_TICKET};
 use muster_proto::trust::v1::TrustBundle;
 use muster_types::EnrollmentLink;
@@ -48,6 +51,21 @@ pub const TARGETS: &[Target] = &[
     Target { name: "node_ticket", seeds: seeds::node_tickets, feed: node_ticket },
     Target { name: "uptime_ticket", seeds: seeds::uptime_tickets, feed: uptime_ticket },
     Target { name: "trust_bundle", seeds: seeds::trust_bundles, feed: trust_bundle },
+    Target {
+        name: "certificate_request",
+        seeds: |_| seeds::certificate_requests(),
+        feed: |_, bytes| CertificateRequest::parse(bytes).is_ok(),
+    },
+    Target {
+        name: "device_request",
+        seeds: |_| seeds::device_requests(),
+        feed: |_, bytes| DeviceRequest::parse(bytes).is_ok(),
+    },
+    Target {
+        name: "scep_message",
+        seeds: |_| seeds::scep_messages(),
+        feed: |_, bytes| scep::is_message(bytes),
+    },
     Target {
         name: "enrollment_link",
         seeds: |_| seeds::enrollment_links(),

@@ -11,7 +11,8 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::founding::{KeyKind, StoredKey, certify_signer};
+use super::founding::certify_signer;
+use super::key::{KeyKind, StoredKey, generations, newest};
 use super::leaf::{self, Leaf, SIGNER_LIFETIME};
 use super::request::PublicKey;
 use super::signer::{Purpose, Signer};
@@ -22,8 +23,10 @@ use super::vault::{Vault, VaultError};
 pub enum AuthorityError {
     #[error(transparent)]
     Vault(#[from] VaultError),
-    #[error("the store has no {} key: the network was not founded, or not completely", .0.as_str())]
+    #[error("the store has no {} key with a certificate: the network was not founded, or not completely", .0.as_str())]
     Missing(KeyKind),
+    #[error("the {} key is not here: export the request, have it signed where the key is, and import the answer", .0.as_str())]
+    Elsewhere(KeyKind),
     #[error("the authority's {} key cannot be read: {reason}", .kind.as_str())]
     Unreadable { kind: KeyKind, reason: String },
     #[error("a certificate could not be made: {0}")]
@@ -40,14 +43,42 @@ impl From<rcgen::Error> for AuthorityError {
     }
 }
 
-/// Root, issuing authority and signers, unsealed. Only the issuing key and the signers' are kept in memory.
+/// An authority below the root. The newest signs certificates, the older ones the lists of those they signed.
+pub struct Subordinate {
+    /// As in `issuing/2`.
+    pub name: String,
+    /// DER
+    pub certificate: Vec<u8>,
+    key: PublicKey,
+    pub(super) issuer: Issuer<'static, KeyPair>,
+}
+
+impl fmt::Debug for Subordinate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subordinate({})", self.name)
+    }
+}
+
+impl Subordinate {
+    /// Whether it signed a certificate (DER).
+    pub fn signed(&self, certificate: &[u8]) -> bool {
+        X509Certificate::from_der(certificate)
+            .is_ok_and(|(_, certificate)| signed_by(std::slice::from_ref(self), &certificate))
+    }
+}
+
+/// Roots, authorities and signers, unsealed. Root keys are not kept in memory.
 pub struct Authority {
     network: NetworkId,
     root_key: RootKey,
-    root: Vec<u8>,
-    issuing: Vec<u8>,
-    issuing_key: PublicKey,
-    issuer: Issuer<'static, KeyPair>,
+    /// DER, the newest first.
+    roots: Vec<Vec<u8>>,
+    /// DER: the roots' certificates for each other.
+    crosses: Vec<Vec<u8>>,
+    /// The newest first.
+    issuing: Vec<Subordinate>,
+    /// The newest first; empty where the root is elsewhere and has not signed one.
+    devices: Vec<Subordinate>,
     signers: Vec<Signer>,
     challenge_key: hmac::Key,
     version: u64,
@@ -60,31 +91,32 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// Unseals the newest generation of each key.
+    /// Unseals the newest generation of each key, and reads the certificates of the older ones.
     ///
     /// # Errors
     /// The vault is another network's, or a key is missing or damaged.
     pub fn unseal(keys: &[StoredKey], vault: &Vault) -> Result<Self, AuthorityError> {
         let root = newest(keys, KeyKind::Root)?;
-        let issuing = newest(keys, KeyKind::Issuing)?;
+        newest(keys, KeyKind::Issuing)?;
         let challenge = newest(keys, KeyKind::Challenge)?;
         // Opened for the proof alone: a store whose root key belongs to another secret shall not start.
-        root.unseal(vault)?;
-        let root_spki = spki_of(root)?;
-        let root_key = RootKey::from_spki(&root_spki).map_err(|_| AuthorityError::Algorithm)?;
-        let issuer_key = key_pair(issuing, &issuing.unseal(vault)?)?;
-        let certificate = CertificateDer::from(issuing.certificate.as_slice());
+        if root.is_here() {
+            root.unseal(vault)?;
+        }
+        let roots = generations(keys, KeyKind::Root);
+        // The network's name is that of its first root.
+        let first = roots.last().copied().ok_or(AuthorityError::Missing(KeyKind::Root))?;
         let signers = Purpose::ALL
             .into_iter()
             .map(|purpose| signer(purpose, newest(keys, KeyKind::Signer(purpose))?, vault))
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            network: root_key.network_id(),
-            root_key,
-            root: root.certificate.clone(),
-            issuing: issuing.certificate.clone(),
-            issuing_key: PublicKey::from_spki(&spki_of(issuing)?).ok_or(AuthorityError::Algorithm)?,
-            issuer: Issuer::from_ca_cert_der(&certificate, issuer_key)?,
+            network: root_key_of(first)?.network_id(),
+            root_key: root_key_of(root)?,
+            roots: roots.iter().map(|key| key.certificate.clone()).collect(),
+            crosses: generations(keys, KeyKind::Cross).iter().map(|key| key.certificate.clone()).collect(),
+            issuing: subordinates(keys, KeyKind::Issuing, vault)?,
+            devices: subordinates(keys, KeyKind::Devices, vault)?,
             signers,
             challenge_key: hmac::Key::new(hmac::HMAC_SHA256, &challenge.unseal(vault)?),
             version: keys.iter().map(|key| u64::from(key.generation)).sum(),
@@ -95,19 +127,44 @@ impl Authority {
         self.network
     }
 
-    /// The key that links carry and devices pin.
+    /// The key that links carry and devices pin: the newest root's.
     pub fn root_key(&self) -> &RootKey {
         &self.root_key
     }
 
-    /// DER
+    /// DER of the newest root.
     pub fn root(&self) -> &[u8] {
-        &self.root
+        &self.roots[0]
     }
 
-    /// DER of the authority between root and leaves.
-    pub fn issuing(&self) -> &[u8] {
+    /// DER of all trusted roots, the newest first.
+    pub fn roots(&self) -> &[Vec<u8>] {
+        &self.roots
+    }
+
+    /// DER: the roots' certificates for each other.
+    pub fn crosses(&self) -> &[Vec<u8>] {
+        &self.crosses
+    }
+
+    /// The authorities between root and leaves, the newest first.
+    pub fn issuing(&self) -> &[Subordinate] {
         &self.issuing
+    }
+
+    /// The authorities of devices without our agent, the newest first; empty where the root is elsewhere and has not signed
+    /// one.
+    pub fn devices(&self) -> &[Subordinate] {
+        &self.devices
+    }
+
+    /// What goes with a leaf, DER: its issuer and, while one root replaces another, the new root's certificate by the old
+    /// one, so that whoever pins the old one can follow.
+    pub fn chain(&self) -> Vec<Vec<u8>> {
+        let newest = self.root_key.spki();
+        let leads_to_newest = |cross: &&Vec<u8>| spki_of(cross).is_ok_and(|spki| spki == newest);
+        let crosses = self.crosses.iter().filter(leads_to_newest).cloned();
+        self.issuing.first().map(|issuing| issuing.certificate.clone()).into_iter().chain(crosses).collect()
     }
 
     /// Rises with every change of a key or certificate.
@@ -139,12 +196,27 @@ impl Authority {
         now: Timestamp,
         rng: &mut impl CryptoRng,
     ) -> Result<Leaf, AuthorityError> {
-        leaf::issue(&self.issuer, identity, key, now, rng)
+        // `unseal` refuses a network without an issuing authority.
+        let issuing = &self.issuing[0];
+        leaf::issue(&issuing.issuer, &issuing.name, identity, key, now, rng)
     }
 
-    /// Whether this authority signed `certificate`, be it expired or not.
+    /// The authority that signs for devices without our agent.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub(super) fn device_authority(&self) -> Result<&Subordinate, AuthorityError> {
+        self.devices.first().ok_or(AuthorityError::Missing(KeyKind::Devices))
+    }
+
+    /// Whether this authority, in any of its generations, signed `certificate`, be it expired or not.
     pub fn signed(&self, certificate: &X509Certificate<'_>) -> bool {
-        self.issuing_key.verifies(certificate.tbs_certificate.as_ref(), &certificate.signature_value.data)
+        signed_by(&self.issuing, certificate)
+    }
+
+    /// The like of a device without our agent.
+    pub fn signed_device(&self, certificate: &X509Certificate<'_>) -> bool {
+        signed_by(self.devices(), certificate)
     }
 
     /// New certificates, for the same keys, of signers that are past half of theirs: the next generation to store.
@@ -167,7 +239,8 @@ impl Authority {
             }
             let plain = current.unseal(vault)?;
             let key = key_pair(current, &plain)?;
-            let certificate = certify_signer(&self.issuer, self.network, purpose, &key, now, rng)?;
+            let issuer = &self.issuing[0].issuer;
+            let certificate = certify_signer(issuer, self.network, purpose, &key, now, rng)?;
             let generation = current.generation + 1;
             renewed.push(StoredKey::seal(kind, generation, &plain, certificate, (vault, now), rng)?);
         }
@@ -175,24 +248,59 @@ impl Authority {
     }
 }
 
-fn newest(keys: &[StoredKey], kind: KeyKind) -> Result<&StoredKey, AuthorityError> {
-    keys.iter()
-        .filter(|key| key.kind == kind)
-        .max_by_key(|key| key.generation)
-        .ok_or(AuthorityError::Missing(kind))
+fn signed_by(authorities: &[Subordinate], certificate: &X509Certificate<'_>) -> bool {
+    let (signed, signature) = (certificate.tbs_certificate.as_ref(), &certificate.signature_value.data);
+    authorities.iter().any(|authority| authority.key.verifies(signed, signature))
+}
+
+fn subordinates(
+    keys: &[StoredKey],
+    kind: KeyKind,
+    vault: &Vault,
+) -> Result<Vec<Subordinate>, AuthorityError> {
+    let certified = generations(keys, kind).into_iter().filter(|key| !key.certificate.is_empty());
+    certified
+        .map(|key| {
+            let spki = spki_of_key(key)?;
+            Ok(Subordinate {
+                name: key.name(),
+                certificate: key.certificate.clone(),
+                key: PublicKey::from_spki(&spki).ok_or(AuthorityError::Algorithm)?,
+                issuer: issuer(key, vault)?,
+            })
+        })
+        .collect()
+}
+
+/// A stored authority, ready to sign.
+pub(super) fn issuer(key: &StoredKey, vault: &Vault) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
+    if !key.is_here() {
+        return Err(AuthorityError::Elsewhere(key.kind));
+    }
+    let pair = key_pair(key, &key.unseal(vault)?)?;
+    let certificate = CertificateDer::from(key.certificate.as_slice());
+    Ok(Issuer::from_ca_cert_der(&certificate, pair)?)
+}
+
+pub(super) fn key_pair(key: &StoredKey, plain: &[u8]) -> Result<KeyPair, AuthorityError> {
+    KeyPair::try_from(plain).map_err(|error| unreadable(key.kind, error))
 }
 
 fn unreadable(kind: KeyKind, reason: impl fmt::Display) -> AuthorityError {
     AuthorityError::Unreadable { kind, reason: reason.to_string() }
 }
 
-fn key_pair(key: &StoredKey, plain: &[u8]) -> Result<KeyPair, AuthorityError> {
-    KeyPair::try_from(plain).map_err(|error| unreadable(key.kind, error))
+fn root_key_of(root: &StoredKey) -> Result<RootKey, AuthorityError> {
+    RootKey::from_spki(&spki_of_key(root)?).map_err(|_| AuthorityError::Algorithm)
 }
 
-fn spki_of(key: &StoredKey) -> Result<Vec<u8>, AuthorityError> {
-    let (_, certificate) =
-        X509Certificate::from_der(&key.certificate).map_err(|error| unreadable(key.kind, error))?;
+fn spki_of_key(key: &StoredKey) -> Result<Vec<u8>, AuthorityError> {
+    spki_of(&key.certificate).map_err(|error| unreadable(key.kind, error))
+}
+
+pub(super) fn spki_of(certificate: &[u8]) -> Result<Vec<u8>, AuthorityError> {
+    let (_, certificate) = X509Certificate::from_der(certificate)
+        .map_err(|error| AuthorityError::Encoding(error.to_string()))?;
     Ok(certificate.public_key().raw.to_vec())
 }
 
@@ -200,5 +308,5 @@ fn signer(purpose: Purpose, stored: &StoredKey, vault: &Vault) -> Result<Signer,
     let plain = stored.unseal(vault)?;
     let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &plain, &SystemRandom::new())
         .map_err(|error| unreadable(stored.kind, error))?;
-    Ok(Signer { purpose, key, spki: spki_of(stored)?, certificate: stored.certificate.clone() })
+    Ok(Signer { purpose, key, spki: spki_of_key(stored)?, certificate: stored.certificate.clone() })
 }

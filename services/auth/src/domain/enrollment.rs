@@ -6,7 +6,7 @@ use rand::CryptoRng;
 use super::authority::{Authority, AuthorityError};
 use super::label::{LabelError, check_text};
 use super::leaf::Leaf;
-use super::link::{Fate, Link, Use};
+use super::link::{Link, Presenter, Protocol, Use};
 use super::principal::{Principal, draw_node_id};
 use super::request::{CertificateRequest, NodeKeys, RequestError};
 
@@ -17,6 +17,10 @@ pub struct Applicant {
     pub node_keys: Option<NodeKeys>,
     pub host_name: String,
     pub software_version: String,
+    /// As the firmware says it; empty if it was not told.
+    pub hardware_serial: String,
+    /// The address it came from, for people.
+    pub source: String,
 }
 
 /// Why an applicant is not enrolled although the link is good.
@@ -37,17 +41,28 @@ pub enum EnrollmentError {
 /// An enrollment as it will be stored, all of it or nothing.
 #[derive(Debug, Clone)]
 pub struct Enrollment {
-    pub link: Link,
+    pub usage: Use,
     pub principal: Principal,
     pub leaf: Leaf,
 }
 
 impl Applicant {
+    /// What a link needs to know of it.
+    pub fn presenter(&self) -> Presenter<'_> {
+        Presenter {
+            key: self.request.key().hash(),
+            host_name: &self.host_name,
+            hardware_serial: &self.hardware_serial,
+            protocol: Protocol::Muster,
+        }
+    }
+
     /// # Errors
     /// What it sends is not what `role` sends.
     pub fn check(&self, role: Role) -> Result<(), EnrollmentError> {
         check_text("host_name", &self.host_name)?;
         check_text("software_version", &self.software_version)?;
+        check_text("hardware_serial", &self.hardware_serial)?;
         match (role, self.node_keys) {
             (Role::Node, None) => Err(RequestError::NoNodeKeys.into()),
             (Role::Node, Some(_)) | (_, None) => Ok(()),
@@ -123,7 +138,7 @@ pub fn enroll(
     };
     let usage =
         Use { time: now, key: leaf.key, enrolled: principal.resource_name(), certificate: leaf.der.clone() };
-    Ok(Enrollment { link: Link { fate: Fate::Used(usage), ..link.clone() }, principal, leaf })
+    Ok(Enrollment { usage, principal, leaf })
 }
 
 /// The display name of the link, or the link's id where it has none.

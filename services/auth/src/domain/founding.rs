@@ -1,15 +1,19 @@
-//! The founding of a network: root, issuing authority, signers and the challenge key, made once, sealed at once.
+//! The founding of a network: root, authorities, signers and the challenge key, made once, sealed at once.
+//!
+//! With a root elsewhere it comes in two steps: [`prepare`] makes the authorities' keys, whose requests are signed there; what
+//! comes back completes the network ([`super::rotation::import`]).
 
 use std::time::Duration;
 
 use muster_types::{Identity, NetworkId, Role, RootKey, Timestamp};
 use rand::CryptoRng;
 use rcgen::{
-    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PublicKeyData, SerialNumber,
+    BasicConstraints, CertificateParams, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber, SubjectPublicKeyInfo,
 };
 
 use super::authority::AuthorityError;
+use super::key::{KeyKind, StoredKey};
 use super::leaf::{self, CLOCK_TOLERANCE, Serial, common_name, date, whole_seconds};
 use super::request::PublicKey;
 use super::signer::Purpose;
@@ -21,76 +25,11 @@ const ROOT_LIFETIME: Duration = Duration::from_secs(20 * 365 * 24 * 3_600);
 /// An issuing authority outlives its signers' certificates by far.
 const ISSUING_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
+/// Under it are the names of all services and nodes.
+const OUR_DOMAIN: &str = "muster";
+
 /// Bytes of the key that authenticates renewal challenges.
 const CHALLENGE_KEY_BYTES: usize = 32;
-
-/// What a stored key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum KeyKind {
-    Root,
-    Issuing,
-    Signer(Purpose),
-    /// HMAC over renewal challenges; shared by all replicas.
-    Challenge,
-}
-
-impl KeyKind {
-    pub const ALL: [Self; 6] = [
-        Self::Root,
-        Self::Issuing,
-        Self::Signer(Purpose::Tasks),
-        Self::Signer(Purpose::Tickets),
-        Self::Signer(Purpose::Receipts),
-        Self::Challenge,
-    ];
-
-    /// Its name in the store.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Root => "root",
-            Self::Issuing => "issuing",
-            Self::Signer(Purpose::Tasks) => "signer-tasks",
-            Self::Signer(Purpose::Tickets) => "signer-tickets",
-            Self::Signer(Purpose::Receipts) => "signer-receipts",
-            Self::Challenge => "challenge",
-        }
-    }
-}
-
-/// One of the authority's keys as the store holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredKey {
-    pub kind: KeyKind,
-    /// Counts from 1; the highest is in use.
-    pub generation: u32,
-    /// The private key, sealed by the vault for this kind and generation.
-    pub sealed: Vec<u8>,
-    /// DER; empty for a key without certificate.
-    pub certificate: Vec<u8>,
-    pub create_time: Timestamp,
-}
-
-impl StoredKey {
-    pub(super) fn seal(
-        kind: KeyKind,
-        generation: u32,
-        plain: &[u8],
-        certificate: Vec<u8>,
-        (vault, now): (&Vault, Timestamp),
-        rng: &mut impl CryptoRng,
-    ) -> Result<Self, AuthorityError> {
-        let sealed = vault.seal(&label(kind, generation), plain, rng)?;
-        Ok(Self { kind, generation, sealed, certificate, create_time: now })
-    }
-
-    pub(super) fn unseal(&self, vault: &Vault) -> Result<Vec<u8>, AuthorityError> {
-        Ok(vault.unseal(&label(self.kind, self.generation), &self.sealed)?)
-    }
-}
-
-fn label(kind: KeyKind, generation: u32) -> String {
-    format!("{}/{generation}", kind.as_str())
-}
 
 /// Makes every key of a new network.
 ///
@@ -102,50 +41,179 @@ pub fn found(
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<StoredKey>, AuthorityError> {
     let root = root(now, rng)?;
-    let issuing = issuing(&root, now, rng)?;
-    let mut keys = Vec::with_capacity(KeyKind::ALL.len());
-    for (kind, made) in [(KeyKind::Root, &root), (KeyKind::Issuing, &issuing)] {
-        let plain = made.issuer.key().serialized_der();
-        keys.push(StoredKey::seal(kind, 1, plain, made.certificate.clone(), (vault, now), rng)?);
-    }
-    for purpose in Purpose::ALL {
+    let mut keys = vec![root.store(KeyKind::Root, 1, (vault, now), rng)?];
+    for kind in KeyKind::AUTHORITIES {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = certify_signer(&issuing.issuer, root.network, purpose, &key, now, rng)?;
-        let kind = KeyKind::Signer(purpose);
-        keys.push(StoredKey::seal(kind, 1, key.serialized_der(), certificate, (vault, now), rng)?);
+        let made = subordinate(kind, key, &root.issuer, now, rng)?;
+        keys.push(made.store(kind, 1, (vault, now), rng)?);
+        if kind == KeyKind::Issuing {
+            keys.extend(signers(&made.issuer, root_network(&root)?, (vault, now), rng)?);
+        }
     }
-    let mut challenge = [0; CHALLENGE_KEY_BYTES];
-    rng.fill_bytes(&mut challenge);
-    keys.push(StoredKey::seal(KeyKind::Challenge, 1, &challenge, Vec::new(), (vault, now), rng)?);
+    keys.push(challenge(vault, now, rng)?);
     Ok(keys)
 }
 
-/// An authority that has just been made.
-struct Made {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: Vec<u8>,
+/// The keys of a network whose root is elsewhere, as far as they can be made without it.
+///
+/// # Errors
+/// As [`found`].
+pub fn prepare(
+    vault: &Vault,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<StoredKey>, AuthorityError> {
+    let mut keys = vec![challenge(vault, now, rng)?];
+    for kind in KeyKind::AUTHORITIES {
+        keys.push(pending(kind, 1, vault, now, rng)?);
+    }
+    Ok(keys)
+}
+
+/// A new key for an authority, whose certificate is still to come.
+pub(super) fn pending(
+    kind: KeyKind,
+    generation: u32,
+    vault: &Vault,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<StoredKey, AuthorityError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    StoredKey::seal(kind, generation, key.serialized_der(), Vec::new(), (vault, now), rng)
+}
+
+/// The first signers of a network.
+pub(super) fn signers(
+    issuer: &Issuer<'_, KeyPair>,
     network: NetworkId,
+    (vault, now): (&Vault, Timestamp),
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<StoredKey>, AuthorityError> {
+    let mut keys = Vec::new();
+    for purpose in Purpose::ALL {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = certify_signer(issuer, network, purpose, &key, now, rng)?;
+        let kind = KeyKind::Signer(purpose);
+        keys.push(StoredKey::seal(kind, 1, key.serialized_der(), certificate, (vault, now), rng)?);
+    }
+    Ok(keys)
 }
 
-fn root(now: Timestamp, rng: &mut impl CryptoRng) -> Result<Made, AuthorityError> {
+fn challenge(vault: &Vault, now: Timestamp, rng: &mut impl CryptoRng) -> Result<StoredKey, AuthorityError> {
+    let mut challenge = [0; CHALLENGE_KEY_BYTES];
+    rng.fill_bytes(&mut challenge);
+    StoredKey::seal(KeyKind::Challenge, 1, &challenge, Vec::new(), (vault, now), rng)
+}
+
+/// An authority that has just been made.
+pub struct Made {
+    pub issuer: Issuer<'static, KeyPair>,
+    /// DER
+    pub certificate: Vec<u8>,
+}
+
+impl Made {
+    pub(super) fn store(
+        &self,
+        kind: KeyKind,
+        generation: u32,
+        (vault, now): (&Vault, Timestamp),
+        rng: &mut impl CryptoRng,
+    ) -> Result<StoredKey, AuthorityError> {
+        let plain = self.issuer.key().serialized_der();
+        StoredKey::seal(kind, generation, plain, self.certificate.clone(), (vault, now), rng)
+    }
+}
+
+fn root_network(root: &Made) -> Result<NetworkId, AuthorityError> {
+    let spki = root.issuer.key().subject_public_key_info();
+    Ok(RootKey::from_spki(&spki).map_err(|_| AuthorityError::Algorithm)?.network_id())
+}
+
+/// A new root. Its subject follows from the key, so that whoever has the key can make a trust anchor without the certificate.
+///
+/// # Errors
+/// The system has no randomness.
+pub fn root(now: Timestamp, rng: &mut impl CryptoRng) -> Result<Made, AuthorityError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let root_key =
-        RootKey::from_spki(&key.subject_public_key_info()).map_err(|_| AuthorityError::Algorithm)?;
-    // The subject follows from the key, so that whoever has the key can make a trust anchor without the certificate.
-    let mut params = authority(&root_key.common_name(), now, ROOT_LIFETIME, rng)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let params = root_params(&key.subject_public_key_info(), now, rng)?;
     let certificate = params.self_signed(&key)?.der().to_vec();
-    Ok(Made { issuer: Issuer::new(params, key), certificate, network: root_key.network_id() })
+    Ok(Made { issuer: Issuer::new(params, key), certificate })
 }
 
-fn issuing(root: &Made, now: Timestamp, rng: &mut impl CryptoRng) -> Result<Made, AuthorityError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut params = authority("Muster issuing authority", now, ISSUING_LIFETIME, rng)?;
+/// The certificate of one root's key by another root: whoever pins the signing one believes the other through it.
+///
+/// # Errors
+/// The key is none of a root.
+pub fn cross(
+    spki: &[u8],
+    by: &Issuer<'_, KeyPair>,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, AuthorityError> {
+    let mut params = root_params(spki, now, rng)?;
+    params.use_authority_key_identifier_extension = true;
+    let key = SubjectPublicKeyInfo::from_der(spki)?;
+    Ok(params.signed_by(&key, by)?.der().to_vec())
+}
+
+fn root_params(
+    spki: &[u8],
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<CertificateParams, AuthorityError> {
+    let key = RootKey::from_spki(spki).map_err(|_| AuthorityError::Algorithm)?;
+    let mut params = authority(&key.common_name(), now, ROOT_LIFETIME, rng)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    Ok(params)
+}
+
+/// An authority of `kind` for `key`, signed by a root.
+pub(super) fn subordinate(
+    kind: KeyKind,
+    key: KeyPair,
+    root: &Issuer<'_, KeyPair>,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<Made, AuthorityError> {
+    let params = subordinate_params(kind, now, rng)?;
+    let certificate = params.signed_by(&key, root)?.der().to_vec();
+    Ok(Made { issuer: Issuer::new(params, key), certificate })
+}
+
+/// As [`subordinate`], for a request that came from a master whose root is here.
+///
+/// # Errors
+/// The request's key is not EC P-256.
+pub fn certify_authority(
+    kind: KeyKind,
+    spki: &[u8],
+    root: &Issuer<'_, KeyPair>,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, AuthorityError> {
+    PublicKey::from_spki(spki).ok_or(AuthorityError::Algorithm)?;
+    let key = SubjectPublicKeyInfo::from_der(spki)?;
+    Ok(subordinate_params(kind, now, rng)?.signed_by(&key, root)?.der().to_vec())
+}
+
+fn subordinate_params(
+    kind: KeyKind,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<CertificateParams, AuthorityError> {
+    let mut params = authority(kind.common_name(), now, ISSUING_LIFETIME, rng)?;
     // It signs leaves, and no further authority (RFC 5280, section 4.2.1.9).
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.use_authority_key_identifier_extension = true;
-    let certificate = params.signed_by(&key, &root.issuer)?.der().to_vec();
-    Ok(Made { issuer: Issuer::new(params, key), certificate, network: root.network })
+    if kind == KeyKind::Devices {
+        // Whatever it signs is none of ours: no service and no node has such a name.
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: Vec::new(),
+            excluded_subtrees: vec![GeneralSubtree::DnsName(OUR_DOMAIN.to_owned())],
+        });
+    }
+    Ok(params)
 }
 
 fn authority(
@@ -175,5 +243,5 @@ pub(super) fn certify_signer(
     let identity = Identity { network, role: Role::Signer, name: purpose.as_str().to_owned() };
     let spki = key.subject_public_key_info();
     let public_key = PublicKey::from_spki(&spki).ok_or(AuthorityError::Algorithm)?;
-    Ok(leaf::issue(issuer, &identity, &public_key, now, rng)?.der)
+    Ok(leaf::issue(issuer, "", &identity, &public_key, now, rng)?.der)
 }

@@ -43,6 +43,8 @@ impl Serial {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
     pub identity: Identity,
+    /// Which authority signed it, as in `issuing/1`; empty of one that was read back.
+    pub issuer: String,
     pub serial: Serial,
     pub key: KeyHash,
     pub not_before: Timestamp,
@@ -57,6 +59,7 @@ impl Leaf {
         let micros = |seconds: i64| Timestamp::from_micros(seconds.saturating_mul(1_000_000));
         Some(Self {
             identity: muster_wire::trust::identity_of(&certificate).ok()?,
+            issuer: String::new(),
             serial: Serial(certificate.raw_serial().to_vec()),
             key: PublicKey::from_spki(certificate.public_key().raw)?.hash(),
             not_before: micros(certificate.validity().not_before.timestamp()),
@@ -72,6 +75,7 @@ impl Leaf {
 /// The certificate could not be encoded or signed: our own fault, never the holder's.
 pub(super) fn issue(
     issuer: &Issuer<'_, KeyPair>,
+    issuer_name: &str,
     identity: &Identity,
     key: &PublicKey,
     now: Timestamp,
@@ -92,7 +96,8 @@ pub(super) fn issue(
     params.use_authority_key_identifier_extension = true;
     let subject_key = SubjectPublicKeyInfo::from_der(&key.spki())?;
     let der = params.signed_by(&subject_key, issuer)?.der().to_vec();
-    Ok(Leaf { identity: identity.clone(), serial, key: key.hash(), not_before, not_after, der })
+    let issuer = issuer_name.to_owned();
+    Ok(Leaf { identity: identity.clone(), issuer, serial, key: key.hash(), not_before, not_after, der })
 }
 
 /// What TLS and verifiers of signatures may accept the certificate for.

@@ -1,19 +1,18 @@
-//! Enrollment links: made by an operator, redeemed by one key, once.
+//! Enrollment links: made by an operator, redeemed by one key, or by as many as the link says; once by each.
 
 use std::time::Duration;
 
-use muster_types::{Role, Timestamp, Token};
+use muster_types::{Timestamp, Token};
 use rand::CryptoRng;
 
-use super::label::{LabelError, Labels, check_labels, check_name, check_text};
 use super::request::KeyHash;
-use super::signer::SERVICES;
 
-/// Life of a link if nobody says otherwise.
-pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+mod terms;
 
-/// The longest life of a link.
-pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
+pub use terms::{
+    Binding, DEFAULT_LIFETIME, MAX_LIFETIME, MAX_USES, Protocol, Terms, TermsError, challenge_terms,
+    node_terms,
+};
 
 /// How long after its use the answer is repeated to the key that got it: a device that lost it tries again within
 /// minutes, or after the weekend.
@@ -33,25 +32,27 @@ pub struct Link {
     pub creator: String,
     pub create_time: Timestamp,
     pub expire_time: Timestamp,
-    pub fate: Fate,
+    pub revoke_time: Option<Timestamp>,
+    pub use_count: u32,
+    pub last_use: Option<LastUse>,
+    pub contest: Option<Contest>,
 }
 
-/// What a link grants.
+/// The newest use of a link, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
-    pub role: Role,
-    pub lifetime: Duration,
-    pub labels: Labels,
-    /// Of operators, CMDBs and services the name they get; of nodes a word for people.
-    pub display_name: String,
+pub struct LastUse {
+    pub time: Timestamp,
+    /// Resource name of whom it enrolled.
+    pub enrolled: String,
 }
 
-/// What has become of a link. Expiry is not recorded: it follows from the clock.
+/// A used link was presented by yet another key: somebody else has it too, and was perhaps the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    Unused,
-    Used(Use),
-    Revoked(Timestamp),
+pub struct Contest {
+    pub count: u32,
+    pub time: Timestamp,
+    /// Address and host name of who came too late.
+    pub source: String,
 }
 
 /// Who used a link, and the answer's certificate, in case the answer was lost.
@@ -83,23 +84,10 @@ pub enum LinkRefusal {
     Expired,
     #[error("the link was revoked")]
     Revoked,
-}
-
-/// Why a link cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TermsError {
-    #[error("a link is for a node, an operator, a CMDB or a service")]
-    Role,
-    #[error("{creator} may not make a link for a {role}")]
-    NotAllowed { creator: Role, role: Role },
-    #[error("a link lives at least a minute and at most 30 days")]
-    Lifetime,
-    #[error("a service link names one of {SERVICES:?} in display_name, which {0:?} is not")]
-    Service(String),
-    #[error("only a node has labels")]
-    Labels,
-    #[error(transparent)]
-    Label(#[from] LabelError),
+    #[error("the link is for another device: its {0} is not the one the link names")]
+    Bound(&'static str),
+    #[error("this is {0}")]
+    Protocol(&'static str),
 }
 
 /// How a link answers a key that presents its token.
@@ -110,43 +98,13 @@ pub enum Redemption<'a> {
     Repeated(&'a Use),
 }
 
-impl Terms {
-    /// Checks what `creator` asks for.
-    ///
-    /// # Errors
-    /// The creator's role may not make such a link, or something in it is not well formed.
-    pub fn check(&self, creator: Role) -> Result<(), TermsError> {
-        const SHORTEST: Duration = Duration::from_secs(60);
-        // A CMDB brings devices in, never people or programs that command them.
-        let allowed = match self.role {
-            Role::Node => matches!(creator, Role::Operator | Role::Cmdb | Role::Service),
-            Role::Operator | Role::Cmdb | Role::Service => matches!(creator, Role::Operator | Role::Service),
-            Role::Signer => return Err(TermsError::Role),
-        };
-        if !allowed {
-            return Err(TermsError::NotAllowed { creator, role: self.role });
-        }
-        if self.lifetime < SHORTEST || self.lifetime > MAX_LIFETIME {
-            return Err(TermsError::Lifetime);
-        }
-        self.check_names()
-    }
-
-    fn check_names(&self) -> Result<(), TermsError> {
-        check_labels(&self.labels)?;
-        if self.role != Role::Node && !self.labels.is_empty() {
-            return Err(TermsError::Labels);
-        }
-        match self.role {
-            Role::Service if !SERVICES.contains(&self.display_name.as_str()) => {
-                Err(TermsError::Service(self.display_name.chars().take(40).collect()))
-            }
-            Role::Operator | Role::Cmdb if !self.display_name.is_empty() => {
-                Ok(check_name(&self.display_name)?)
-            }
-            _ => Ok(check_text("display_name", &self.display_name)?),
-        }
-    }
+/// What whoever presents a token says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Presenter<'a> {
+    pub key: KeyHash,
+    pub host_name: &'a str,
+    pub hardware_serial: &'a str,
+    pub protocol: Protocol,
 }
 
 impl Link {
@@ -164,7 +122,10 @@ impl Link {
             terms,
             creator,
             create_time: now,
-            fate: Fate::Unused,
+            revoke_time: None,
+            use_count: 0,
+            last_use: None,
+            contest: None,
         };
         (link, token)
     }
@@ -174,36 +135,56 @@ impl Link {
         format!("links/{}", self.id)
     }
 
+    fn is_used_up(&self) -> bool {
+        self.use_count >= self.terms.use_limit
+    }
+
     pub fn state(&self, now: Timestamp) -> LinkState {
-        match self.fate {
-            Fate::Used(_) => LinkState::Used,
-            Fate::Revoked(_) => LinkState::Revoked,
-            Fate::Unused if now >= self.expire_time => LinkState::Expired,
-            Fate::Unused => LinkState::Open,
+        if self.revoke_time.is_some() {
+            LinkState::Revoked
+        } else if self.is_used_up() {
+            LinkState::Used
+        } else if now >= self.expire_time {
+            LinkState::Expired
+        } else {
+            LinkState::Open
         }
     }
 
-    /// Whether whoever presents the token and proves `key` is enrolled.
+    /// Whether whoever presents the token and proves its key is enrolled. `usage` is that key's own, if there is one.
     ///
     /// # Errors
-    /// The link is used by another key, expired or revoked.
-    pub fn redeem(&self, key: KeyHash, now: Timestamp) -> Result<Redemption<'_>, LinkRefusal> {
-        match &self.fate {
-            Fate::Revoked(_) => Err(LinkRefusal::Revoked),
-            Fate::Used(usage) if usage.key == key && now.since(usage.time) <= REPEAT_WINDOW => {
-                Ok(Redemption::Repeated(usage))
-            }
-            Fate::Used(_) => Err(LinkRefusal::Used),
-            Fate::Unused if now >= self.expire_time => Err(LinkRefusal::Expired),
-            Fate::Unused => Ok(Redemption::First),
+    /// The link is used up by other keys, expired, revoked, or for somebody else.
+    pub fn redeem<'a>(
+        &self,
+        usage: Option<&'a Use>,
+        who: Presenter<'_>,
+        now: Timestamp,
+    ) -> Result<Redemption<'a>, LinkRefusal> {
+        if who.protocol != self.terms.protocol {
+            return Err(LinkRefusal::Protocol(self.terms.protocol.about()));
+        }
+        match usage {
+            _ if self.revoke_time.is_some() => Err(LinkRefusal::Revoked),
+            Some(usage) if now.since(usage.time) <= REPEAT_WINDOW => Ok(Redemption::Repeated(usage)),
+            Some(_) => Err(LinkRefusal::Used),
+            None if self.is_used_up() => Err(LinkRefusal::Used),
+            None if now >= self.expire_time => Err(LinkRefusal::Expired),
+            None => self.terms.binding.check(who).map(|()| Redemption::First),
         }
     }
 
-    /// An unused link stops working; a used one stays used, so that whom it enrolled stays known.
+    /// A link that is not used up stops working; a used-up one stays as it is, so that whom it enrolled stays known.
     pub fn revoke(&mut self, now: Timestamp) {
-        if self.fate == Fate::Unused {
-            self.fate = Fate::Revoked(now);
+        if self.revoke_time.is_none() && !self.is_used_up() {
+            self.revoke_time = Some(now);
         }
+    }
+
+    /// Notes that `source` presented the link in vain, by a key that is none of those it enrolled.
+    pub fn contested(&mut self, source: String, now: Timestamp) {
+        let count = self.contest.as_ref().map_or(0, |contest| contest.count);
+        self.contest = Some(Contest { count: count.saturating_add(1), time: now, source });
     }
 }
 
@@ -218,65 +199,79 @@ mod tests {
     const MINE: KeyHash = KeyHash([1; 32]);
     const HERS: KeyHash = KeyHash([2; 32]);
 
-    fn terms(role: Role, display_name: &str) -> Terms {
-        let display_name = display_name.to_owned();
-        Terms { role, lifetime: DEFAULT_LIFETIME, labels: Labels::new(), display_name }
+    fn link_of(terms: Terms) -> Link {
+        Link::draw(terms, "operators/a".into(), NOW, &mut StdRng::seed_from_u64(1)).0
     }
 
     fn link() -> Link {
-        Link::draw(terms(Role::Node, ""), "operators/a".into(), NOW, &mut StdRng::seed_from_u64(1)).0
+        link_of(node_terms())
     }
 
-    fn used() -> Link {
+    fn used() -> (Link, Use) {
         let usage = Use { time: NOW, key: MINE, enrolled: "nodes/x".into(), certificate: vec![1] };
-        Link { fate: Fate::Used(usage), ..link() }
+        (Link { use_count: 1, ..link() }, usage)
+    }
+
+    fn who(key: KeyHash) -> Presenter<'static> {
+        Presenter { key, host_name: "till-7", hardware_serial: "S1", protocol: Protocol::Muster }
     }
 
     #[test]
     fn an_open_link_enrolls_until_it_expires() {
-        assert_eq!(link().redeem(MINE, NOW), Ok(Redemption::First));
-        assert_eq!(link().redeem(MINE, NOW + DEFAULT_LIFETIME), Err(LinkRefusal::Expired));
+        assert_eq!(link().redeem(None, who(MINE), NOW), Ok(Redemption::First));
+        assert_eq!(link().redeem(None, who(MINE), NOW + DEFAULT_LIFETIME), Err(LinkRefusal::Expired));
         assert_eq!(link().state(NOW + DEFAULT_LIFETIME), LinkState::Expired);
     }
 
     #[test]
     fn a_lost_answer_is_repeated_to_the_same_key_only_and_not_for_ever() {
-        assert!(matches!(used().redeem(MINE, NOW), Ok(Redemption::Repeated(_))));
-        assert_eq!(used().redeem(HERS, NOW), Err(LinkRefusal::Used));
+        let (link, usage) = used();
+        assert!(matches!(link.redeem(Some(&usage), who(MINE), NOW), Ok(Redemption::Repeated(_))));
+        assert_eq!(link.redeem(None, who(HERS), NOW), Err(LinkRefusal::Used));
         let late = NOW + REPEAT_WINDOW + Duration::from_secs(1);
-        assert_eq!(used().redeem(MINE, late), Err(LinkRefusal::Used));
+        assert_eq!(link.redeem(Some(&usage), who(MINE), late), Err(LinkRefusal::Used));
     }
 
     #[test]
-    fn a_revoked_link_says_so_and_a_used_one_cannot_be_revoked() {
+    fn a_revoked_link_says_so_and_a_used_up_one_cannot_be_revoked() {
         let mut open = link();
         open.revoke(NOW);
-        assert_eq!(open.redeem(MINE, NOW), Err(LinkRefusal::Revoked));
-        let mut spent = used();
+        assert_eq!(open.redeem(None, who(MINE), NOW), Err(LinkRefusal::Revoked));
+        let (mut spent, _) = used();
         spent.revoke(NOW);
-        assert_eq!(spent, used());
+        assert_eq!(spent, used().0);
     }
 
     #[test]
-    fn a_cmdb_makes_links_for_nodes_and_nothing_above_itself() {
-        assert_eq!(terms(Role::Node, "").check(Role::Cmdb), Ok(()));
-        for role in [Role::Operator, Role::Cmdb, Role::Service] {
-            let refused = terms(role, "topology").check(Role::Cmdb);
-            assert_eq!(refused, Err(TermsError::NotAllowed { creator: Role::Cmdb, role }));
-            assert_eq!(terms(role, "topology").check(Role::Operator), Ok(()));
-        }
-        assert_eq!(terms(Role::Signer, "").check(Role::Operator), Err(TermsError::Role));
-        assert!(terms(Role::Node, "").check(Role::Node).is_err());
+    fn a_link_for_images_works_as_often_as_it_says() {
+        let mut image = link_of(Terms { use_limit: 3, ..node_terms() });
+        image.use_count = 2;
+        assert_eq!(image.redeem(None, who(HERS), NOW), Ok(Redemption::First));
+        image.use_count = 3;
+        assert_eq!(image.redeem(None, who(HERS), NOW), Err(LinkRefusal::Used));
+        assert_eq!(image.state(NOW), LinkState::Used);
     }
 
     #[test]
-    fn names_and_lifetimes_out_of_bounds_are_refused() {
-        assert!(terms(Role::Operator, "Alice Ä").check(Role::Operator).is_err());
-        assert!(terms(Role::Operator, "../etc").check(Role::Operator).is_err());
-        assert!(terms(Role::Service, "mail").check(Role::Operator).is_err());
-        let long = Terms { lifetime: MAX_LIFETIME * 2, ..terms(Role::Node, "") };
-        assert_eq!(long.check(Role::Operator), Err(TermsError::Lifetime));
-        let labels = Labels::from([("Site".to_owned(), "x".to_owned())]);
-        assert!(Terms { labels, ..terms(Role::Node, "") }.check(Role::Operator).is_err());
+    fn a_bound_link_is_for_its_host_serial_and_key_alone() {
+        let bound = |binding| link_of(Terms { binding, ..node_terms() });
+        let host = bound(Binding { host_name: "Till-7".into(), ..Binding::default() });
+        assert_eq!(host.redeem(None, who(MINE), NOW), Ok(Redemption::First));
+        let host = bound(Binding { host_name: "till-8".into(), ..Binding::default() });
+        assert_eq!(host.redeem(None, who(MINE), NOW), Err(LinkRefusal::Bound("host name")));
+        let serial = bound(Binding { hardware_serial: "S2".into(), ..Binding::default() });
+        assert_eq!(serial.redeem(None, who(MINE), NOW), Err(LinkRefusal::Bound("serial number")));
+        let key = bound(Binding { key: Some(HERS), ..Binding::default() });
+        assert_eq!(key.redeem(None, who(MINE), NOW), Err(LinkRefusal::Bound("key")));
+        assert_eq!(key.redeem(None, who(HERS), NOW), Ok(Redemption::First));
+    }
+
+    #[test]
+    fn a_link_is_no_challenge_and_a_challenge_no_link() {
+        let asked = Presenter { protocol: Protocol::Challenge, ..who(MINE) };
+        assert!(matches!(link().redeem(None, asked, NOW), Err(LinkRefusal::Protocol(_))));
+        let challenge = link_of(challenge_terms("CN=printer-3"));
+        assert!(matches!(challenge.redeem(None, who(MINE), NOW), Err(LinkRefusal::Protocol(_))));
+        assert_eq!(challenge.redeem(None, asked, NOW), Ok(Redemption::First));
     }
 }

@@ -6,6 +6,7 @@ use rand::CryptoRng;
 use super::label::Labels;
 use super::leaf::Leaf;
 use super::request::{KeyHash, NodeKeys};
+use super::revocation::Reason;
 
 /// Somebody with a name in this network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +32,21 @@ pub struct Principal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     pub time: Timestamp,
-    pub reason: String,
+    pub reason: Reason,
+    pub comment: String,
 }
 
 impl Principal {
+    /// Lost: it may renew, so that it stays reachable for the master's lock or erase, and nothing else.
+    pub fn is_lost(&self) -> bool {
+        self.revocation.as_ref().is_some_and(|revocation| revocation.reason == Reason::Lost)
+    }
+
+    /// Revoked for good.
+    pub fn is_revoked(&self) -> bool {
+        self.revocation.is_some() && !self.is_lost()
+    }
+
     pub fn resource_name(&self) -> String {
         self.identity.resource_name()
     }

@@ -106,7 +106,8 @@ pub fn renew(
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<(Principal, Leaf), RenewalError> {
-    if certificate_revoked || principal.revocation.is_some() {
+    // Whoever is lost renews, so that it can be reached: what it gets is lost as well.
+    if principal.is_revoked() || certificate_revoked && !principal.is_lost() {
         return Err(RenewalError::Revoked);
     }
     if principal.identity != proven.identity {

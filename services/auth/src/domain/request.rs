@@ -164,7 +164,7 @@ fn node_key(bytes: &[u8], field: &'static str) -> Result<[u8; NODE_KEY_BYTES], R
     if key == [0; NODE_KEY_BYTES] { Err(RequestError::NodeKey(field)) } else { Ok(key) }
 }
 
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
     hash

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use muster_proto::payload_type::{NODE_TICKET, PRESENCE_RECEIPT, TASK, TASK_CANCELLATION, UPTIME_TICKET};
+use muster_proto::payload_type::{
+    AUDIT_HEADS, NODE_TICKET, PRESENCE_RECEIPT, REVOCATION_LIST, TASK, TASK_CANCELLATION, UPTIME_TICKET,
+};
 use ring::signature::EcdsaKeyPair;
 
 /// Services that a network has; each may hold a certificate of role service.
@@ -30,12 +32,14 @@ impl Purpose {
 }
 
 /// Every payload type that a signer signs: its purpose, and the one service that may ask for it.
-const SIGNABLE: [(&str, Purpose, &str); 5] = [
+const SIGNABLE: [(&str, Purpose, &str); 7] = [
     (TASK, Purpose::Tasks, "topology"),
     (TASK_CANCELLATION, Purpose::Tasks, "topology"),
     (UPTIME_TICKET, Purpose::Tickets, "topology"),
     (PRESENCE_RECEIPT, Purpose::Receipts, "topology"),
     (NODE_TICKET, Purpose::Tickets, "auth"),
+    (REVOCATION_LIST, Purpose::Tickets, "auth"),
+    (AUDIT_HEADS, Purpose::Receipts, "auth"),
 ];
 
 /// The caller may not have this signed.
@@ -93,7 +97,7 @@ mod tests {
 
     #[test]
     fn nobody_has_a_nodes_ticket_or_what_nodes_sign_themselves_signed() {
-        for payload_type in [NODE_TICKET, CLAIM, ATTACH, TASK_REPORT, "text/plain"] {
+        for payload_type in [NODE_TICKET, REVOCATION_LIST, CLAIM, ATTACH, TASK_REPORT, "text/plain"] {
             assert!(purpose_for("topology", payload_type).is_err(), "{payload_type}");
         }
     }

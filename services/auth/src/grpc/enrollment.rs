@@ -46,6 +46,8 @@ impl Enrollment {
             node_keys: node_keys(request.node_keys, &certificate_request).map_err(fault::request)?,
             host_name: request.host_name,
             software_version: request.software_version,
+            hardware_serial: request.hardware_serial,
+            source: source.map(|source| source.to_string()).unwrap_or_default(),
         };
         let admission = self.auth.enroll(&token, &applicant).await.inspect_err(|error| {
             if let (AuthError::UnknownToken, Some(source)) = (error, source) {

@@ -1,16 +1,22 @@
 //! Every error of auth as a caller sees it: a code, a reason for programs, a message for people.
 
+use std::time::Duration;
+
 use muster_kit::listen::PeerInfo;
 use muster_kit::status::{Fault, fault};
 use muster_types::Identity;
 use tonic::{Code, Extensions};
 
+use crate::domain::approval::ApprovalError;
 use crate::domain::authority::AuthorityError;
 use crate::domain::challenge::ChallengeError;
+use crate::domain::device::DeviceError;
 use crate::domain::enrollment::EnrollmentError;
 use crate::domain::link::{LinkRefusal, TermsError};
 use crate::domain::renewal::RenewalError;
 use crate::domain::request::RequestError;
+use crate::domain::revocation::RevocationError;
+use crate::domain::rotation::ImportError;
 use crate::domain::signer::SigningRefusal;
 use crate::service::AuthError;
 use crate::store::StoreError;
@@ -22,6 +28,11 @@ pub(super) fn of(error: AuthError) -> Fault {
         AuthError::Enrollment(error) => enrollment(error),
         AuthError::Renewal(error) => renewal(error),
         AuthError::Terms(error) => terms(&error),
+        AuthError::Approval(error) => approval(&error),
+        AuthError::Revocation(error) => revocation(&error),
+        AuthError::Device(error) => device(&error),
+        AuthError::Import(ImportError::Authority(error)) => authority(&error),
+        AuthError::Import(error) => fault(Code::FailedPrecondition, "IMPORT_REFUSED", error.to_string()),
         AuthError::NotFound(_) => fault(Code::NotFound, "NOT_FOUND", error.to_string()),
         AuthError::Authority(error) => authority(&error),
         AuthError::Store(error) => store(&error),
@@ -33,8 +44,42 @@ fn link(refusal: LinkRefusal) -> Fault {
         LinkRefusal::Used => "LINK_USED",
         LinkRefusal::Expired => "LINK_EXPIRED",
         LinkRefusal::Revoked => "LINK_REVOKED",
+        LinkRefusal::Bound(_) => "LINK_BOUND",
+        LinkRefusal::Protocol(_) => "LINK_PROTOCOL",
     };
     fault(Code::FailedPrecondition, reason, refusal.to_string())
+}
+
+/// How long whoever waits for an operator's word should let pass before it asks again.
+const APPROVAL_LOOK: Duration = Duration::from_secs(30);
+
+fn approval(error: &ApprovalError) -> Fault {
+    let message = error.to_string();
+    match error {
+        ApprovalError::Pending(_) => {
+            fault(Code::FailedPrecondition, "APPROVAL_PENDING", message).retry_after(APPROVAL_LOOK)
+        }
+        ApprovalError::Denied => fault(Code::PermissionDenied, "APPROVAL_DENIED", message),
+        ApprovalError::TooMany => fault(Code::ResourceExhausted, "APPROVALS_TOO_MANY", message),
+        ApprovalError::Decided(_) => fault(Code::FailedPrecondition, "APPROVAL_DECIDED", message),
+    }
+}
+
+fn revocation(error: &RevocationError) -> Fault {
+    let message = error.to_string();
+    match error {
+        RevocationError::Unknown(_) => fault(Code::NotFound, "NOT_FOUND", message),
+        RevocationError::NotLost(_) => fault(Code::FailedPrecondition, "NOT_LOST", message),
+        RevocationError::Comment => invalid("COMMENT_INVALID", message),
+        RevocationError::Reason => invalid("REASON_INVALID", message),
+    }
+}
+
+fn device(error: &DeviceError) -> Fault {
+    match error {
+        DeviceError::Authority(error) => authority(error),
+        _ => invalid("REQUEST_REFUSED", error.to_string()),
+    }
 }
 
 fn enrollment(error: EnrollmentError) -> Fault {
@@ -87,6 +132,9 @@ pub(super) fn signing(refusal: &SigningRefusal) -> Fault {
 
 /// Our own fault: the caller learns that, the log learns what.
 pub(super) fn authority(error: &AuthorityError) -> Fault {
+    if let AuthorityError::Elsewhere(_) = error {
+        return fault(Code::FailedPrecondition, "KEY_ELSEWHERE", error.to_string());
+    }
     tracing::error!(%error, "the authority failed");
     fault(Code::Internal, "AUTHORITY_FAILED", "the authority could not do its work; its log says why")
 }

@@ -13,10 +13,12 @@ use muster_types::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::fault;
-use super::wire::{link_to_wire, wanted};
 use crate::metrics;
 use crate::service::Auth;
 use crate::store::Cursor;
+use wire::{link_to_wire, wanted};
+
+pub(super) mod wire;
 
 /// Links on a page if nobody says otherwise.
 const PAGE: i32 = 50;
@@ -46,7 +48,7 @@ impl LinkService for Links {
         metrics::count_link(&created);
         Ok(Response::new(CreateLinkResponse {
             link: Some(link_to_wire(&created.link, self.auth.now())),
-            url: created.url.map(|url| url.reveal()).unwrap_or_default(),
+            url: created.secret.unwrap_or_default(),
         }))
     }
 
@@ -87,7 +89,7 @@ fn id(name: &str) -> Result<&str, Fault> {
         .ok_or_else(|| fault::invalid("NAME_INVALID", "a link's name is links/{id}"))
 }
 
-fn page_size_of(asked: i32) -> Result<u32, Fault> {
+pub(super) fn page_size_of(asked: i32) -> Result<u32, Fault> {
     let size = if asked == 0 { PAGE } else { asked.min(LARGEST_PAGE) };
     u32::try_from(size).map_err(|_| fault::invalid("PAGE_SIZE_INVALID", "page_size is negative"))
 }

@@ -1,6 +1,5 @@
 //! Auth's records to protobuf messages and back.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,17 +7,16 @@ use muster_kit::status::Fault;
 use muster_proto::auth::v1 as wire;
 use muster_proto::payload_type::NODE_TICKET;
 use muster_proto::trust::v1::{Envelope, NodeTicket, TrustBundle};
-use muster_types::{Role, Timestamp};
+use muster_types::Role;
 use muster_wire::{envelope, time};
 use prost::Message;
 
 use super::{Whereabouts, fault};
-use crate::domain::link::{DEFAULT_LIFETIME, Fate, LinkState, Terms};
+use crate::domain::Authority;
 use crate::domain::principal::Ticket;
 use crate::domain::request::{CertificateRequest, NodeKeys, RequestError};
 use crate::domain::signer::Purpose;
-use crate::domain::{Authority, Link};
-use crate::service::{Admission, Wanted};
+use crate::service::Admission;
 
 /// A UUID in its customary form.
 const UUID_CHARS: usize = 36;
@@ -44,7 +42,7 @@ impl Directory {
             role: role_to_wire(principal.identity.role).into(),
             node_id: node_id.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes())),
             name: principal.resource_name(),
-            certificate_chain: vec![leaf.der.clone().into(), Bytes::copy_from_slice(authority.issuing())],
+            certificate_chain: [vec![leaf.der.clone().into()], bytes(&authority.chain())].concat(),
             ticket: ticket.transpose()?,
             trust_bundle: Some(trust_bundle(authority)),
             master_addresses: self.0.addresses.clone(),
@@ -71,12 +69,17 @@ pub(super) fn sign(
 
 pub(super) fn trust_bundle(authority: &Authority) -> TrustBundle {
     let signers = authority.signers().iter();
+    let issuing = authority.issuing().iter().map(|issuing| issuing.certificate.clone().into());
     TrustBundle {
         version: authority.version(),
-        roots: vec![Bytes::copy_from_slice(authority.root())],
-        authorities: vec![Bytes::copy_from_slice(authority.issuing())],
+        roots: bytes(authority.roots()),
+        authorities: issuing.chain(bytes(authority.crosses())).collect(),
         signers: signers.map(|signer| Bytes::copy_from_slice(&signer.certificate)).collect(),
     }
+}
+
+fn bytes(ders: &[Vec<u8>]) -> Vec<Bytes> {
+    ders.iter().map(|der| Bytes::copy_from_slice(der)).collect()
 }
 
 fn ticket_to_wire(ticket: &Ticket) -> NodeTicket {
@@ -93,52 +96,7 @@ fn ticket_to_wire(ticket: &Ticket) -> NodeTicket {
     }
 }
 
-pub(super) fn link_to_wire(link: &Link, now: Timestamp) -> wire::Link {
-    let usage = match &link.fate {
-        Fate::Used(usage) => Some(usage),
-        Fate::Unused | Fate::Revoked(_) => None,
-    };
-    let state = match link.state(now) {
-        LinkState::Open => wire::LinkState::Open,
-        LinkState::Used => wire::LinkState::Used,
-        LinkState::Expired => wire::LinkState::Expired,
-        LinkState::Revoked => wire::LinkState::Revoked,
-    };
-    wire::Link {
-        name: link.resource_name(),
-        role: role_to_wire(link.terms.role).into(),
-        state: state.into(),
-        create_time: Some(time::to_wire(link.create_time)),
-        expire_time: Some(time::to_wire(link.expire_time)),
-        use_time: usage.map(|usage| time::to_wire(usage.time)),
-        enrolled_name: usage.map(|usage| usage.enrolled.clone()).unwrap_or_default(),
-        labels: link.terms.labels.clone().into_iter().collect(),
-        creator: link.creator.clone(),
-        display_name: link.terms.display_name.clone(),
-        ..wire::Link::default()
-    }
-}
-
-pub(super) fn wanted(request: wire::CreateLinkRequest) -> Result<Wanted, Fault> {
-    let lifetime = match request.time_to_live {
-        None => DEFAULT_LIFETIME,
-        Some(span) => time::span_from_wire(span)
-            .ok_or_else(|| fault::invalid("LINK_TERMS_INVALID", "time_to_live is no span of time"))?,
-    };
-    let terms = Terms {
-        role: role_from_wire(request.role)?,
-        lifetime,
-        labels: request.labels.into_iter().collect::<BTreeMap<_, _>>(),
-        display_name: request.display_name,
-    };
-    let request_id = (!request.request_id.is_empty()).then_some(request.request_id);
-    if request_id.as_ref().is_some_and(|id| !is_uuid(id)) {
-        return Err(fault::invalid("REQUEST_ID_INVALID", "request_id is no UUID"));
-    }
-    Ok(Wanted { terms, request_id, validate_only: request.validate_only })
-}
-
-fn is_uuid(text: &str) -> bool {
+pub(super) fn is_uuid(text: &str) -> bool {
     text.len() == UUID_CHARS
         && text.bytes().enumerate().all(|(place, byte)| match place {
             8 | 13 | 18 | 23 => byte == b'-',
@@ -157,7 +115,7 @@ pub(super) fn node_keys(
     .transpose()
 }
 
-fn role_to_wire(role: Role) -> wire::Role {
+pub(super) fn role_to_wire(role: Role) -> wire::Role {
     match role {
         Role::Node => wire::Role::Node,
         Role::Operator => wire::Role::Operator,
@@ -167,7 +125,7 @@ fn role_to_wire(role: Role) -> wire::Role {
     }
 }
 
-fn role_from_wire(role: i32) -> Result<Role, Fault> {
+pub(super) fn role_from_wire(role: i32) -> Result<Role, Fault> {
     match wire::Role::try_from(role) {
         Ok(wire::Role::Node) => Ok(Role::Node),
         Ok(wire::Role::Operator) => Ok(Role::Operator),

@@ -1,9 +1,10 @@
-//! Credentials in one PEM file: the key, then leaf, intermediates and, last, the root.
+//! Credentials in one PEM file: the key, then leaf, intermediates and, last, the roots, which have signed themselves.
 
 use data_encoding::BASE64;
 use muster_kit::tls::Material;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Characters of a line (RFC 7468, section 2).
 const LINE: usize = 64;
@@ -39,12 +40,19 @@ pub fn from_pem(text: &str) -> Option<State> {
         }
     }
     let key = key?;
-    let Some(root) = certificates.pop() else { return Some(State::Key(key)) };
-    (!certificates.is_empty())
-        .then(|| State::Admitted(Material { chain: certificates, key, roots: vec![root] }))
+    if certificates.is_empty() {
+        return Some(State::Key(key));
+    }
+    let (roots, chain): (Vec<_>, Vec<_>) = certificates.into_iter().partition(is_root);
+    (!chain.is_empty() && !roots.is_empty()).then(|| State::Admitted(Material { chain, key, roots }))
 }
 
-fn section(label: &str, der: &[u8]) -> String {
+fn is_root(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_, certificate)| certificate.subject() == certificate.issuer())
+}
+
+pub fn section(label: &str, der: &[u8]) -> String {
     let text = BASE64.encode(der);
     let mut section = format!("-----BEGIN {label}-----\n");
     let mut rest = text.as_str();

@@ -9,31 +9,74 @@ use crate::domain::enrollment::{self, Applicant, Enrollment, EnrollmentError, Ke
 use crate::domain::leaf::Leaf;
 use crate::domain::link::{LinkRefusal, Redemption, Use};
 use crate::domain::request::KeyHash;
-use crate::store::{Change, Revision, StoreError, Write};
+use crate::store::{Change, Revision, StoreError, Stored, Write};
 
 impl Auth {
     /// Enrolls whoever presents a link's token and proves a key; repeats the answer to the key that lost it.
     ///
     /// # Errors
-    /// The link does not enroll, the applicant's request or key is refused, or the store does not answer.
+    /// The link does not enroll, the applicant's request or key is refused, an operator's word is missing, or the store does
+    /// not answer.
     pub async fn enroll(&self, token: &Token, applicant: &Applicant) -> Result<Admission, AuthError> {
         settle(|| self.try_enroll(token, applicant)).await
     }
 
     async fn try_enroll(&self, token: &Token, applicant: &Applicant) -> Result<Admission, AuthError> {
         let now = self.now();
-        let key = applicant.request.key().hash();
+        let who = applicant.presenter();
         let stored = self.store.link_by_token(&token.hash()).await?.ok_or(AuthError::UnknownToken)?;
-        match stored.record.redeem(key, now)? {
-            Redemption::Repeated(usage) => self.repeat(usage, now).await,
-            Redemption::First => self.admit(&stored.record, stored.revision, applicant, now).await,
+        let usage = self.store.link_use(&stored.record.id, who.key).await?;
+        let link = &stored.record;
+        match link.redeem(usage.as_ref(), who, now) {
+            Ok(Redemption::Repeated(usage)) => self.repeat(usage, now).await,
+            Ok(Redemption::First) => {
+                applicant.check(link.terms.role)?;
+                self.approved(link, applicant.presenter(), &applicant.source).await?;
+                self.admit(link, applicant, now).await
+            }
+            Err(refusal) => {
+                let source = format!("{} {}", applicant.source, applicant.host_name);
+                self.refuse_link(stored, refusal, source, now).await?;
+                Err(refusal.into())
+            }
         }
+    }
+
+    /// Whoever presents a link in vain held it: that stands in the log, and if others used it up, at the link as well.
+    pub(super) async fn refuse_link(
+        &self,
+        stored: Stored<Link>,
+        refusal: LinkRefusal,
+        source: String,
+        now: Timestamp,
+    ) -> Result<(), AuthError> {
+        let Stored { record: mut link, revision } = stored;
+        let deed = Deed {
+            time: now,
+            action: Action::Refuse,
+            actor: format!("sources/{}", source.split(' ').next().unwrap_or_default()),
+            subject: link.resource_name(),
+            detail: format!("{refusal}; presented by {}", source.trim()),
+        };
+        let mut writes = Vec::new();
+        if refusal == LinkRefusal::Used {
+            let enrolled = link.last_use.as_ref().map(|usage| usage.enrolled.clone()).unwrap_or_default();
+            tracing::warn!(
+                link = link.id,
+                source,
+                enrolled,
+                "a used link was presented by another key: one of the two should not have it"
+            );
+            link.contested(source, now);
+            writes.push(Write::ReplaceLink { link, expected: revision });
+        }
+        self.store.commit(Change { writes, deed }).await?;
+        Ok(())
     }
 
     async fn admit(
         &self,
         link: &Link,
-        revision: Revision,
         applicant: &Applicant,
         now: Timestamp,
     ) -> Result<Admission, AuthError> {
@@ -41,8 +84,9 @@ impl Auth {
         let holder = self.key_holder(applicant.request.key().hash()).await?;
         let identity = enrollment::grant(link, holder.as_ref(), &authority, &mut rand::rng())?;
         let before = self.store.principal(&identity.resource_name()).await?;
-        let (expected, before) = before.map(|stored| (stored.revision, stored.record)).unzip();
-        let Enrollment { link, principal, leaf } = enrollment::enroll(
+        let (expected, before): (Option<Revision>, _) =
+            before.map(|stored| (stored.revision, stored.record)).unzip();
+        let Enrollment { usage, principal, leaf } = enrollment::enroll(
             link,
             applicant,
             identity,
@@ -56,10 +100,10 @@ impl Auth {
             action: Action::Enroll,
             actor: link.resource_name(),
             subject: principal.resource_name(),
-            detail: serial(&leaf),
+            detail: format!("{}, from {}", serial(&leaf), applicant.source),
         };
         let writes = vec![
-            Write::ReplaceLink { link, expected: revision },
+            Write::UseLink { link: link.id.clone(), usage },
             Write::PutPrincipal { principal: principal.clone(), expected },
             Write::AddCertificate(leaf.clone()),
         ];

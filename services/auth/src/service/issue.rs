@@ -19,19 +19,20 @@ use crate::store::{Change, Write};
 
 /// A certificate with its key, both just made.
 pub struct Issued {
-    pub identity: Identity,
+    /// Resource name.
+    pub name: String,
     /// DER, leaf first, without the root.
     pub chain: Vec<Vec<u8>>,
     /// PKCS#8 DER
     pub key: Vec<u8>,
-    /// DER
-    pub root: Vec<u8>,
+    /// DER, the newest first.
+    pub roots: Vec<Vec<u8>>,
     pub not_after: Timestamp,
 }
 
 impl fmt::Debug for Issued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Issued({})", self.identity)
+        write!(f, "Issued({})", self.name)
     }
 }
 
@@ -41,7 +42,7 @@ impl Issued {
         Material {
             chain: self.chain.iter().map(|der| CertificateDer::from(der.clone())).collect(),
             key: PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone())),
-            roots: vec![CertificateDer::from(self.root.clone())],
+            roots: self.roots.iter().map(|der| CertificateDer::from(der.clone())).collect(),
         }
     }
 }
@@ -59,10 +60,10 @@ impl Auth {
         let identity = Identity { network: authority.network(), role, name: name.to_owned() };
         let leaf = settle(|| self.try_issue(&identity, &public_key)).await?;
         Ok(Issued {
-            identity,
-            chain: vec![leaf.der, authority.issuing().to_vec()],
+            name: identity.resource_name(),
+            chain: [vec![leaf.der], authority.chain()].concat(),
             key: key.serialize_der(),
-            root: authority.root().to_vec(),
+            roots: authority.roots().to_vec(),
             not_after: leaf.not_after,
         })
     }

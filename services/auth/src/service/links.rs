@@ -5,7 +5,7 @@ use muster_types::{EnrollmentLink, Identity, Token};
 use super::{Auth, AuthError, settle};
 use crate::domain::Link;
 use crate::domain::audit::{Action, Deed};
-use crate::domain::link::Terms;
+use crate::domain::link::{Binding, Protocol, Terms};
 use crate::store::{Change, Cursor, Request, Write};
 
 /// A link as somebody wants it.
@@ -23,7 +23,7 @@ pub struct Wanted {
 pub struct Created {
     pub link: Link,
     /// With its secret; only where it was made just now.
-    pub url: Option<EnrollmentLink>,
+    pub secret: Option<String>,
 }
 
 impl Auth {
@@ -40,12 +40,12 @@ impl Auth {
             && let Some(answered) = self.store.request(&creator, id).await?
         {
             let link = self.link(&answered.link).await?;
-            return Ok(Created { link, url: None });
+            return Ok(Created { link, secret: None });
         }
         let now = self.now();
         let (link, token) = Link::draw(wanted.terms.clone(), creator.clone(), now, &mut rand::rng());
         if wanted.validate_only {
-            return Ok(Created { link, url: None });
+            return Ok(Created { link, secret: None });
         }
         let mut writes = vec![Write::AddLink(link.clone())];
         if let Some(id) = wanted.request_id.clone() {
@@ -61,11 +61,19 @@ impl Auth {
             action: Action::CreateLink,
             actor: creator,
             subject: link.resource_name(),
-            detail: format!("role {}", link.terms.role),
+            detail: described(&link),
         };
         self.store.commit(Change { writes, deed }).await?;
         tracing::info!(link = link.id, role = %link.terms.role, "made a link");
-        Ok(Created { url: Some(self.url(token)), link })
+        Ok(Created { secret: Some(self.secret(&link, token)), link })
+    }
+
+    /// What is handed out: the link's URL, or the challenge alone.
+    fn secret(&self, link: &Link, token: Token) -> String {
+        match link.terms.protocol {
+            Protocol::Challenge => token.reveal(),
+            Protocol::Muster => self.url(token).reveal(),
+        }
     }
 
     fn url(&self, token: Token) -> EnrollmentLink {
@@ -116,4 +124,17 @@ impl Auth {
         self.store.commit(Change { writes, deed }).await?;
         Ok(link)
     }
+}
+
+/// A link's terms as the audit log shows them.
+fn described(link: &Link) -> String {
+    let Terms { role, use_limit, needs_approval, protocol, binding, .. } = &link.terms;
+    let mut detail = format!("role {role}, {use_limit} uses, by {}", protocol.as_str());
+    if *needs_approval {
+        detail.push_str(", to be approved");
+    }
+    if *binding != Binding::default() {
+        detail.push_str(", bound");
+    }
+    detail
 }

@@ -1,13 +1,13 @@
-//! Renewal and its end: revocation.
+//! Renewal: the next certificate for a key that auth knows.
 
 use super::enroll::serial;
 use super::{Admission, Auth, AuthError, settle};
 use crate::domain::audit::{Action, Deed};
 use crate::domain::challenge;
-use crate::domain::principal::Revocation;
 use crate::domain::renewal::{self, Claim, Proven, RenewalError};
 use crate::domain::request::NodeKeys;
-use crate::store::{Change, Write};
+use crate::domain::revocation::Reason;
+use crate::store::{Certificate, Change, Write};
 
 impl Auth {
     /// A nonce to renew by, good for a minute at any replica.
@@ -29,7 +29,7 @@ impl Auth {
         let certificate = self.store.certificate(&proven.serial).await?.ok_or(RenewalError::Unknown)?;
         let stored = self.store.principal(&certificate.principal).await?.ok_or(RenewalError::Unknown)?;
         let revoked = certificate.revoke_time.is_some();
-        let (principal, leaf) = renewal::renew(
+        let renewed = renewal::renew(
             proven,
             &stored.record,
             revoked,
@@ -37,7 +37,11 @@ impl Auth {
             &self.authority(),
             now,
             &mut rand::rng(),
-        )?;
+        );
+        if let Err(RenewalError::Revoked) = renewed {
+            self.refused_renewal(&certificate.principal).await?;
+        }
+        let (principal, leaf) = renewed?;
         let name = principal.resource_name();
         let deed = Deed {
             time: now,
@@ -46,42 +50,41 @@ impl Auth {
             subject: name,
             detail: serial(&leaf),
         };
-        let writes = vec![
+        let lost = principal.is_lost();
+        let mut writes = vec![
             Write::PutPrincipal { principal: principal.clone(), expected: Some(stored.revision) },
             Write::AddCertificate(leaf.clone()),
         ];
+        if lost {
+            // Whoever is lost stays lost, by whichever certificate.
+            let certificate = Certificate {
+                serial: leaf.serial.clone(),
+                key: leaf.key,
+                principal: principal.resource_name(),
+                issuer: leaf.issuer.clone(),
+                not_after: leaf.not_after,
+                revoke_time: None,
+                der: None,
+            };
+            writes.push(Write::Revoke { certificate, time: now, reason: Reason::Lost });
+        }
         self.store.commit(Change { writes, deed }).await?;
+        if lost {
+            self.wake.notify_waiters();
+        }
         tracing::info!(principal = principal.resource_name(), "renewed");
         Ok(self.admission(principal, leaf, now))
     }
 
-    /// Ends a principal's admission: none of its certificates renews, none of its keys enrolls again.
-    ///
-    /// # Errors
-    /// There is no such principal, or the store does not answer.
-    pub async fn revoke(&self, name: &str, actor: &str, reason: &str) -> Result<(), AuthError> {
-        settle(|| self.try_revoke(name, actor, reason)).await
-    }
-
-    async fn try_revoke(&self, name: &str, actor: &str, reason: &str) -> Result<(), AuthError> {
-        let now = self.now();
-        let stored = self.store.principal(name).await?;
-        let stored = stored.ok_or_else(|| AuthError::NotFound(name.to_owned()))?;
-        let mut principal = stored.record;
-        principal.revocation = Some(Revocation { time: now, reason: reason.to_owned() });
+    async fn refused_renewal(&self, name: &str) -> Result<(), AuthError> {
         let deed = Deed {
-            time: now,
-            action: Action::Revoke,
-            actor: actor.to_owned(),
+            time: self.now(),
+            action: Action::Refuse,
+            actor: name.to_owned(),
             subject: name.to_owned(),
-            detail: reason.to_owned(),
+            detail: "a revoked certificate does not renew".to_owned(),
         };
-        let writes = vec![
-            Write::PutPrincipal { principal, expected: Some(stored.revision) },
-            Write::RevokeCertificates { principal: name.to_owned(), time: now },
-        ];
-        self.store.commit(Change { writes, deed }).await?;
-        tracing::info!(principal = name, reason, "revoked");
+        self.store.commit(Change { writes: Vec::new(), deed }).await?;
         Ok(())
     }
 }

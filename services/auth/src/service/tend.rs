@@ -9,6 +9,7 @@ use super::{Auth, AuthError, OURSELVES};
 use crate::domain::Authority;
 use crate::domain::audit::{Action, Deed};
 use crate::domain::renewal::GRACE;
+use crate::domain::revocation::EXPIRY_TOLERANCE;
 use crate::store::{Change, Horizon, StoreError, Write};
 
 /// How long the first answer to a request id is remembered.
@@ -24,6 +25,7 @@ const PURGE_BATCH: u32 = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tended {
     pub signers_renewed: usize,
+    pub chains_witnessed: usize,
     pub records_forgotten: u64,
 }
 
@@ -34,14 +36,16 @@ impl Auth {
     /// The store does not answer.
     pub async fn tend(&self) -> Result<Tended, AuthError> {
         let signers_renewed = self.renew_signers().await?;
+        let chains_witnessed = self.witness().await?;
         let now = self.now();
         let horizon = Horizon {
             certificates: now - GRACE - CERTIFICATE_LIFETIME,
             requests: now - REQUEST_MEMORY,
             links: now - LINK_MEMORY,
+            revocations: now - EXPIRY_TOLERANCE,
         };
         let records_forgotten = self.store.purge(horizon, PURGE_BATCH).await?;
-        Ok(Tended { signers_renewed, records_forgotten })
+        Ok(Tended { signers_renewed, chains_witnessed, records_forgotten })
     }
 
     async fn renew_signers(&self) -> Result<usize, AuthError> {
@@ -63,10 +67,20 @@ impl Auth {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.refresh().await?;
+        Ok(count)
+    }
+
+    /// Goes on with the keys that are in the store by now; says whether there were new ones.
+    ///
+    /// # Errors
+    /// The store does not answer, or a key is damaged.
+    pub async fn refresh(&self) -> Result<bool, AuthError> {
         let fresh = Authority::unseal(&self.store.keys().await?, &self.vault)?;
-        if fresh.version() != self.authority().version() {
+        let changed = fresh.version() != self.authority().version();
+        if changed {
             self.authority.store(Arc::new(fresh));
         }
-        Ok(count)
+        Ok(changed)
     }
 }

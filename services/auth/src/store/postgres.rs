@@ -12,14 +12,18 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _};
 
 use super::{Certificate, Change, Cursor, Horizon, Request, Revision, Store, StoreError, Stored};
-use crate::domain::audit::Entry;
-use crate::domain::founding::StoredKey;
+use crate::domain::approval::Approval;
+use crate::domain::audit::{Entry, Head};
+use crate::domain::key::StoredKey;
 use crate::domain::leaf::Serial;
+use crate::domain::link::Use;
 use crate::domain::request::KeyHash;
+use crate::domain::revocation::Revoked;
 use crate::domain::{Link, Principal};
 
 mod statements {
-    super::super::statement::statements!(sqlx::Postgres);
+    super::super::statement::changes!(sqlx::Postgres);
+    super::super::statement::readings!(sqlx::Postgres);
 }
 
 /// Our tables' schema, so that several services may share a database.
@@ -35,14 +39,16 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    /// The audit chain of this replica.
+    chain: String,
 }
 
 impl PostgresStore {
-    /// Connects to `url` (`postgres://...`) and makes our schema and tables if they are not there.
+    /// Connects to `url` (`postgres://...`) as the replica that writes the audit chain `chain`, and makes our schema and tables if they are not there.
     ///
     /// # Errors
     /// The database cannot be reached or its tables are none of ours.
-    pub async fn open(url: &str) -> Result<Self, StoreError> {
+    pub async fn open(url: &str, chain: &str) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url).map_err(open_error)?.application_name("muster-auth");
         let mut first = options.connect().await.map_err(open_error)?;
         // Replicas that start together make it one after the other: IF NOT EXISTS alone races.
@@ -62,7 +68,7 @@ impl PostgresStore {
             .await
             .map_err(open_error)?;
         sqlx::migrate!("migrations/postgres").run(&pool).await.map_err(open_error)?;
-        Ok(Self { pool })
+        Ok(Self { pool, chain: chain.to_owned() })
     }
 }
 
@@ -84,7 +90,7 @@ impl Store for PostgresStore {
     async fn commit(&self, change: Change) -> Result<Revision, StoreError> {
         // Dropped without commit, on an error or when the caller goes away, it is rolled back.
         let mut transaction = self.pool.begin().await?;
-        let revision = statements::apply(&mut transaction, &change).await?;
+        let revision = statements::apply(&mut transaction, &change, &self.chain).await?;
         crash::point("auth.store.before-commit");
         transaction.commit().await?;
         crash::point("auth.store.after-commit");
@@ -117,6 +123,54 @@ impl Store for PostgresStore {
 
     async fn certificate_by_key(&self, key: KeyHash) -> Result<Option<Certificate>, StoreError> {
         run!(self, certificate_by_key, key)
+    }
+
+    async fn link_use(&self, link: &str, key: KeyHash) -> Result<Option<Use>, StoreError> {
+        run!(self, link_use, link, key)
+    }
+
+    async fn certificates_of(&self, principal: &str, limit: u32) -> Result<Vec<Certificate>, StoreError> {
+        run!(self, certificates_of, principal, limit)
+    }
+
+    async fn approval(&self, id: &str) -> Result<Option<Stored<Approval>>, StoreError> {
+        run!(self, approval, id)
+    }
+
+    async fn approval_of(&self, link: &str, key: KeyHash) -> Result<Option<Stored<Approval>>, StoreError> {
+        run!(self, approval_of, link, key)
+    }
+
+    async fn approval_by_key(&self, key: KeyHash) -> Result<Option<Stored<Approval>>, StoreError> {
+        run!(self, approval_by_key, key)
+    }
+
+    async fn approvals(&self, limit: u32) -> Result<Vec<Approval>, StoreError> {
+        run!(self, approvals, limit)
+    }
+
+    async fn waiting(&self, link: &str) -> Result<u32, StoreError> {
+        run!(self, waiting, link)
+    }
+
+    async fn revocation_number(&self) -> Result<u64, StoreError> {
+        run!(self, revocation_number)
+    }
+
+    async fn newest_revision(&self) -> Result<u64, StoreError> {
+        run!(self, newest_revision)
+    }
+
+    async fn revocations(&self, after: u64, limit: u32) -> Result<Vec<Revoked>, StoreError> {
+        run!(self, revocations, after, limit)
+    }
+
+    async fn heads(&self) -> Result<Vec<Head>, StoreError> {
+        run!(self, heads)
+    }
+
+    fn chain(&self) -> &str {
+        &self.chain
     }
 
     async fn request(&self, caller: &str, id: &str) -> Result<Option<Request>, StoreError> {

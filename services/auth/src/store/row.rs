@@ -6,12 +6,14 @@ use std::time::Duration;
 use muster_types::{Identity, Role, Timestamp};
 
 use super::{Certificate, Request, Revision, StoreError, Stored};
-use crate::domain::audit::Entry;
-use crate::domain::founding::{KeyKind, StoredKey};
+use crate::domain::approval::{Approval, Verdict};
+use crate::domain::audit::{Entry, Head};
+use crate::domain::key::{KeyKind, StoredKey};
 use crate::domain::leaf::Serial;
-use crate::domain::link::{Fate, Terms, Use};
+use crate::domain::link::{Binding, Contest, LastUse, Protocol, Terms, Use};
 use crate::domain::principal::Revocation;
 use crate::domain::request::{KeyHash, NODE_KEY_BYTES, NodeKeys};
+use crate::domain::revocation::{Reason, Revoked};
 use crate::domain::{Link, Principal};
 
 #[derive(sqlx::FromRow)]
@@ -51,45 +53,181 @@ pub(super) struct LinkRow {
     expire_time: i64,
     revoke_time: Option<i64>,
     use_time: Option<i64>,
-    use_key: Option<Vec<u8>>,
     use_principal: Option<String>,
-    use_certificate: Option<Vec<u8>>,
     revision: i64,
+    use_limit: i64,
+    use_count: i64,
+    bound_host: String,
+    bound_serial: String,
+    bound_key: Option<Vec<u8>>,
+    needs_approval: i64,
+    protocol: String,
+    contest_count: i64,
+    contest_time: Option<i64>,
+    contest_source: String,
 }
 
 impl TryFrom<LinkRow> for Stored<Link> {
     type Error = StoreError;
 
     fn try_from(row: LinkRow) -> Result<Self, StoreError> {
-        let fate = match (row.revoke_time, row.use_time, row.use_key, row.use_principal, row.use_certificate)
-        {
-            (None, Some(time), Some(key), Some(enrolled), Some(certificate)) => Fate::Used(Use {
-                time: Timestamp::from_micros(time),
-                key: KeyHash(fixed("a key's hash", &key)?),
-                enrolled,
-                certificate,
-            }),
-            (Some(time), ..) => Fate::Revoked(Timestamp::from_micros(time)),
-            _ => Fate::Unused,
+        let revision = Revision(row.revision);
+        let contest = row.contest_time.map(Timestamp::from_micros);
+        let contest = match contest {
+            Some(time) => {
+                Some(Contest { count: count(row.contest_count)?, time, source: row.contest_source.clone() })
+            }
+            None => None,
         };
-        let role = Role::ALL.into_iter().find(|role| role.as_str() == row.role);
-        let terms = Terms {
-            role: role.ok_or_else(|| corrupt("a role", &row.role))?,
-            lifetime: Duration::from_micros(row.lifetime.unsigned_abs()),
-            labels: labels(&row.labels)?,
-            display_name: row.display_name,
-        };
+        let last_use = row.use_time.zip(row.use_principal.clone());
         let record = Link {
-            id: row.id,
+            id: row.id.clone(),
             token_hash: fixed("a token's hash", &row.token_hash)?,
-            terms,
-            creator: row.creator,
+            creator: row.creator.clone(),
             create_time: Timestamp::from_micros(row.create_time),
             expire_time: Timestamp::from_micros(row.expire_time),
-            fate,
+            revoke_time: row.revoke_time.map(Timestamp::from_micros),
+            use_count: count(row.use_count)?,
+            last_use: last_use
+                .map(|(time, enrolled)| LastUse { time: Timestamp::from_micros(time), enrolled }),
+            contest,
+            terms: row.terms()?,
+        };
+        Ok(Self { record, revision })
+    }
+}
+
+impl LinkRow {
+    fn terms(self) -> Result<Terms, StoreError> {
+        let role = Role::ALL.into_iter().find(|role| role.as_str() == self.role);
+        let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.as_str() == self.protocol);
+        Ok(Terms {
+            role: role.ok_or_else(|| corrupt("a role", &self.role))?,
+            lifetime: Duration::from_micros(self.lifetime.unsigned_abs()),
+            labels: labels(&self.labels)?,
+            display_name: self.display_name,
+            use_limit: count(self.use_limit)?,
+            binding: Binding {
+                host_name: self.bound_host,
+                hardware_serial: self.bound_serial,
+                key: self.bound_key.as_deref().map(key_hash).transpose()?,
+            },
+            needs_approval: self.needs_approval != 0,
+            protocol: protocol.ok_or_else(|| corrupt("a link's protocol", &self.protocol))?,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct UseRow {
+    key_hash: Vec<u8>,
+    time: i64,
+    principal: String,
+    certificate: Vec<u8>,
+}
+
+impl TryFrom<UseRow> for Use {
+    type Error = StoreError;
+
+    fn try_from(row: UseRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            time: Timestamp::from_micros(row.time),
+            key: key_hash(&row.key_hash)?,
+            enrolled: row.principal,
+            certificate: row.certificate,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ApprovalRow {
+    id: String,
+    link: String,
+    key_hash: Vec<u8>,
+    host_name: String,
+    hardware_serial: String,
+    source: String,
+    create_time: i64,
+    state: String,
+    decider: String,
+    decide_time: Option<i64>,
+    revision: i64,
+}
+
+impl TryFrom<ApprovalRow> for Stored<Approval> {
+    type Error = StoreError;
+
+    fn try_from(row: ApprovalRow) -> Result<Self, StoreError> {
+        let time = Timestamp::from_micros(row.decide_time.unwrap_or_default());
+        let verdict = match row.state.as_str() {
+            PENDING => Verdict::Pending,
+            APPROVED => Verdict::Approved(row.decider, time),
+            DENIED => Verdict::Denied(row.decider, time),
+            other => return Err(corrupt("an enrollment request's state", other)),
+        };
+        let record = Approval {
+            id: row.id,
+            link: row.link,
+            key: key_hash(&row.key_hash)?,
+            host_name: row.host_name,
+            hardware_serial: row.hardware_serial,
+            source: row.source,
+            create_time: Timestamp::from_micros(row.create_time),
+            verdict,
         };
         Ok(Self { record, revision: Revision(row.revision) })
     }
+}
+
+/// States of an enrollment request. In the order of the alphabet backwards the waiting ones come first.
+pub(super) const PENDING: &str = "pending";
+const APPROVED: &str = "approved";
+const DENIED: &str = "denied";
+
+/// A verdict as columns: state, decider, decide_time.
+pub(super) fn verdict_columns(verdict: &Verdict) -> (&'static str, &str, Option<i64>) {
+    match verdict {
+        Verdict::Pending => (PENDING, "", None),
+        Verdict::Approved(by, time) => (APPROVED, by, Some(time.as_micros())),
+        Verdict::Denied(by, time) => (DENIED, by, Some(time.as_micros())),
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct RevokedRow {
+    serial: Vec<u8>,
+    number: i64,
+    key_hash: Vec<u8>,
+    principal: String,
+    issuer: String,
+    revoke_time: i64,
+    expire_time: i64,
+    reason: i64,
+}
+
+impl TryFrom<RevokedRow> for Revoked {
+    type Error = StoreError;
+
+    fn try_from(row: RevokedRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            number: row.number.unsigned_abs(),
+            serial: Serial(row.serial),
+            key: key_hash(&row.key_hash)?,
+            principal: row.principal,
+            issuer: row.issuer,
+            revoke_time: Timestamp::from_micros(row.revoke_time),
+            expire_time: Timestamp::from_micros(row.expire_time),
+            reason: reason(row.reason)?,
+        })
+    }
+}
+
+fn reason(code: i64) -> Result<Reason, StoreError> {
+    Reason::from_code(code).ok_or_else(|| corrupt("a reason", code))
+}
+
+fn key_hash(bytes: &[u8]) -> Result<KeyHash, StoreError> {
+    Ok(KeyHash(fixed("a key's hash", bytes)?))
 }
 
 #[derive(sqlx::FromRow)]
@@ -106,15 +244,18 @@ pub(super) struct PrincipalRow {
     revoke_time: Option<i64>,
     revoke_reason: Option<String>,
     revision: i64,
+    revoke_code: i64,
 }
 
 impl TryFrom<PrincipalRow> for Stored<Principal> {
     type Error = StoreError;
 
     fn try_from(row: PrincipalRow) -> Result<Self, StoreError> {
+        let reason = reason(row.revoke_code)?;
         let revocation = row.revoke_time.map(|time| Revocation {
             time: Timestamp::from_micros(time),
-            reason: row.revoke_reason.unwrap_or_default(),
+            reason,
+            comment: row.revoke_reason.unwrap_or_default(),
         });
         let record = Principal {
             identity: Identity::from_str(&row.identity).map_err(|error| corrupt("an identity", error))?,
@@ -137,8 +278,10 @@ pub(super) struct CertificateRow {
     serial: Vec<u8>,
     key_hash: Vec<u8>,
     principal: String,
+    issuer: String,
     not_after: i64,
     revoke_time: Option<i64>,
+    der: Option<Vec<u8>>,
 }
 
 impl TryFrom<CertificateRow> for Certificate {
@@ -149,8 +292,10 @@ impl TryFrom<CertificateRow> for Certificate {
             serial: Serial(row.serial),
             key: KeyHash(fixed("a key's hash", &row.key_hash)?),
             principal: row.principal,
+            issuer: row.issuer,
             not_after: Timestamp::from_micros(row.not_after),
             revoke_time: row.revoke_time.map(Timestamp::from_micros),
+            der: row.der,
         })
     }
 }
@@ -172,6 +317,8 @@ impl From<RequestRow> for Request {
 
 #[derive(sqlx::FromRow)]
 pub(super) struct EntryRow {
+    revision: i64,
+    chain: String,
     sequence: i64,
     time: i64,
     action: String,
@@ -186,6 +333,8 @@ impl TryFrom<EntryRow> for Entry {
 
     fn try_from(row: EntryRow) -> Result<Self, StoreError> {
         Ok(Self {
+            revision: row.revision.unsigned_abs(),
+            chain: row.chain,
             sequence: row.sequence.unsigned_abs(),
             time: Timestamp::from_micros(row.time),
             action: row.action,
@@ -197,21 +346,19 @@ impl TryFrom<EntryRow> for Entry {
     }
 }
 
-/// A link's fate as columns: revoke_time, use_time, use_key, use_principal, use_certificate.
-pub(super) type FateColumns<'a> =
-    (Option<i64>, Option<i64>, Option<&'a [u8]>, Option<&'a str>, Option<&'a [u8]>);
+#[derive(sqlx::FromRow)]
+pub(super) struct HeadRow {
+    chain: String,
+    sequence: i64,
+    hash: Vec<u8>,
+}
 
-pub(super) fn fate_columns(fate: &Fate) -> FateColumns<'_> {
-    match fate {
-        Fate::Unused => (None, None, None, None, None),
-        Fate::Revoked(time) => (Some(time.as_micros()), None, None, None, None),
-        Fate::Used(usage) => (
-            None,
-            Some(usage.time.as_micros()),
-            Some(&usage.key.0),
-            Some(&usage.enrolled),
-            Some(&usage.certificate),
-        ),
+impl TryFrom<HeadRow> for Head {
+    type Error = StoreError;
+
+    fn try_from(row: HeadRow) -> Result<Self, StoreError> {
+        let hash = fixed("an audit hash", &row.hash)?;
+        Ok(Self { chain: row.chain, sequence: row.sequence.unsigned_abs(), hash })
     }
 }
 

@@ -16,14 +16,18 @@ use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Certificate, Change, Cursor, Horizon, Request, Revision, Store, StoreError, Stored};
-use crate::domain::audit::Entry;
-use crate::domain::founding::StoredKey;
+use crate::domain::approval::Approval;
+use crate::domain::audit::{Entry, Head, MAIN_CHAIN};
+use crate::domain::key::StoredKey;
 use crate::domain::leaf::Serial;
+use crate::domain::link::Use;
 use crate::domain::request::KeyHash;
+use crate::domain::revocation::Revoked;
 use crate::domain::{Link, Principal};
 
 mod statements {
-    super::super::statement::statements!(sqlx::Sqlite);
+    super::super::statement::changes!(sqlx::Sqlite);
+    super::super::statement::readings!(sqlx::Sqlite);
 }
 
 /// Changes that wait for the writer; a caller beyond them waits for room.
@@ -158,7 +162,7 @@ impl Job {
         match self {
             Self::Change(change, answer) => {
                 let result = match savepoint(on, "SAVEPOINT job").await {
-                    Ok(()) => statements::apply(on, &change).await,
+                    Ok(()) => statements::apply(on, &change, MAIN_CHAIN).await,
                     Err(error) => Err(error),
                 };
                 Done::Change(release(on, result).await, answer)
@@ -254,6 +258,54 @@ impl Store for SqliteStore {
 
     async fn certificate_by_key(&self, key: KeyHash) -> Result<Option<Certificate>, StoreError> {
         read!(self, certificate_by_key, key)
+    }
+
+    async fn link_use(&self, link: &str, key: KeyHash) -> Result<Option<Use>, StoreError> {
+        read!(self, link_use, link, key)
+    }
+
+    async fn certificates_of(&self, principal: &str, limit: u32) -> Result<Vec<Certificate>, StoreError> {
+        read!(self, certificates_of, principal, limit)
+    }
+
+    async fn approval(&self, id: &str) -> Result<Option<Stored<Approval>>, StoreError> {
+        read!(self, approval, id)
+    }
+
+    async fn approval_of(&self, link: &str, key: KeyHash) -> Result<Option<Stored<Approval>>, StoreError> {
+        read!(self, approval_of, link, key)
+    }
+
+    async fn approval_by_key(&self, key: KeyHash) -> Result<Option<Stored<Approval>>, StoreError> {
+        read!(self, approval_by_key, key)
+    }
+
+    async fn approvals(&self, limit: u32) -> Result<Vec<Approval>, StoreError> {
+        read!(self, approvals, limit)
+    }
+
+    async fn waiting(&self, link: &str) -> Result<u32, StoreError> {
+        read!(self, waiting, link)
+    }
+
+    async fn revocation_number(&self) -> Result<u64, StoreError> {
+        read!(self, revocation_number)
+    }
+
+    async fn newest_revision(&self) -> Result<u64, StoreError> {
+        read!(self, newest_revision)
+    }
+
+    async fn revocations(&self, after: u64, limit: u32) -> Result<Vec<Revoked>, StoreError> {
+        read!(self, revocations, after, limit)
+    }
+
+    async fn heads(&self) -> Result<Vec<Head>, StoreError> {
+        read!(self, heads)
+    }
+
+    fn chain(&self) -> &str {
+        MAIN_CHAIN
     }
 
     async fn request(&self, caller: &str, id: &str) -> Result<Option<Request>, StoreError> {

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_auth::bootstrap::{self, ServiceTls};
+use muster_auth::crl::{self, Shelf};
 use muster_auth::domain::label::Labels;
+use muster_auth::domain::revocation::{Reason, Subject};
+use muster_auth::service::{Revocation, RevocationRequest};
 use muster_auth::{Auth, Clock, Config};
 use muster_kit::connect::{AUTH, Master, MasterChannel};
 use muster_kit::listen::Listener;
@@ -61,27 +64,39 @@ impl World {
     }
 
     pub async fn start_on(backend: Backend) -> Self {
+        Self::start_with(backend, |_| {}).await
+    }
+
+    pub async fn start_with(backend: Backend, configure: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let postgres = (backend == Backend::Postgres).then(|| Postgres::start().unwrap());
         let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mut config = Config::embedded(folder.path(), vec![address.clone()]);
         config.database_url = postgres.as_ref().map(Postgres::url);
+        configure(&mut config);
         let ahead = Arc::new(AtomicI64::new(0));
         let auth = muster_auth::init_at(&config, clock(&ahead)).await.unwrap();
         let shutdown = Shutdown::new();
         let tls =
             bootstrap::service_tls(&auth, "auth", CallerCertificate::Optional, &shutdown).await.unwrap();
         let incoming = listener.service(AUTH, tls.server.clone());
+        let shelf = Shelf::new();
+        let lists = shelf.clone();
+        listener.serve_pages(move |path| lists.list(path).map(|list| (crl::CONTENT_TYPE, list)));
         shutdown.spawn(listener.run(shutdown.clone()));
         let (served, settings, ended) = (auth.clone(), config.clone(), shutdown.clone());
-        shutdown.spawn(async move { muster_auth::run(served, &settings, incoming, ended).await });
+        shutdown.spawn(async move { muster_auth::run(served, &settings, incoming, shelf, ended).await });
         Self { auth, config, address, tls, ahead, shutdown, _postgres: postgres, folder }
     }
 
     /// Moves auth's date; TLS goes by the real one.
     pub fn pass(&self, span: Duration) {
         self.ahead.fetch_add(i64::try_from(span.as_micros()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn pass_back(&self, span: Duration) {
+        self.ahead.fetch_sub(i64::try_from(span.as_micros()).unwrap(), Ordering::SeqCst);
     }
 
     pub async fn node_link(&self) -> EnrollmentLink {
@@ -111,8 +126,34 @@ impl World {
         Ok(answer.into_inner().credentials.unwrap())
     }
 
+    pub async fn revoke(&self, name: &str, reason: Reason) -> Revocation {
+        let subject = Subject::Name(name.to_owned());
+        let request = RevocationRequest { subject, reason, comment: "stolen".into(), validate_only: false };
+        self.auth.revoke("operators/alice", &request).await.unwrap()
+    }
+
+    /// As a device does that pins this root.
+    pub async fn renew_pinning(
+        &self,
+        root: &[u8],
+        device: &Device,
+        certificate: &[u8],
+    ) -> Result<Credentials, Status> {
+        let root = rustls_pki_types::CertificateDer::from(root.to_vec());
+        let tls = ClientTls::trusting(&muster_kit::tls::root_key(&root).unwrap()).unwrap();
+        let client = EnrollmentServiceClient::new(Master::new([self.address.clone()], tls).service(AUTH));
+        Self::renew_by(client, device, certificate).await
+    }
+
     pub async fn renew(&self, device: &Device, certificate: &[u8]) -> Result<Credentials, Status> {
-        let mut client = self.anonymous();
+        Self::renew_by(self.anonymous(), device, certificate).await
+    }
+
+    async fn renew_by(
+        mut client: EnrollmentServiceClient<MasterChannel>,
+        device: &Device,
+        certificate: &[u8],
+    ) -> Result<Credentials, Status> {
         let challenge = client.create_renewal_challenge(CreateRenewalChallengeRequest {}).await?;
         let request = device.renew_request(certificate, challenge.into_inner().challenge, &device.key);
         Ok(client.renew(request).await?.into_inner().credentials.unwrap())

@@ -69,6 +69,13 @@ pub fn link(link: &Link) -> Value {
         "enrolledName": link.enrolled_name,
         "labels": labels(&link.labels),
         "creator": link.creator,
+        "useLimit": link.use_limit,
+        "useCount": link.use_count,
+        "needsApproval": link.needs_approval,
+        "contestCount": link.contest_count,
+        "contestTime": time(link.contest_time),
+        "contestSource": link.contest_source,
+        "protocol": words::of_enum(link.protocol().as_str_name(), "LINK_PROTOCOL_"),
     })
 }
 

@@ -1,0 +1,54 @@
+//! New generations of root and authorities, made here or signed elsewhere.
+
+use super::{Auth, AuthError};
+use crate::domain::audit::Action;
+use crate::domain::key::{KeyKind, StoredKey};
+use crate::domain::rotation;
+
+impl Auth {
+    /// A new issuing authority beside the old one. Where the root is elsewhere only its key is made: what [`Self::requests`]
+    /// says is to be signed there.
+    ///
+    /// # Errors
+    /// The keys cannot be made or stored.
+    pub async fn rotate_issuing(&self, actor: &str) -> Result<(), AuthError> {
+        let keys = self.store.keys().await?;
+        let made = rotation::rotate_issuing(&keys, &self.vault, self.now(), &mut rand::rng())?;
+        self.adopt(actor, made).await
+    }
+
+    /// A new root beside the old one, with new authorities below it.
+    ///
+    /// # Errors
+    /// The root's key is elsewhere, or the keys cannot be stored.
+    pub async fn rotate_root(&self, actor: &str) -> Result<(), AuthError> {
+        let keys = self.store.keys().await?;
+        let made = rotation::rotate_root(&keys, &self.vault, self.now(), &mut rand::rng())?;
+        self.adopt(actor, made).await
+    }
+
+    /// The requests of authorities that wait for their root's signature.
+    ///
+    /// # Errors
+    /// The store does not answer, or a key is damaged.
+    pub async fn requests(&self) -> Result<Vec<(KeyKind, Vec<u8>)>, AuthError> {
+        Ok(rotation::requests(&self.store.keys().await?, &self.vault)?)
+    }
+
+    /// Takes in certificates (DER) that a root elsewhere signed.
+    ///
+    /// # Errors
+    /// One of them does not fit; none is taken then.
+    pub async fn import(&self, actor: &str, certificates: &[Vec<u8>]) -> Result<(), AuthError> {
+        let keys = self.store.keys().await?;
+        let made = rotation::import(&keys, certificates, &self.vault, self.now(), &mut rand::rng())?;
+        self.adopt(actor, made).await
+    }
+
+    async fn adopt(&self, actor: &str, made: Vec<StoredKey>) -> Result<(), AuthError> {
+        let subject = format!("networks/{}", self.authority().network());
+        Self::add_keys(self.store.as_ref(), made, Action::Rotate, actor, subject, self.now()).await?;
+        self.refresh().await?;
+        Ok(())
+    }
+}
