@@ -142,7 +142,7 @@ mod tests {
         for moment in moments {
             *seconds.entry(moment.as_secs()).or_default() += 1;
         }
-        let (first, last) = (seconds.keys().next().unwrap(), seconds.keys().last().unwrap());
+        let (first, last) = (seconds.keys().next().unwrap(), seconds.keys().next_back().unwrap());
         let mean = moments.len() as f64 / (last - first + 1) as f64;
         (f64::from(*seconds.values().max().unwrap()), mean)
     }

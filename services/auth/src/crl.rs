@@ -3,7 +3,7 @@
 //! `/crl/{authority}.crl` as in `/crl/issuing-1.crl`, in DER, over plain HTTP: the lists are signed, and whoever needs them
 //! cannot yet trust a TLS that they decide on (RFC 5280, section 4.2.1.13).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub const CONTENT_TYPE: &str = "application/pkix-crl";
 #[derive(Debug, Default)]
 pub struct Shelf {
     lists: ArcSwap<BTreeMap<String, Bytes>>,
+    /// Serial numbers that auth itself refuses.
+    revoked: ArcSwap<HashSet<Vec<u8>>>,
 }
 
 impl Shelf {
@@ -43,6 +45,11 @@ impl Shelf {
     /// The list at `path`.
     pub fn list(&self, path: &str) -> Option<Bytes> {
         self.lists.load().get(path).cloned()
+    }
+
+    /// Whether the certificate with this serial number counts no longer.
+    pub fn is_revoked(&self, serial: &[u8]) -> bool {
+        self.revoked.load().contains(serial)
     }
 
     /// Keeps the lists fresh until the shutdown.
@@ -87,6 +94,8 @@ impl Shelf {
                 Bytes::from(crl(subordinate, &list.entries, crl_number, now)?),
             );
         }
+        let revoked = list.entries.into_iter().map(|entry| entry.serial.0).collect();
+        self.revoked.store(Arc::new(revoked));
         self.lists.store(Arc::new(lists));
         Ok(Some((number, authority.version(), now)))
     }

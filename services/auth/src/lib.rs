@@ -189,11 +189,13 @@ pub async fn run(
     };
     let routes = grpc::routes(&auth, whereabouts);
     shelf.clone().keep(auth.clone(), &shutdown);
+    let revoked = shelf.clone();
+    let policy = grpc::policy().welcoming(move |_, peer| !revoked.is_revoked(&peer.serial));
     serve_scep(&auth, config, &shelf, &shutdown).await?;
     serve_est(&auth, config, &shutdown).await?;
     shutdown.spawn(tend(auth.clone(), shutdown.clone()));
     shutdown.spawn(refresh(auth, shutdown.clone()));
-    Ok(muster_kit::grpc::serve("auth", routes, incoming, grpc::policy(), shutdown).await?)
+    Ok(muster_kit::grpc::serve("auth", routes, incoming, policy, shutdown).await?)
 }
 
 async fn listen(protocol: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {

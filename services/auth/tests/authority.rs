@@ -150,6 +150,16 @@ async fn the_revocation_list_is_signed_numbered_and_watched() {
 }
 
 #[tokio::test]
+async fn a_revoked_operator_is_refused_on_the_connection_it_holds() {
+    let world = World::start().await;
+    let mut links = world.operator().await;
+    links.list_links(ListLinksRequest::default()).await.unwrap();
+    world.revoke("operators/alice", Reason::PrivilegeWithdrawn).await;
+    let refused = until(async || links.list_links(ListLinksRequest::default()).await.err()).await;
+    assert_eq!(world::reason(&refused), "CERTIFICATE_REVOKED");
+}
+
+#[tokio::test]
 async fn openssl_verifies_chain_and_list() {
     let world = World::start().await;
     let credentials = world.enroll(&world.node_link().await, &Device::new()).await.unwrap();
@@ -189,7 +199,7 @@ async fn openssl_verifies_chain_and_list() {
         assert!(good && said.contains("verify OK"), "{said}");
         openssl("verify -CAfile root.pem -untrusted issuing.pem -CRLfile list.pem -crl_check leaf.pem")
     };
-    let (good, said) = check(&until(fetch).await);
+    let (good, said) = check(&until(&fetch).await);
     assert!(good, "{said}");
     world.revoke(&credentials.name, Reason::KeyCompromise).await;
     let said = until(async || {

@@ -137,7 +137,7 @@ impl Place {
             "--outform",
             "pem",
         ];
-        let output = self.run("pki", &[&common, more].concat()).await;
+        let output = self.run("pki", &[&common[..], more].concat()).await;
         if output.status.success() {
             Ok(output.stdout)
         } else {
@@ -220,7 +220,7 @@ async fn until_revoked(place: &Place, path: &str, untrusted: &[&str], certificat
         place.says("curl", &["-sf", "-o", "list.der", &url]).await;
         place.says("openssl", &["crl", "-inform", "DER", "-in", "list.der", "-out", "list.pem"]).await;
         let check = ["verify", "-CAfile", "root.pem", "-CRLfile", "list.pem", "-crl_check"];
-        let output = place.run("openssl", &[&check, untrusted, &[certificate]].concat()).await;
+        let output = place.run("openssl", &[&check[..], untrusted, &[certificate]].concat()).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if said.contains("revoked") || begun.elapsed().as_secs() > 20 {
             return said;
