@@ -33,7 +33,8 @@ impl Driver {
             control::Event::Failed(reason) => {
                 tracing::info!(reason, "the master is not reached; trying again");
                 self.attached = false;
-                self.unreached = reason;
+                self.unreached.clone_from(&reason);
+                self.overlay.handle(Input::MasterDetached { reason });
             }
         }
         self.act().await;

@@ -17,6 +17,7 @@ use crate::telemetry;
 use crate::tls::ClientTls;
 
 mod attempt;
+mod overheard;
 mod root;
 mod trouble;
 

@@ -4,6 +4,7 @@
 //! its [`policy::Policy`] to [`grpc::serve`]. A client opens a [`connect::Master`] and takes a channel to a service.
 //! Both end when [`shutdown::Shutdown`] says so.
 
+pub mod admission;
 pub mod backoff;
 pub mod clock;
 pub mod connect;

@@ -99,7 +99,10 @@ impl Membership {
             Message::Ping(Ping { sequence, .. }) => {
                 self.heard(turn);
                 let load_percent = turn.own.load_percent;
-                turn.send(self.lsn(), Message::Pong(Pong { sequence, load_percent, lsn: None }));
+                turn.send(
+                    self.lsn(),
+                    Message::Pong(Pong { sequence, load_percent, lsn: None, without_master: false }),
+                );
             }
             Message::Part(part) | Message::Refused(part) => return self.on_part(part, turn),
             // The child joined again, to tell what has changed of it.
@@ -249,7 +252,7 @@ impl Membership {
         let mut claim =
             turn.own.claim(self.claim.lineage, self.claim.epoch.saturating_add(1), Some(predecessor));
         claim.settled = self.claim.settled;
-        let roll = self.neighbors.neighbors.clone();
+        let roll = self.neighbors.neighbors.to_vec();
         let predecessor = Some(Predecessor { node: predecessor, part });
         Step::Ascend(Box::new(Ascent { claim, roll, predecessor }))
     }
@@ -265,10 +268,11 @@ impl Membership {
         Step::Look(Some(reason))
     }
 
-    /// A deputy that hears its beats need not ping: its answers to them renew its lease.
+    /// A deputy that hears its beats need not ping, for its answers to them renew its lease; unless it waits for its
+    /// receipt, and wants to hear whether its LSN has the master.
     fn on_ping_due(&mut self, turn: &mut Turn<'_>) {
         let beats = self.watch.as_ref().is_some_and(|w| turn.now.since(w.last_sign()) < PING_REPEAT);
-        if self.answered && beats {
+        if self.answered && beats && !turn.timers.is_set(Timer::Receipt) {
             turn.set(Timer::Ping, self.terms.ping_interval);
         } else {
             self.send_ping(turn);

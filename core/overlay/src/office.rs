@@ -81,6 +81,10 @@ impl Office {
         &self.children
     }
 
+    pub(crate) fn unsaid_changes(&self) -> usize {
+        self.log.pending_len()
+    }
+
     pub(crate) fn station(&self) -> Station {
         Station::IsLsn { lineage: self.claim.lineage, epoch: self.claim.epoch }
     }
@@ -267,7 +271,8 @@ impl Office {
         let child = self.children.renew(from, turn.now);
         let lsn = (!child).then(|| self.claim.clone());
         let load_percent = turn.own.load_percent;
-        turn.send(from, Message::Pong(Pong { sequence: ping.sequence, load_percent, lsn }));
+        let without_master = !self.log.is_attached();
+        turn.send(from, Message::Pong(Pong { sequence: ping.sequence, load_percent, lsn, without_master }));
     }
 
     fn on_child_part(&mut self, from: NodeId, part: Part, turn: &mut Turn<'_>) {

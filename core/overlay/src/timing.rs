@@ -49,8 +49,15 @@ pub const PING_REPEAT: Duration = ms(1_000);
 pub const LSN_PATIENCE: Duration = ms(6_000);
 /// Without topology's word by then, a child attaches to topology itself (design, section 2: Presence).
 pub const RECEIPT_PATIENCE: Duration = ms(5_000);
-/// Until a receipt comes, the LSN is asked so often to show its child once more.
+/// A child that topology shows by its own channel asks its LSN so often to show it once more.
 pub const RECEIPT_RETRY: Duration = ms(15_000);
+/// For the child's own channel to stand; then topology is away for everybody, not only for a hidden node.
+pub const RECEIPT_ATTEMPT: Duration = ms(10_000);
+/// Between two nodes of one cell that look whether topology is back; doubles from round to round, so that a whole cell looks
+/// hardly more often than its LSN.
+pub const RECEIPT_TURN: Duration = ms(2_000);
+/// No longer than this: as often as the shell of an LSN tries in the mean.
+pub const RECEIPT_TURN_MAX: Duration = ms(15_000);
 /// For the successor's claim when the LSN has named one; twice what a lost packet and its repetition take.
 pub const SUCCESSION_PATIENCE: Duration = ms(600);
 /// Children that follow a claim spread their handshakes by this much for each neighbor; one takes the new LSN about a

@@ -3,10 +3,12 @@
 //! The flags' own definitions are the only list of settings: the file has the same names, and the reference is made of them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use muster_kit::dirs;
+use muster_kit::listen::HANDSHAKES;
 use muster_kit::telemetry::{LogFormat, TelemetryConfig};
 use muster_types::limits::DEFAULT_PORT;
 use serde::Deserialize;
@@ -38,6 +40,9 @@ pub struct Settings {
     /// Where metrics and probes are served, in the clear [default: 127.0.0.1:27432]
     #[arg(long, env = "MUSTER_OBSERVE", value_name = "IP:PORT")]
     pub observe: Option<SocketAddr>,
+    /// TLS handshakes begun in a second; further callers are told when to try again [default: 500]
+    #[arg(long, env = "MUSTER_HANDSHAKES_PER_SECOND", value_name = "N")]
+    pub handshakes_per_second: Option<NonZeroU32>,
     /// Where auth is, if it does not run in this process [default: the address in the link that lets a service join]
     #[arg(long, env = "MUSTER_AUTH_ADDRESS", value_name = "HOST:PORT")]
     pub auth_address: Option<String>,
@@ -67,6 +72,7 @@ pub struct MasterConfig {
     /// Empty: this host's own.
     pub addresses: Vec<String>,
     pub observe: SocketAddr,
+    pub handshakes_per_second: NonZeroU32,
     pub auth_address: Option<String>,
     pub discovery_domain: String,
     pub database_url: Option<String>,
@@ -101,6 +107,10 @@ impl Settings {
             listen: self.listen.or(file.listen),
             addresses,
             observe: self.observe.or(file.observe).unwrap_or(OBSERVE),
+            handshakes_per_second: self
+                .handshakes_per_second
+                .or(file.handshakes_per_second)
+                .unwrap_or(HANDSHAKES),
             auth_address: self.auth_address.or(file.auth_address),
             discovery_domain: self.discovery_domain.or(file.discovery_domain).unwrap_or_default(),
             database_url: std::env::var(DATABASE_VARIABLE).ok().or(file.database_url),

@@ -148,6 +148,11 @@ fn of_trouble(what: String, trouble: Trouble, place: &str) -> Failure {
             "{} does not accept our certificate: it has expired, was revoked, or is of another network",
             "muster login LINK, with a link that an operator made for you",
         ),
+        Trouble::Busy => fail(
+            Exit::Unreachable,
+            "{} has more callers than it admits now",
+            "the same command again in a moment",
+        ),
         Trouble::Lost => fail(
             Exit::Unreachable,
             "the connection to {} was lost",

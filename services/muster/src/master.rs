@@ -69,6 +69,7 @@ impl Master {
         let observe = observatory.local_addr().unwrap_or(config.observe);
         let readiness = observatory.readiness();
         let mut listener = bind(config.listen).await?;
+        listener.limit_handshakes(config.handshakes_per_second);
         let bound = listener.local_addr().map_err(|error| Failure::internal("cannot listen", error))?;
         let local = SocketAddr::new(reachable_here(bound.ip()), bound.port()).to_string();
         let addresses = addresses(config, bound);

@@ -60,7 +60,7 @@ fn accepted(world: &World) -> Accepted {
     Accepted {
         neighbors: NeighborList {
             number: 2,
-            neighbors: vec![neighbor(NodeId([6; 20])), neighbor(NodeId([7; 20]))],
+            neighbors: [neighbor(NodeId([6; 20])), neighbor(NodeId([7; 20]))].into(),
         },
         claim: claim(world),
         terms: Terms { lease: Duration::from_secs(10), ping_interval: Duration::from_secs(3) },
@@ -98,7 +98,7 @@ pub(crate) fn session_messages(world: &World) -> Vec<Vec<u8>> {
         Message::Join(join),
         Message::Refused(part(world)),
         Message::Ping(Ping { sequence: 4, load_percent: 50 }),
-        Message::Pong(Pong { sequence: 4, load_percent: 50, lsn: Some(claim(world)) }),
+        Message::Pong(Pong { sequence: 4, load_percent: 50, lsn: Some(claim(world)), without_master: true }),
         Message::Part(part(world)),
         Message::NeighborList(accepted(world).neighbors),
         Message::Claim(claim(world)),

@@ -70,7 +70,7 @@ pub fn office_link() -> Shape {
 
 impl Churn {
     pub fn run(&self, seed: u64) -> Outcome {
-        let setup = Setup { nodes: self.nodes, places: self.places, link: office_link() };
+        let setup = Setup { nodes: self.nodes, places: self.places, link: office_link(), rest: false };
         let mut world = World::new(&setup, seed);
         world.watch(&self.watch);
         let oracle = Oracle::new(&world);

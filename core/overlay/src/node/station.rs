@@ -64,9 +64,7 @@ impl Node {
         self.lose(Some(LossReason::NetworkLost), now);
         self.drop_sessions();
         self.timers.stop_all();
-        if std::mem::take(&mut self.master) {
-            self.intents.push_back(Intent::DetachMaster);
-        }
+        self.let_go_of_master();
         self.state = State::NoConnection;
         self.changed()
     }
@@ -115,6 +113,7 @@ impl Node {
     fn settle(&mut self, mut membership: Box<Membership>, now: Instant, rng: &mut dyn RngCore) -> Step {
         self.timers.stop_all();
         let lsn = membership.lsn();
+        (self.lsn_lacks_master, self.receipt_looks) = (false, 0);
         let (_, mut turn) = self.parts(now, rng);
         membership.begin(&mut turn);
         self.withdraw_claim();
