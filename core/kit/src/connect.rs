@@ -61,6 +61,16 @@ impl Master {
         &self.addresses
     }
 
+    /// Connects and shakes hands as a client of that service, and does nothing more.
+    ///
+    /// # Errors
+    /// Nobody is there, or not the master.
+    pub async fn greet(&self, server_name: &'static str) -> Result<(), ConnectError> {
+        let name =
+            ServerName::try_from(server_name).map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
+        attempt::connect(&self.addresses, name, self.tls.config(), CONNECT_LIMIT).await.map(|_| ())
+    }
+
     /// A channel to the service of that name ([`AUTH`], [`TOPOLOGY`]). It connects with the first call and again after
     /// every loss, each time with the certificate that [`ClientTls`] holds then.
     pub fn service(&self, server_name: &'static str) -> MasterChannel {

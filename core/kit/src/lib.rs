@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod backoff;
+pub mod bus;
 pub mod clock;
 pub mod connect;
 pub mod crash;

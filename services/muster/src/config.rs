@@ -20,6 +20,8 @@ use crate::exit::Failure;
 pub const FILE: &str = "/etc/muster/muster.toml";
 /// Holds a password as often as not, and so has no flag.
 pub const DATABASE_VARIABLE: &str = "MUSTER_DATABASE_URL";
+/// The same of the bus between replicas.
+pub const BUS_VARIABLE: &str = "MUSTER_NATS_URL";
 /// Metrics and probes.
 pub const OBSERVE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT + 1);
 
@@ -46,6 +48,12 @@ pub struct Settings {
     /// Where auth is, if it does not run in this process [default: the address in the link that lets a service join]
     #[arg(long, env = "MUSTER_AUTH_ADDRESS", value_name = "HOST:PORT")]
     pub auth_address: Option<String>,
+    /// Something in front of the master hides where devices come from; then nothing is concluded from their addresses
+    #[arg(long, env = "MUSTER_BEHIND_PROXY")]
+    pub behind_proxy: bool,
+    /// The secret that opens the authority's keys; replicas share it [default: auth.secret in the data directory]
+    #[arg(long, env = "MUSTER_SECRET_FILE", value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
     /// Domain whose _muster._tcp SRV records name the master [default: none]
     #[arg(long, env = "MUSTER_DISCOVERY_DOMAIN", value_name = "DOMAIN")]
     pub discovery_domain: Option<String>,
@@ -61,6 +69,9 @@ pub struct Settings {
     /// PostgreSQL for all services, as in postgres://user@host/database; only in the file or the environment.
     #[arg(skip)]
     pub database_url: Option<String>,
+    /// NATS, by which replicas wake each other, as in nats://host:4222; only in the file or the environment.
+    #[arg(skip)]
+    pub nats_url: Option<String>,
 }
 
 /// A master, as it will run.
@@ -76,6 +87,9 @@ pub struct MasterConfig {
     pub auth_address: Option<String>,
     pub discovery_domain: String,
     pub database_url: Option<String>,
+    pub nats_url: Option<String>,
+    pub secret_file: Option<PathBuf>,
+    pub behind_proxy: bool,
     pub telemetry: TelemetryConfig,
 }
 
@@ -102,6 +116,17 @@ impl Settings {
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
             otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
         };
+        let database_url = set(DATABASE_VARIABLE).or(file.database_url);
+        let nats_url = set(BUS_VARIABLE).or(file.nats_url);
+        if nats_url.is_some() && database_url.is_none() {
+            return Err(Failure::usage(
+                "NATS wakes replicas, and there can be only one on SQLite",
+                format!("{BUS_VARIABLE} is set and {DATABASE_VARIABLE} is not"),
+            )
+            .next(format!(
+                "set {DATABASE_VARIABLE}=postgres://user@host/database, or leave out {BUS_VARIABLE}"
+            )));
+        }
         Ok(MasterConfig {
             data_dir,
             listen: self.listen.or(file.listen),
@@ -113,10 +138,18 @@ impl Settings {
                 .unwrap_or(HANDSHAKES),
             auth_address: self.auth_address.or(file.auth_address),
             discovery_domain: self.discovery_domain.or(file.discovery_domain).unwrap_or_default(),
-            database_url: std::env::var(DATABASE_VARIABLE).ok().or(file.database_url),
+            database_url,
+            nats_url,
+            behind_proxy: self.behind_proxy || file.behind_proxy,
+            secret_file: self.secret_file.or(file.secret_file),
             telemetry,
         })
     }
+}
+
+/// A variable that is empty is not set: charts and shells cannot leave one out as easily.
+fn set(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
 fn read(named: Option<&Path>) -> Result<Settings, Failure> {

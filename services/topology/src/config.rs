@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use muster_kit::observe::Pages;
 use muster_types::{NetworkId, Version};
 use rustls_pki_types::CertificateDer;
 
@@ -19,7 +20,11 @@ pub enum StoreConfig {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub store: StoreConfig,
+    /// `nats://host:4222`, by which replicas wake each other; `None`: there is only one.
+    pub bus: Option<String>,
     pub network: NetworkId,
+    /// Where the graph of the network is shown; `None`: nowhere.
+    pub pages: Option<Pages>,
     /// DER, the network's pinned roots.
     pub roots: Vec<CertificateDer<'static>>,
     /// Nodes with older software are refused.
@@ -34,6 +39,8 @@ impl Config {
     pub fn new(store: StoreConfig, network: NetworkId, roots: Vec<CertificateDer<'static>>) -> Self {
         Self {
             store,
+            bus: None,
+            pages: None,
             network,
             roots,
             minimum_version: Version { major: 0, minor: 1, patch: 0 },

@@ -75,6 +75,14 @@ pub struct TaskSummary {
     pub counts: BTreeMap<TargetState, u32>,
 }
 
+/// Which past the event feed has. A restored store opens another epoch: tokens of an earlier one lead nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feed {
+    pub epoch: i64,
+    /// Events up to here have been purged.
+    pub forgotten: Position,
+}
+
 #[derive(Debug, Clone)]
 pub struct TaskHappening {
     pub position: Position,
@@ -130,6 +138,22 @@ pub trait Store: Send + Sync + 'static {
     async fn orphaned(&self, now: Timestamp) -> Result<Vec<OrphanedStream>, StoreError>;
     async fn renew_lease(&self, replica: &str, now: Timestamp, until: Timestamp) -> Result<(), StoreError>;
     async fn end_lease(&self, replica: &str) -> Result<(), StoreError>;
+
+    /// Other replicas whose leases live, and when they were renewed.
+    async fn others(&self, replica: &str, now: Timestamp) -> Result<Vec<(String, Timestamp)>, StoreError>;
+    /// Takes or prolongs the lease on what one replica does for all; `false` while another holds it.
+    async fn take_job(
+        &self,
+        job: &str,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    async fn feed(&self) -> Result<Feed, StoreError>;
+    /// After a restore, before anything serves: leases end, and `token`, which nobody knows, becomes that of every
+    /// stream. Answers the new epoch.
+    async fn open_epoch(&self, token: &Opaque, now: Timestamp) -> Result<i64, StoreError>;
 
     async fn request(&self, request: &Request) -> Result<Option<TaskId>, StoreError>;
     async fn task(&self, id: TaskId) -> Result<Option<TaskSummary>, StoreError>;

@@ -78,6 +78,17 @@ impl Master {
         self.start(&[]).await
     }
 
+    /// Becomes one of several replicas with every service, ready. `elsewhere` are the addresses of the others.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn serve_beside(&mut self, elsewhere: &[String], environment: &[(&str, &str)]) -> Result<()> {
+        let addresses = [&[self.address()], elsewhere].concat().join(",");
+        self.words = ["serve", "--target", "all", "--address", &addresses].map(str::to_owned).into();
+        self.ready = SERVING;
+        self.start(environment).await
+    }
+
     /// A folder and a port without a master: a place for an operator who works from elsewhere.
     ///
     /// # Errors
@@ -112,6 +123,15 @@ impl Master {
         command.envs(environment.iter().copied());
         self.program = Some(Program::start(command)?);
         Ok(())
+    }
+
+    /// Starts it with this command line and environment, and does not wait for anything.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn spawn_words(&mut self, words: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+        self.words = words.iter().map(|word| (*word).to_owned()).collect();
+        self.spawn(environment)
     }
 
     /// The command line with nothing of this user's own.
@@ -248,6 +268,15 @@ impl Master {
     /// The certificate cannot be used.
     pub fn topology_as(&self, material: Material) -> Result<MasterChannel> {
         Ok(Way::new([self.address()], ClientTls::new(material)?).service(TOPOLOGY))
+    }
+
+    /// The Fleet API of whichever of these masters answers, as this one's operator.
+    ///
+    /// # Errors
+    /// The operator's file is damaged.
+    pub fn fleet_of(&self, addresses: &[String]) -> Result<Fleet> {
+        let tls = ClientTls::new(self.operator()?)?;
+        Ok(Fleet::new(Way::new(addresses.iter().cloned(), tls).service(TOPOLOGY)))
     }
 
     /// A way to auth with somebody's certificate.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_types::{NodeId, SubnetKey, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::attachment::Attachment;
 use super::cell::{Cell, CellId};
@@ -50,7 +51,7 @@ pub struct Request {
 }
 
 /// Something that readers should look at again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Wake {
     /// There may be something to send down this node's stream.
     Carrier(NodeId),

@@ -47,6 +47,18 @@ pub enum Position {
     Direct,
 }
 
+impl Position {
+    pub const ALL: [Self; 3] = [Self::Child, Self::Lsn, Self::Direct];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Child => "child",
+            Self::Lsn => "lsn",
+            Self::Direct => "direct",
+        }
+    }
+}
+
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Profile {

@@ -107,6 +107,8 @@ impl ThisStore {
         );
         let end: Option<(i64, i64)> =
             sqlx::query_as(AssertSqlSafe(sql)).fetch_optional(self.readers()).await?;
-        Ok(end.map_or_else(Position::default, |(transaction, number)| Position { transaction, number }))
+        let end =
+            end.map_or_else(Position::default, |(transaction, number)| Position { transaction, number });
+        Ok(end.max(self.read_feed().await?.forgotten))
     }
 }

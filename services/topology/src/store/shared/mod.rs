@@ -1,6 +1,7 @@
 //! Queries that both databases understand, compiled once for each: `super` says which, and in what they differ.
 
 mod decode;
+mod epoch;
 mod feeds;
 mod fleet;
 mod purge;
@@ -21,7 +22,7 @@ use crate::domain::target::Target;
 use crate::domain::task::TaskId;
 use crate::domain::tasks::Overdue;
 use crate::store::{
-    Event, Offer, OrphanedStream, Position, Retention, Store, StoreError, TaskHappening, TaskSummary,
+    Event, Feed, Offer, OrphanedStream, Position, Retention, Store, StoreError, TaskHappening, TaskSummary,
 };
 
 #[async_trait]
@@ -84,6 +85,28 @@ impl Store for ThisStore {
 
     async fn end_lease(&self, replica: &str) -> Result<(), StoreError> {
         self.write_lease_end(replica).await
+    }
+
+    async fn others(&self, replica: &str, now: Timestamp) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.read_others(replica, now).await
+    }
+
+    async fn take_job(
+        &self,
+        job: &str,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write_job(job, holder, now, until).await
+    }
+
+    async fn feed(&self) -> Result<Feed, StoreError> {
+        self.read_feed().await
+    }
+
+    async fn open_epoch(&self, token: &Opaque, now: Timestamp) -> Result<i64, StoreError> {
+        self.write_epoch(token, now).await
     }
 
     async fn request(&self, request: &Request) -> Result<Option<TaskId>, StoreError> {
