@@ -10,6 +10,10 @@ use crate::exit::{self, Exit};
 use crate::selection::{Label, Selection};
 use crate::target::Target;
 
+mod upkeep;
+
+pub use upkeep::{Backup, Doctor, Init, Invite, Restore};
+
 /// Connects your CMDB with the devices it manages.
 #[derive(Debug, Parser)]
 #[command(
@@ -156,6 +160,26 @@ pub enum Command {
         muster label build-7 role=builder floor=3\n  \
         muster label build-7 floor-    removes it")]
     Label(LabelChange),
+    /// Check everything that a master needs, from this host, and say what mends what
+    #[command(after_help = "Examples:\n  \
+        muster doctor                        the master on this host, and the way to it\n  \
+        muster doctor --context office       a master elsewhere, as its operator\n  \
+        muster doctor --master host:27431    as a device that knows nothing but the address\n  \
+        muster doctor -o json                for scripts; exit code 7 if a check fails")]
+    Doctor(Box<Doctor>),
+    /// Copy a master's truth into a folder, while it works
+    #[command(after_help = "Examples:\n  \
+        muster backup /backup/2026-11-22")]
+    Backup(Box<Backup>),
+    /// Bring a backup back, into an empty data directory, and open a new epoch
+    #[command(after_help = "Examples:\n  \
+        muster restore /backup/2026-11-22 --data-dir /var/lib/muster\n  \
+        muster restore --reopen              after pg_restore; no replica may run")]
+    Restore(Box<Restore>),
+    /// Found the network of a store, if there is none yet; what a chart runs as a job
+    Init(Box<Init>),
+    /// Let a service of another process join: leaves a link in its data directory
+    Invite(Box<Invite>),
     /// Every setting of a master: file, environment, flag, default
     ConfigReference,
     /// A script for your shell that completes muster's commands

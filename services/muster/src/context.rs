@@ -23,6 +23,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A way to one master.
 pub struct Session {
     master: Master,
+    pub credentials: Credentials,
     /// The master as messages name it.
     pub place: String,
 }
@@ -39,9 +40,10 @@ impl Session {
             }
         };
         let place = credentials.addresses.join(", ");
-        let tls = ClientTls::new(credentials.material)
+        let tls = ClientTls::new(credentials.material.clone())
             .map_err(|error| Failure::usage("cannot act as an operator", error))?;
-        Ok(Self { master: Master::new(credentials.addresses, tls).keep_alive(KEEP_ALIVE), place })
+        let master = Master::new(credentials.addresses.iter().cloned(), tls).keep_alive(KEEP_ALIVE);
+        Ok(Self { master, credentials, place })
     }
 
     pub fn fleet(&self) -> FleetServiceClient<MasterChannel> {

@@ -23,6 +23,8 @@ pub enum Exit {
     Incomplete = 5,
     /// What was named does not exist, or is not in the state that the command needs.
     NotFound = 6,
+    /// `muster doctor` found something that does not work.
+    Unhealthy = 7,
     /// A fault of ours.
     Internal = 70,
     /// Left by Ctrl-C.
@@ -38,6 +40,7 @@ pub const HELP: &str = "Exit codes:\n  \
     4    the master refused\n  \
     5    no host failed, but not all did it: offline, expired, timed out, cancelled, lost\n  \
     6    what was named does not exist, or is not in the state that the command needs\n  \
+    7    muster doctor found something that does not work\n  \
     70   a fault of muster itself\n  \
     130  left by Ctrl-C";
 
@@ -101,6 +104,16 @@ impl Failure {
             Code::Unavailable | Code::DeadlineExceeded => failure.next("the same command again in a moment"),
             _ => failure,
         }
+    }
+
+    /// What failed, and why.
+    pub fn reason(&self) -> String {
+        format!("{}: {}", self.what, self.why)
+    }
+
+    /// What to type next, if anything helps.
+    pub fn remedy(&self) -> &str {
+        self.next.as_deref().unwrap_or("read the master's log")
     }
 
     /// Tells stderr, and gives the code.
@@ -184,6 +197,7 @@ mod tests {
             Exit::Refused,
             Exit::Incomplete,
             Exit::NotFound,
+            Exit::Unhealthy,
             Exit::Internal,
             Exit::Interrupted,
         ] {

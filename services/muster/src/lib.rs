@@ -11,12 +11,16 @@ use clap::Parser;
 use cli::{Arguments, Command};
 use exit::{Exit, Failure};
 
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod context;
 pub mod credentials;
+pub mod database;
+pub mod doctor;
 pub mod exit;
 pub mod fleet;
+pub mod init;
 pub mod inventory;
 pub mod link;
 pub mod login;
@@ -71,6 +75,11 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Cancel { task } => tasks::cancel(&place, output, &task).await,
         Command::Run(run) => run::run(&place, output, *run).await,
         Command::Inventory(inventory) => inventory::run(&place, output, inventory).await,
+        Command::Doctor(doctor) => doctor::run(&place, output, *doctor).await,
+        Command::Backup(backup) => backup::take(&place, output, *backup).await,
+        Command::Restore(restore) => backup::restore(&place, output, *restore).await,
+        Command::Init(init) => init::run(&place, output, *init).await,
+        Command::Invite(invite) => init::invite(&place, output, *invite).await,
         Command::ConfigReference => Ok(reference::print()),
         Command::Completions { shell } => Ok(cli::completions(shell)),
     }

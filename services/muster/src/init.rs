@@ -1,0 +1,67 @@
+//! `muster init` founds the network of a store, once; `muster invite` lets a service of another process join it.
+//!
+//! Both open auth's store themselves, with the authority's secret, and need no master at work: they are what a chart
+//! runs before its pods.
+
+use std::sync::Arc;
+
+use muster_auth::{Auth, bootstrap, config as auth_config};
+
+use crate::cli::{Init, Invite, Output, Place};
+use crate::config::MasterConfig;
+use crate::exit::{Exit, Failure};
+use crate::master;
+use crate::render::json;
+use crate::target::Target;
+
+/// What links say before any address is set.
+const NO_ADDRESS: &str = "localhost:27431";
+
+pub async fn run(place: &Place, output: Output, init: Init) -> Result<Exit, Failure> {
+    let config = init.settings.resolve(place, "warn")?;
+    let addresses =
+        if config.addresses.is_empty() { vec![NO_ADDRESS.to_owned()] } else { config.addresses.clone() };
+    let auth = muster_auth::init(&master::auth_config(&config, addresses))
+        .await
+        .map_err(|error| Failure::internal("the network is not founded", error))?;
+    let network = auth.authority().network();
+    match output {
+        Output::Json => json::print("Init", [("network", network.to_string().into())]),
+        Output::Table => eprintln!("Network {network} is there. Repeated, this changes nothing."),
+    }
+    Ok(Exit::Ok)
+}
+
+/// Leaves a link for the service where it looks for one; the state of an earlier pod makes another one unnecessary.
+pub async fn invite(place: &Place, output: Output, invite: Invite) -> Result<Exit, Failure> {
+    let config = invite.settings.resolve(place, "warn")?;
+    let service = invite.service;
+    if service == Target::All || service == Target::Auth {
+        return Err(Failure::usage(
+            format!("{} needs no invitation", service.as_str()),
+            "it has the authority's keys",
+        ));
+    }
+    let file = auth_config::join_file(&config.data_dir, service.as_str());
+    if !file.exists() {
+        let auth = open(&config).await?;
+        bootstrap::write_join_link(&auth, service.as_str(), &file)
+            .await
+            .map_err(|error| Failure::internal("no link could be made", error))?;
+    }
+    match output {
+        Output::Json => json::print("Invite", [("file", file.display().to_string().into())]),
+        Output::Table => eprintln!("{} lets {} join.", file.display(), service.as_str()),
+    }
+    Ok(Exit::Ok)
+}
+
+async fn open(config: &MasterConfig) -> Result<Arc<Auth>, Failure> {
+    let address = config.auth_address.clone().ok_or_else(|| {
+        Failure::usage("where is auth?", "the link must say where the service finds it")
+            .next("--auth-address HOST:PORT")
+    })?;
+    muster_auth::open(&master::auth_config(config, vec![address]))
+        .await
+        .map_err(|error| Failure::internal("auth's store does not open", error).next("muster init, first"))
+}
