@@ -9,6 +9,7 @@ pub mod intent;
 pub mod message;
 pub mod node;
 pub mod office;
+pub mod relay;
 pub mod standing;
 pub mod timer;
 pub mod timing;

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use muster_proto::payload_type::{NODE_TICKET, PRESENCE_RECEIPT, TASK, TASK_CANCELLATION, UPTIME_TICKET};
+use muster_proto::payload_type::{
+    NODE_TICKET, PRESENCE_RECEIPT, RELAY_TICKET, TASK, TASK_CANCELLATION, UPTIME_TICKET,
+};
 use ring::signature::EcdsaKeyPair;
 
 /// Services that a network has; each may hold a certificate of role service.
@@ -30,12 +32,13 @@ impl Purpose {
 }
 
 /// Every payload type that a signer signs: its purpose, and the one service that may ask for it.
-const SIGNABLE: [(&str, Purpose, &str); 5] = [
+const SIGNABLE: [(&str, Purpose, &str); 6] = [
     (TASK, Purpose::Tasks, "topology"),
     (TASK_CANCELLATION, Purpose::Tasks, "topology"),
     (UPTIME_TICKET, Purpose::Tickets, "topology"),
     (PRESENCE_RECEIPT, Purpose::Receipts, "topology"),
     (NODE_TICKET, Purpose::Tickets, "auth"),
+    (RELAY_TICKET, Purpose::Tickets, "gsn-registry"),
 ];
 
 /// The caller may not have this signed.
