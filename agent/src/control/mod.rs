@@ -17,7 +17,9 @@ use muster_kit::tls::ClientTls;
 use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::attach_response::Frame as Answer;
 use muster_proto::control::v1::control_service_client::ControlServiceClient;
-use muster_proto::control::v1::{FindLsnsRequest, FindLsnsResponse, Hello, ListOwnTasksRequest, Welcome};
+use muster_proto::control::v1::{
+    FindLsnsRequest, FindLsnsResponse, Hello, ListOwnTasksRequest, Part, Welcome,
+};
 use muster_wire::TrustStore;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -96,9 +98,18 @@ impl Client {
 /// A handle on the channel; dropping it ends the channel.
 #[derive(Debug)]
 pub struct Control {
-    wanted: watch::Sender<Option<Hello>>,
+    wanted: watch::Sender<Wish>,
     frames: mpsc::Sender<Frame>,
     task: Task,
+}
+
+/// What the driver wants of the channel.
+#[derive(Debug, Default, PartialEq)]
+struct Wish {
+    /// It is to stand with this Hello; `None`: it is not to stand.
+    hello: Option<Hello>,
+    /// The last word, and then no channel any more.
+    farewell: Option<Part>,
 }
 
 #[derive(Debug)]
@@ -112,7 +123,7 @@ impl Drop for Task {
 
 impl Control {
     pub fn spawn(client: Client) -> (Self, mpsc::Receiver<Event>) {
-        let (wanted, wants) = watch::channel(None);
+        let (wanted, wants) = watch::channel(Wish::default());
         let (frames, outgoing) = mpsc::channel(FRAMES);
         let (events, inbox) = mpsc::channel(EVENTS);
         let keeper = Keeper { client, wants, outgoing, events, resume_token: bytes::Bytes::new() };
@@ -124,8 +135,8 @@ impl Control {
     /// stream that stands ends without another word.
     pub fn want(&self, hello: Option<Hello>) -> bool {
         self.wanted.send_if_modified(|wanted| {
-            let changed = *wanted != hello;
-            *wanted = hello;
+            let changed = wanted.hello != hello;
+            wanted.hello = hello;
             changed
         })
     }
@@ -140,11 +151,11 @@ impl Control {
         self.frames.try_send(frame).is_ok()
     }
 
-    /// Ends the channel once the master has read what was said last, or after a second.
-    pub async fn close(self) {
-        let Self { wanted, frames: _frames, mut task } = self;
-        drop(wanted);
-        if tokio::time::timeout(session::FAREWELL, &mut task.0).await.is_err() {
+    /// Ends the channel once the master has read this, or after a second. A stream that is just being opened is opened
+    /// first: the master knows of it, and would wait for this node in vain.
+    pub async fn close(mut self, farewell: Part) {
+        self.wanted.send_modify(|wanted| wanted.farewell = Some(farewell));
+        if tokio::time::timeout(session::FAREWELL, &mut self.task.0).await.is_err() {
             tracing::debug!("the master did not end the channel in time");
         }
     }
@@ -152,18 +163,21 @@ impl Control {
 
 struct Keeper {
     client: Client,
-    wants: watch::Receiver<Option<Hello>>,
+    wants: watch::Receiver<Wish>,
     outgoing: mpsc::Receiver<Frame>,
     events: mpsc::Sender<Event>,
     resume_token: bytes::Bytes,
 }
 
 impl Keeper {
-    /// Ends when the driver does.
+    /// Ends when the driver does, or when the last word is said.
     async fn run(mut self) {
         let mut backoff = Backoff::new();
         while let Some(hello) = self.wanted_hello().await {
             let Some(ended) = self.attach(hello, &mut backoff).await else { return };
+            if self.wants.borrow().farewell.is_some() {
+                return;
+            }
             let told = match ended {
                 session::Ended::Unwanted => continue,
                 session::Ended::Lost { reason, retry_after } => (Event::Down(reason), retry_after),
@@ -178,15 +192,15 @@ impl Keeper {
     }
 
     async fn wanted_hello(&mut self) -> Option<Hello> {
-        self.wants.wait_for(Option::is_some).await.ok()?;
-        self.wants.borrow_and_update().clone()
+        let wish = self.wants.wait_for(|wish| wish.hello.is_some() || wish.farewell.is_some()).await.ok()?;
+        wish.hello.clone()
     }
 
-    /// A new wish ends the pause only if it is for no channel at all: attempts keep their distance.
+    /// A new wish ends the pause only if it is for no channel at all, or the last: attempts keep their distance.
     async fn pause(&mut self, delay: Duration) {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            _ = self.wants.wait_for(Option::is_none) => {}
+            _ = self.wants.wait_for(|wish| wish.hello.is_none() || wish.farewell.is_some()) => {}
         }
     }
 
@@ -200,7 +214,7 @@ impl Keeper {
         let opened = tokio::select! {
             opened = session::open(client, hello, &self.client.clock) => opened,
             // The wish changed before it was fulfilled.
-            _ = self.wants.changed() => return Some(session::Ended::Unwanted),
+            () = another_wanted(&mut self.wants) => return Some(session::Ended::Unwanted),
         };
         let (stream, welcome) = match opened {
             Ok(opened) => opened,
@@ -213,4 +227,14 @@ impl Keeper {
         self.events.send(Event::Up(Box::new(welcome))).await.ok()?;
         Some(stream.run(beat, &mut self.outgoing, &self.events, &mut self.wants).await)
     }
+}
+
+/// Until another Hello is wanted, or none; the last word is not another wish.
+async fn another_wanted(wants: &mut watch::Receiver<Wish>) {
+    while wants.changed().await.is_ok() {
+        if wants.borrow_and_update().farewell.is_none() {
+            return;
+        }
+    }
+    std::future::pending().await
 }

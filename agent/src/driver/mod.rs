@@ -23,7 +23,7 @@ use muster_overlay::Input;
 use muster_overlay::intent::Station;
 use muster_overlay::message::PartCode;
 use muster_proto::control::v1::attach_request::Frame;
-use muster_proto::control::v1::{FindLsnsResponse, Upstream, UpstreamItem};
+use muster_proto::control::v1::{FindLsnsResponse, Part, Upstream, UpstreamItem};
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use prost::Message;
@@ -112,6 +112,8 @@ struct Driver {
     history: History,
     /// As what the machine wants the control channel: as LSN with a claim, or as a lone node.
     attach_as: Option<Option<Envelope>>,
+    /// What the master hears last.
+    farewell: Part,
     /// The control channel stands.
     attached: bool,
     /// Why it does not, for people.
@@ -164,6 +166,7 @@ impl Driver {
             history: History::begin(parts.clock.clone()),
             route: Route::none("not yet attached"),
             attach_as: None,
+            farewell: Part::default(),
             attached: false,
             unreached: "not yet attached".to_owned(),
             look_again: Vec::new(),
@@ -332,7 +335,7 @@ impl Driver {
         if tokio::time::timeout(GOODBYE, farewell).await.is_err() {
             tracing::warn!("not everybody could be told that this node leaves");
         }
-        self.control.close().await;
+        self.control.close(self.farewell).await;
         self.parts.keep_learned();
         self.parts.processes.close();
         self.overlay.close().await;
