@@ -29,6 +29,8 @@ pub use trouble::{Trouble, diagnose};
 pub const AUTH: &str = "auth.muster";
 /// The name of the topology service.
 pub const TOPOLOGY: &str = "topology.muster";
+/// The name of every relay.
+pub const RELAY: &str = "relay.muster";
 
 /// All attempts to connect together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

@@ -29,5 +29,6 @@ pub use endpoint::Endpoint;
 pub use error::{BindError, CloseCode, CloseReason, DialError, SendError};
 pub use event::NetEvent;
 pub use path::Path;
+pub use quic::{Burst, BurstSocket, Bursts};
 pub use session::{Session, Side};
 pub use stream::{Stream, StreamHeader};
