@@ -16,6 +16,7 @@ pub mod timing;
 
 mod answers;
 mod joining;
+mod line;
 mod losses;
 mod membership;
 mod search;

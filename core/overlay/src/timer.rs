@@ -49,6 +49,8 @@ timers! {
     Batch,
     /// The better LSN has not accepted this one.
     Yield,
+    /// A rival that did not give in, or was not reached, is tried again.
+    Rival,
     /// The successor has not taken over.
     Handover,
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ fn attach(node: NodeId) -> Attach {
         profile: Profile { host_name: format!("host-{}", node.short()), ..Profile::default() },
         observed: None,
         claim: None,
+        keys: BTreeSet::new(),
         resume_token: Opaque::default(),
         fresh_token: Opaque(vec![1]),
         replica: "r".to_owned(),

@@ -100,6 +100,9 @@ struct ChurnArgs {
     /// Simulated seconds in which things happen.
     #[arg(long, default_value_t = 240)]
     seconds: u64,
+    /// The network drops UDP: sessions go by TCP, and nobody hears discovery.
+    #[arg(long)]
+    tcp: bool,
     /// Tell on stderr what befalls these hosts.
     #[arg(long, value_delimiter = ',', requires = "seed")]
     watch: Vec<usize>,
@@ -163,6 +166,7 @@ fn churn(args: ChurnArgs) -> anyhow::Result<ExitCode> {
         nodes: args.nodes,
         places: usize::try_from(args.places)?,
         span: Duration::from_secs(args.seconds),
+        datagrams: !args.tcp,
         watch: args.watch,
     };
     let seeds: Vec<u64> = args.seed.map_or_else(|| (1..=args.seeds).collect(), |seed| vec![seed]);

@@ -48,6 +48,8 @@ pub struct Setup {
     pub link: Shape,
     /// The clocks of places in which nothing happens stand still, and what they would have sent is computed.
     pub rest: bool,
+    /// `false`: firewalls drop UDP, so nobody hears discovery, and sessions go by TCP.
+    pub datagrams: bool,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ pub struct World {
     rng: ChaCha8Rng,
     pub(crate) hosts: Vec<Host>,
     pub(crate) places: Vec<Place>,
+    pub(crate) datagrams: bool,
     by_id: BTreeMap<NodeId, HostId>,
     pub(crate) master: Master,
     pub(crate) measure: Measure,
@@ -117,6 +120,7 @@ impl World {
             measure: Measure::new(hosts.len()),
             hosts,
             places,
+            datagrams: setup.datagrams,
             by_id,
             master: Master::new(setup.nodes),
             rest: setup.rest,
@@ -198,6 +202,23 @@ impl World {
         let now = self.stir(self.hosts[host].place);
         self.note("kill", host, 0);
         self.hosts[host].halt(Life::Dead, now);
+    }
+
+    /// Its process dies, and its system closes the TCP connections that it had.
+    pub fn crash(&mut self, host: HostId) {
+        self.kill(host);
+        if self.datagrams {
+            return;
+        }
+        self.hosts[host].refuses = true;
+        let broken = |peer: &HostId| self.hosts[*peer].sessions.contains_key(&host);
+        let peers: Vec<_> =
+            (0..self.hosts.len()).filter(broken).filter(|&peer| self.can_hear(host, peer)).collect();
+        let gone = self.hosts[host].id;
+        for peer in peers {
+            self.hosts[peer].sessions.remove(&host);
+            self.locally(peer, Duration::from_millis(1), Input::Closed { peer: gone });
+        }
     }
 
     /// The user shuts it down: it takes its leave.

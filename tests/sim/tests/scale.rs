@@ -56,7 +56,7 @@ fn at_one_percent_of_loss_nobody_who_lives_is_taken_for_dead() {
 #[test]
 fn a_place_that_rests_sends_what_it_would_have_sent_awake() {
     let traffic = |rest| {
-        let setup = Setup { nodes: 60, places: 2, link: office_link(), rest };
+        let setup = Setup { nodes: 60, places: 2, link: office_link(), rest, datagrams: true };
         let mut world = World::new(&setup, SEED);
         (0..60).for_each(|host| world.boot(host));
         world.run_for(Duration::from_secs(120));

@@ -208,6 +208,11 @@ impl Node {
                 claims.into_iter().for_each(|claim| joining.search_mut().add(claim, own));
                 Step::Stay
             }
+            // The answer took longer than the patience of who asked.
+            State::IsLsn(office) => {
+                claims.into_iter().for_each(|claim| office.on_rival(claim, &mut turn));
+                Step::Stay
+            }
             _ => Step::Stay,
         }
     }
@@ -226,6 +231,7 @@ impl Node {
             (State::Joining(joining), message) if joining.lsn() == from => {
                 joining.on_message(message, &mut turn)
             }
+            (State::Joining(joining), Message::Claim(claim)) => joining.on_call(claim, &mut turn),
             (State::IsLsn(office), message) => office.on_message(from, message, &mut turn),
             (State::HasLsn(membership), message) if membership.lsn() == from => {
                 membership.on_message(message, &mut turn)
@@ -251,6 +257,7 @@ impl Node {
         let (state, mut turn) = self.parts(now, rng);
         match state {
             State::Joining(joining) => joining.on_opened(peer, &mut turn),
+            State::HasLsn(membership) if membership.lsn() == peer => membership.on_opened(&mut turn),
             State::IsLsn(office) => office.on_opened(peer, &mut turn),
             _ => {}
         }
@@ -260,6 +267,7 @@ impl Node {
         let (state, mut turn) = self.parts(now, rng);
         match state {
             State::Joining(joining) if joining.lsn() == peer => joining.give_up(None, &mut turn),
+            State::HasLsn(membership) if membership.lsn() == peer => membership.on_open_failed(&mut turn),
             State::IsLsn(office) => {
                 office.on_unreachable(peer, &mut turn);
                 Step::Stay
@@ -272,7 +280,10 @@ impl Node {
         self.sessions.remove(&peer);
         let (state, mut turn) = self.parts(now, rng);
         match state {
-            State::HasLsn(membership) if membership.lsn() == peer => membership.on_closed(&mut turn),
+            State::HasLsn(membership) if membership.lsn() == peer => {
+                membership.on_closed(&mut turn);
+                Step::Stay
+            }
             _ => self.on_open_failed(peer, now, rng),
         }
     }

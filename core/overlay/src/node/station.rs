@@ -80,16 +80,21 @@ impl Node {
             }
             // Nobody there: become LSN (specification, section 4), the first of a lineage.
             Quest::Nobody => {
+                let State::Looking(search) = &mut self.state else { return Step::Stay };
                 let claim = self.own.claim(rng.next_u64(), 1, None);
-                Step::Ascend(Box::new(Ascent { claim, roll: Vec::new(), predecessor: None }))
+                let roll = search.take_line().into_roll();
+                Step::Ascend(Box::new(Ascent { claim, roll, predecessor: None }))
             }
         }
     }
 
     fn look(&mut self, reason: Option<LossReason>, now: Instant, rng: &mut dyn RngCore) -> Step {
         self.lose(reason, now);
+        let lost = matches!(reason, Some(LossReason::LsnLost | LossReason::LsnParted));
+        let own = self.own.node;
+        let line = self.membership().filter(|_| lost).map(|membership| membership.line(own));
         let (_, mut turn) = self.parts(now, rng);
-        let search = Search::new(&mut turn);
+        let search = Search::after(line.unwrap_or_default(), &mut turn);
         self.resume(search, now, rng)
     }
 

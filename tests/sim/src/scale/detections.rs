@@ -42,8 +42,10 @@ impl Detections {
             },
         };
         let link = Shape { loss, ..office_link() };
-        let mut world =
-            World::new(&Setup { nodes: self.nodes, places: self.places, link, rest: false }, seed);
+        let mut world = World::new(
+            &Setup { nodes: self.nodes, places: self.places, link, rest: false, datagrams: true },
+            seed,
+        );
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let boots = (0..self.nodes).map(|host| (SETTLE.mul_f64(rng.random()), host)).collect();
         for (at, host) in agenda(boots) {

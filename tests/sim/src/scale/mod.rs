@@ -117,7 +117,7 @@ struct Audit {
 }
 
 fn fleet(nodes: usize, places: usize, seed: u64) -> (World, ChaCha8Rng) {
-    let setup = Setup { nodes, places, link: office_link(), rest: true };
+    let setup = Setup { nodes, places, link: office_link(), rest: true, datagrams: true };
     (World::new(&setup, seed), ChaCha8Rng::seed_from_u64(seed ^ 0x5ca1_ab1e))
 }
 

@@ -21,8 +21,6 @@ const HEARTBEATS_MISSED: u32 = 3;
 const TICK: Duration = Duration::from_secs(1);
 /// After which nodes are offline whose LSN has gone, and who did not turn up elsewhere: a lease.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
-/// How often rivals that remain are told of each other again.
-const RIVAL_INTERVAL: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) enum MasterEvent {
@@ -187,17 +185,18 @@ impl World {
         admitted.map_err(|asked| Some(Duration::from_secs(asked.as_millis().div_ceil(1_000) as u64)))
     }
 
+    /// Once; who does not reach the other tries again by itself.
     fn tell_rivals(&mut self, host: HostId) {
-        let now = self.now();
-        let Some(stream) = self.master.streams.get_mut(&host) else { return };
-        stream.told_rivals = now;
-        let Some(own) = stream.claim.clone() else { return };
+        let Some(stream) = self.master.streams.get(&host) else { return };
+        let own = stream.claim.clone();
         let place = self.hosts[host].place;
         let rivals = self.master.rivals(host, &self.places[place].members);
         for (rival, claim) in rivals {
             let back = self.places[self.hosts[host].place].round_trip / 2;
             self.locally(host, back, Input::Rival(claim));
-            self.locally(rival, back, Input::Rival(own.clone()));
+            if let Some(own) = &own {
+                self.locally(rival, back, Input::Rival(own.clone()));
+            }
         }
     }
 
@@ -320,9 +319,6 @@ impl World {
             if now.since(stream.last_heard) >= HEARTBEAT {
                 stream.last_heard = now;
                 self.measure.wan(host, 2 * 95, now);
-            }
-            if now.since(stream.told_rivals) >= RIVAL_INTERVAL {
-                self.tell_rivals(host);
             }
             return;
         }

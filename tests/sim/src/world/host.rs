@@ -62,6 +62,8 @@ pub(crate) struct Host {
     pub(crate) boot: u32,
     /// Its process does not run until then; what arrives waits.
     pub(crate) frozen_until: Instant,
+    /// No process, but a system that says so to who comes by TCP.
+    pub(crate) refuses: bool,
     pub(crate) up: Link,
     pub(crate) down: Link,
     pub(crate) sessions: BTreeMap<HostId, SessionEnd>,
@@ -94,6 +96,7 @@ impl Host {
             segment: 0,
             boot: 0,
             frozen_until: Instant::ZERO,
+            refuses: false,
             up: link.clone(),
             down: link,
             sessions: BTreeMap::new(),
@@ -122,6 +125,7 @@ impl Host {
         self.wake_at = None;
         self.wants_master = None;
         self.frozen_until = Instant::ZERO;
+        self.refuses = false;
     }
 
     pub(crate) fn is_running(&self) -> bool {

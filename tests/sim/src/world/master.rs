@@ -41,7 +41,6 @@ pub(super) struct Stream {
     pub(super) last_heard: Instant,
     /// The shell has not heard an answer since then.
     pub(super) silent_since: Option<Instant>,
-    pub(super) told_rivals: Instant,
 }
 
 #[derive(Debug)]
@@ -122,15 +121,7 @@ impl Master {
             }
             None => {}
         }
-        let stream = Stream {
-            attempt,
-            claim,
-            known,
-            since: now,
-            last_heard: now,
-            silent_since: None,
-            told_rivals: Instant::ZERO,
-        };
+        let stream = Stream { attempt, claim, known, since: now, last_heard: now, silent_since: None };
         self.streams.insert(host, stream);
         known
     }

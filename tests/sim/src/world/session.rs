@@ -16,6 +16,8 @@ use crate::model::link::Fate;
 const HANDSHAKE_REPEAT: Duration = Duration::from_millis(999);
 /// A handshake that has not come through by then has failed.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
+/// A TCP connection to a port that nobody listens to.
+const REFUSAL: Duration = Duration::from_millis(2);
 /// First repetition of a message: a LAN's round trip, its variance, and the peer's 25 ms of delayed acknowledgement.
 const REPEAT: Duration = Duration::from_millis(40);
 /// A session without a sign of its peer for so long is closed.
@@ -84,6 +86,9 @@ impl World {
         }) else {
             return self.locally(from, HANDSHAKE_LIMIT, Input::OpenFailed { peer: contact.node });
         };
+        if self.hosts[to].refuses && self.hosts[from].segment == self.hosts[to].segment {
+            return self.locally(from, REFUSAL, Input::OpenFailed { peer: contact.node });
+        }
         if self.handshakes.contains_key(&(from, to)) {
             return;
         }
@@ -138,6 +143,9 @@ impl World {
             self.stir(place);
         }
         self.measure.message(from, "multicast", cost::discovery(discovery), self.clock.now());
+        if !self.datagrams {
+            return;
+        }
         let members: Vec<_> = self.places[place].members.iter().copied().collect();
         for to in members.into_iter().filter(|&to| to != from) {
             if self.hosts[to].is_running() {
@@ -149,8 +157,9 @@ impl World {
     pub(super) fn unicast(&mut self, from: HostId, to: SocketAddr, discovery: &Discovery) {
         let now = self.stir(self.hosts[from].place);
         self.measure.message(from, "discovery answer", cost::discovery(discovery), now);
-        let here =
-            host_at(to).filter(|&(place, to)| place == self.hosts[from].place && to < self.hosts.len());
+        let here = host_at(to).filter(|&(place, to)| {
+            place == self.hosts[from].place && to < self.hosts.len() && self.datagrams
+        });
         if let Some((_, to)) = here {
             self.send_discovery(from, to, discovery);
         }

@@ -148,7 +148,9 @@ impl Session {
         self.told_revocation = admitted.known_revocation;
         self.keys.learn(self.node, admitted.signing_key.to_vec());
         tracing::info!(lsn = self.cell.is_some(), resync = admitted.welcome.resync, "control stream open");
-        self.send(Down::Welcome(admitted.welcome)).await
+        self.send(Down::Welcome(admitted.welcome)).await?;
+        let receipts = admitted.receipts.into_iter().map(downstream::Body::PresenceReceipt);
+        self.send_each(receipts.map(|receipt| down::message(&[self.node], receipt)).collect::<Vec<_>>()).await
     }
 
     async fn send(&mut self, frame: Down) -> Result<(), End> {
