@@ -51,8 +51,8 @@ class Fleet:
         until(lambda: self.all_online(), "every host online")
 
     def spawn(self, *words, log, env):
-        out = (self.folder / f"{log}.log").open("wb")
-        process = subprocess.Popen([str(word) for word in words], stdout=out, stderr=out, env=env)
+        with (self.folder / f"{log}.log").open("wb") as out:
+            process = subprocess.Popen([str(word) for word in words], stdout=out, stderr=out, env=env)
         self.host.processes.append(process)
         return process
 

@@ -51,7 +51,12 @@ class Host:
         run(*as_user, str(programs / "initdb"), "--no-sync", "--auth=trust", "-U", "muster", "-D", str(data), cwd="/")
         (data / "pg_hba.conf").write_text("host all all 10.88.0.0/24 trust\n")
         self.start(*as_user, str(programs / "postgres"), "-D", str(data), "-k", str(data), "-h", HOST, port=5432, cwd="/")
+        until(lambda: self.answers(), "PostgreSQL answers")
         return f"postgres://muster@{HOST}:5432/postgres"
+
+    def answers(self):
+        done = subprocess.run(["psql", "-h", HOST, "-U", "muster", "-d", "postgres", "-c", "SELECT 1"], capture_output=True)
+        assert done.returncode == 0, done.stderr
 
     def nats(self):
         self.start("/usr/sbin/nats-server", "--addr", HOST, "--port", "4222", port=4222)
@@ -130,12 +135,12 @@ class Pod:
         return " && ".join([*binds, "echo ready", "read go", f'exec setpriv --no-new-privs chroot {user} {root} /bin/muster "$@"'])
 
     def start(self, container):
-        log = (self.folder / f"{container['name']}.log").open("wb")
-        script = self.enter(container)
-        process = subprocess.Popen(
-            ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *container["args"]],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=self.environment(container) | {"PATH": os.environ["PATH"]})
-        assert process.stdout.readline() == b"ready\n", (self.folder / f"{container['name']}.log").read_text()
+        script, file = self.enter(container), self.folder / f"{container['name']}.log"
+        with file.open("wb") as log:
+            process = subprocess.Popen(
+                ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *container["args"]], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=log, env=self.environment(container) | {"PATH": os.environ["PATH"]})
+        assert process.stdout.readline() == b"ready\n", file.read_text()
         inside, outside = ["nsenter", f"--net=/proc/{process.pid}/ns/net"], f"v{self.number}"
         run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", str(process.pid))
         run("ip", "link", "set", outside, "master", BRIDGE, "up")
@@ -149,7 +154,8 @@ class Pod:
 
     def finish(self, container):
         process = self.start(container)
-        said = process.stdout.read().decode()
+        with process.stdout as stdout:
+            said = stdout.read().decode()
         return process.wait(PATIENCE), said, self.log(container["name"])
 
     def log(self, name="muster"):
@@ -165,7 +171,8 @@ class Pod:
         self.process = self.start(self.container)
 
         def begun():
-            assert self.process.poll() is None, f"{self.name} has ended: {self.log()}"
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.name} has ended: {self.log()}")
             self.probe("startupProbe")
         until(begun, f"startup of {self.name}: {self.log()}")
 
@@ -182,10 +189,12 @@ class Pod:
     def execute(self, *words):
         """As kubectl exec: inside the running pod, with the container's environment."""
         user = [f"--userspec={self.user}:{self.user}"] if own_users() else []
-        inside = ["nsenter", f"--net=/proc/{self.process.pid}/ns/net", f"--mount=/proc/{self.process.pid}/ns/mnt"]
-        return subprocess.run([*inside, "chroot", *user, str(self.root), "/bin/muster", *words], capture_output=True,
+        inside = [shutil.which("nsenter"), f"--net=/proc/{self.process.pid}/ns/net", f"--mount=/proc/{self.process.pid}/ns/mnt"]
+        return subprocess.run([*inside, shutil.which("chroot"), *user, str(self.root), "/bin/muster", *words], capture_output=True,
                               text=True, env=self.environment(self.container), timeout=PATIENCE)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(self.template["spec"]["terminationGracePeriodSeconds"])
+        code = self.process.wait(self.template["spec"]["terminationGracePeriodSeconds"])
+        self.process.stdout.close()
+        return code

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import unittest
 
-from pods import Host, Pod
+from pods import Host, Pod, until
 from render import MODES, ROOT, matrix, pods
 
 SECRET = "0123456789abcdef" * 4
@@ -82,7 +82,7 @@ class Pods(unittest.TestCase):
         serving = self.check("replicas")
         self.assertEqual(len(serving), 3)
         for pod in serving:
-            self.assertIn("muster_bus_connected 1", pod.get("/metrics"))
+            until(lambda pod=pod: self.assertIn("muster_bus_connected 1", pod.get("/metrics")), "the bus is heard")
             self.assertEqual(pod.execute("nodes").returncode, 0)
         self.end(serving)
 
