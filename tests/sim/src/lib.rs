@@ -2,9 +2,11 @@
 //!
 //! [`model`] is what stands between hosts; [`world`] drives the machines over it under a virtual clock; [`churn`] is
 //! what happens to them, [`calm`] one thing at a time; [`oracle`] judges by what the world shows; [`measure`] keeps the figures.
+//! [`dht`] is a world of its own for the hash table's machines, made for a million of them.
 
 pub mod calm;
 pub mod churn;
+pub mod dht;
 pub mod measure;
 pub mod model;
 pub mod oracle;

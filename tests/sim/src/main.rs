@@ -30,6 +30,9 @@ enum Command {
     Churn(ChurnArgs),
     /// One calm place: its quiet traffic, and how long it takes to get over the loss of its LSN.
     Calm(CalmArgs),
+    /// The hash table, up to a million nodes.
+    #[command(subcommand)]
+    Dht(muster_sim::dht::command::Command),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +76,10 @@ fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Churn(args) => churn(args),
         Command::Calm(args) => calm(&args),
+        Command::Dht(command) => {
+            let met = command.run(&mut std::io::stdout().lock())?;
+            Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
     }
 }
 

@@ -69,6 +69,7 @@ impl<C: Handle> Table<C> {
             entry.office = office;
             return Welcome::Known;
         }
+        self.spares.retain(|&spare| spare != contact);
         let entry = Entry::new(contact, office, now);
         while !self.has_room(key) {
             if !self.may_split(key) {
@@ -89,7 +90,6 @@ impl<C: Handle> Table<C> {
             self.entries.insert(end, entry);
             return Welcome::AddedFor(gone);
         }
-        self.spares.retain(|&spare| spare != entry.contact);
         if self.spares.len() >= SPARES {
             self.spares.remove(0);
         }
