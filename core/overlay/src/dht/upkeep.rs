@@ -21,12 +21,16 @@ use super::{Dht, Turn};
 const BOOTSTRAPS: usize = 16;
 /// Far contacts heard of that one answer makes us check: the table fills by and by.
 const FAR_CHECKS: usize = 2;
+/// Fruitless exploring becomes rarer by doubling, until one question in 64 goes to it.
+const BARREN_MOST: u32 = 6;
 
 #[derive(Debug)]
 pub(super) struct Upkeep<C> {
     next: Option<Instant>,
     asked: u32,
     eager: u32,
+    /// Explorations in a row that brought nobody new.
+    barren: u32,
     bootstraps: Vec<C>,
     remembered: Vec<Remembered<C>>,
 }
@@ -40,7 +44,7 @@ struct Remembered<C> {
 
 impl<C> Default for Upkeep<C> {
     fn default() -> Self {
-        Self { next: None, asked: 0, eager: 0, bootstraps: Vec::new(), remembered: Vec::new() }
+        Self { next: None, asked: 0, eager: 0, barren: 0, bootstraps: Vec::new(), remembered: Vec::new() }
     }
 }
 
@@ -157,21 +161,23 @@ impl<C: Handle> Dht<C> {
         let chosen = if turn_of.is_multiple_of(2) { near.or(far) } else { far.or(near) };
         if let Some((contact, target)) = chosen {
             self.ask(contact, Purpose::Question, Request::FindNode { target }, turn);
+        } else if self.role.service() == Service::Office
+            && turn_of.is_multiple_of(1 << self.upkeep.barren.min(BARREN_MOST))
+        {
+            self.explore(turn.rng.random_range(0..self.table.buckets()), turn);
         }
     }
 
-    /// A bucket of a node that has just come: whom do those know who live there?
+    /// Whom do others know in a part of the key space where there is room? A node that has just come asks for its buckets one
+    /// after the other; office holders go on, ever less often, until they know each other almost completely.
     fn explore<N: Names<C>>(&mut self, bucket: usize, turn: &mut Turn<'_, C, N>) {
-        if bucket + 1 >= self.table.buckets() {
-            self.upkeep.eager = 0;
-            return;
-        }
-        let target = key_at(self.own, bucket, turn.rng.random());
+        let target = key_at(self.own, bucket % self.table.buckets(), turn.rng.random());
         if !self.table.has_room(target) {
             return;
         }
         let closest = self.table.closest(target, 1, turn.names, Entry::is_good);
         if let Some(&(_, contact)) = closest.first() {
+            self.upkeep.barren += 1;
             self.ask(contact, Purpose::Question, Request::FindNode { target }, turn);
         }
     }
@@ -219,6 +225,7 @@ impl<C: Handle> Dht<C> {
             if !self.table.wants(contact, key) || self.upkeep.failed_lately(contact, turn.now) {
                 continue;
             }
+            self.upkeep.barren = 0;
             if Distance::between(self.own, key) < border {
                 self.inquire(contact, Request::FindNode { target: self.own }, Purpose::Question, turn);
             } else if far > 0 {
