@@ -1,9 +1,10 @@
 //! The overlay protocol: every state machine, no I/O.
 //!
 //! [`Node`] is the machine; [`Input`] is what can happen to it, [`Intent`] what it wants. Inside, each state is
-//! a room: searching, joining, membership of a child, the office of an LSN.
+//! a room: searching, joining, membership of a child, the office of an LSN. [`dht`] is the other machine: the hash table.
 
 pub mod claim;
+pub mod dht;
 pub mod input;
 pub mod intent;
 pub mod message;

@@ -33,6 +33,9 @@ enum Command {
     Calm(CalmArgs),
     /// What befalls a whole fleet at once.
     Scale(ScaleArgs),
+    /// The hash table, up to a million nodes.
+    #[command(subcommand)]
+    Dht(muster_sim::dht::command::Command),
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +119,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Churn(args) => churn(args),
         Command::Calm(args) => calm(&args),
         Command::Scale(args) => scale(&args),
+        Command::Dht(command) => {
+            let met = command.run(&mut std::io::stdout().lock())?;
+            Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
     }
 }
 

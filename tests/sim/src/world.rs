@@ -24,7 +24,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use self::channel::MasterEvent;
-use self::clock::Clock;
+pub(crate) use self::clock::Clock;
 use self::host::{Host, address, host_at};
 pub use self::host::{HostId, Life, PlaceId};
 pub use self::lie::Lie;
