@@ -41,6 +41,7 @@ fn the_matrix_hits_exactly_the_points_that_the_sources_have() {
         .iter()
         .map(|step| step.point)
         .chain(master::STEPS.iter().map(|step| step.point))
+        .chain(lsn::STEPS.iter().map(|step| step.point))
         .chain(node::APART)
         .chain(master::APART)
         .chain(lsn::APART)
