@@ -1,7 +1,8 @@
-//! What an LSN carries between its children and the master: signed words of others, unchanged.
+//! What an LSN carries between its children and the master: signed words of others, unchanged. Only the trace that
+//! travels beside them becomes longer by its own step.
 
 use bytes::Bytes;
-use muster_kit::crash;
+use muster_kit::{crash, telemetry};
 use muster_overlay::intent::Station;
 use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::{Downstream, PresenceReceipt, Upstream, downstream, upstream_item};
@@ -13,7 +14,7 @@ use crate::driver::Driver;
 
 impl Driver {
     /// From a child to the master. Without a channel it is dropped: the child keeps it until it is acknowledged.
-    pub(super) fn carry_up(&mut self, upstream: Upstream) {
+    pub(super) fn carry_up(&mut self, mut upstream: Upstream) {
         if !self.attached || !matches!(self.overlay.station(), Station::IsLsn { .. }) {
             return;
         }
@@ -21,6 +22,7 @@ impl Driver {
         if reports {
             crash::point("lsn.report.received");
         }
+        trace_up(&mut upstream);
         self.control.send(Frame::Upstream(upstream));
         if reports {
             crash::point("lsn.report.forwarded");
@@ -47,6 +49,7 @@ impl Driver {
             _ => {}
         }
         let is_order = matches!(body, Some(downstream::Body::TaskOffer(_)));
+        let body = trace_down(body, children.len());
         for child in children {
             let targets = vec![Bytes::copy_from_slice(child.as_bytes())];
             let one = Downstream { targets, body: body.clone() };
@@ -73,4 +76,24 @@ impl Driver {
 
 fn has_reports(upstream: &Upstream) -> bool {
     upstream.items.iter().any(|item| matches!(item.body, Some(upstream_item::Body::TaskReport(_))))
+}
+
+/// Our step in the traces of what goes up, if anybody traces it.
+fn trace_up(upstream: &mut Upstream) {
+    for item in upstream.items.iter_mut().filter(|item| !item.traceparent.is_empty()) {
+        let span = tracing::info_span!("report.forward");
+        item.traceparent = telemetry::onward(&span, &item.traceparent);
+    }
+}
+
+/// The same for an order that goes down.
+fn trace_down(body: Option<downstream::Body>, children: usize) -> Option<downstream::Body> {
+    match body {
+        Some(downstream::Body::TaskOffer(mut offer)) if !offer.traceparent.is_empty() => {
+            let span = tracing::info_span!("order.forward", children);
+            offer.traceparent = telemetry::onward(&span, &offer.traceparent);
+            Some(downstream::Body::TaskOffer(offer))
+        }
+        body => body,
+    }
 }

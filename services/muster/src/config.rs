@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use muster_kit::dirs;
-use muster_kit::telemetry::{LogFormat, TelemetryConfig};
+use muster_kit::telemetry::{self, LogFormat, TelemetryConfig, TelemetryGuard};
 use muster_types::limits::DEFAULT_PORT;
 use serde::Deserialize;
 
@@ -18,6 +18,8 @@ use crate::exit::Failure;
 pub const FILE: &str = "/etc/muster/muster.toml";
 /// Holds a password as often as not, and so has no flag.
 pub const DATABASE_VARIABLE: &str = "MUSTER_DATABASE_URL";
+/// Where traces go to, of a master and of an operator's command alike.
+const OTLP_VARIABLE: &str = "MUSTER_OTLP_ENDPOINT";
 /// Metrics and probes.
 pub const OBSERVE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT + 1);
 
@@ -51,7 +53,7 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_LOG_FORMAT", value_name = "FORMAT", value_parser = log_format)]
     pub log_format: Option<LogFormat>,
     /// A collector of traces, as in http://127.0.0.1:4317 [default: none; nothing is traced]
-    #[arg(long, env = "MUSTER_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(long, env = OTLP_VARIABLE, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
     /// PostgreSQL for all services, as in postgres://user@host/database; only in the file or the environment.
     #[arg(skip)]
@@ -107,6 +109,21 @@ impl Settings {
             telemetry,
         })
     }
+}
+
+/// Traces of an operator's command, if the environment names a collector; messages are the command's own.
+pub fn operator_telemetry() -> Result<Option<TelemetryGuard>, Failure> {
+    let Some(endpoint) = std::env::var(OTLP_VARIABLE).ok().filter(|endpoint| !endpoint.is_empty()) else {
+        return Ok(None);
+    };
+    let config = TelemetryConfig {
+        log: "warn".to_owned(),
+        otlp_endpoint: Some(endpoint),
+        ..TelemetryConfig::default()
+    };
+    telemetry::init("muster-cli", &config)
+        .map(Some)
+        .map_err(|error| Failure::usage("cannot trace as configured", error))
 }
 
 fn read(named: Option<&Path>) -> Result<Settings, Failure> {

@@ -186,7 +186,16 @@ impl Master {
     /// # Errors
     /// It does not start or end.
     pub async fn muster(&self, arguments: &[&str]) -> Result<Answer> {
+        self.muster_with(&[], arguments).await
+    }
+
+    /// The same with these variables in its environment.
+    ///
+    /// # Errors
+    /// It does not start or end.
+    pub async fn muster_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Result<Answer> {
         let mut command = self.bare()?;
+        command.envs(environment.iter().copied());
         command.arg("--data-dir").arg(self.data_dir()).args(arguments);
         ask(command, "").await
     }
