@@ -251,6 +251,8 @@ pub enum NodeState {
     Online,
     Offline,
     Unreachable,
+    /// Enrolled, and not once attached since
+    NeverSeen,
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ use muster_kit::shutdown::Shutdown;
 use muster_proto::control::v1::control_service_server::ControlServiceServer;
 use muster_proto::fleet::v1::fleet_service_server::FleetServiceServer;
 
+mod admissions;
 pub mod authority;
 pub mod config;
 pub mod domain;
@@ -106,6 +107,7 @@ pub async fn run_with(
     let tasks = shutdown.child();
     tasks.spawn(revocations::follow(hub.clone(), tasks.clone()));
     tasks.spawn(sweep::run(hub.clone(), config.retention, tasks.clone()));
+    tasks.spawn(admissions::follow(hub.clone(), tasks.clone()));
     let policy = revocations::enforced(grpc::policy(), &hub);
     let served = muster_kit::grpc::serve(NAME, routes(&hub, &tasks), incoming, policy, shutdown).await;
     tasks.trigger();

@@ -210,6 +210,16 @@ impl Master {
         ask(command, input).await
     }
 
+    /// The same with these variables in its environment, without waiting for its end.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn muster_elsewhere_on(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Result<Program> {
+        let mut command = self.bare()?;
+        command.envs(environment.iter().copied()).args(arguments);
+        Program::start(command)
+    }
+
     /// Starts a command line that goes on, such as `watch`.
     ///
     /// # Errors

@@ -248,6 +248,10 @@ impl Store for SqliteStore {
         read!(self, principal, name)
     }
 
+    async fn nodes(&self, after: Revision, limit: u32) -> Result<Vec<Stored<Principal>>, StoreError> {
+        read!(self, nodes, after, limit)
+    }
+
     async fn certificate(&self, serial: &Serial) -> Result<Option<Certificate>, StoreError> {
         read!(self, certificate, serial)
     }

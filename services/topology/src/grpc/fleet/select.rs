@@ -41,6 +41,7 @@ pub(super) async fn filter(hub: &Hub, wire: fleet::NodeFilter) -> Result<NodeFil
             Ok(fleet::NodeState::Online) => Presence::Online,
             Ok(fleet::NodeState::Offline) => Presence::Offline,
             Ok(fleet::NodeState::Unreachable) => Presence::Unreachable,
+            Ok(fleet::NodeState::NeverSeen) => Presence::NeverSeen,
             _ => return Err(invalid("BAD_STATE", format!("there is no node state {state}"))),
         });
     }

@@ -176,6 +176,14 @@ impl Store for ThisStore {
         self.read_events(after, limit).await
     }
 
+    async fn cursor(&self, feed: &str) -> Result<u64, StoreError> {
+        self.read_cursor(feed).await
+    }
+
+    async fn keep_cursor(&self, feed: &str, position: u64) -> Result<(), StoreError> {
+        self.write_cursor(feed, position).await
+    }
+
     async fn events_end(&self) -> Result<Position, StoreError> {
         self.read_events_end().await
     }
