@@ -141,7 +141,8 @@ pub trait Store: Send + Sync + 'static {
         limit: i64,
     ) -> Result<Vec<TaskSummary>, StoreError>;
     async fn order(&self, task: TaskId, part: u32) -> Result<Option<Opaque>, StoreError>;
-    async fn target(&self, task: TaskId, node: NodeId) -> Result<Option<Stored<Target>>, StoreError>;
+    /// Those of these nodes.
+    async fn targets(&self, task: TaskId, nodes: &[NodeId]) -> Result<Vec<Stored<Target>>, StoreError>;
     async fn targets_after(
         &self,
         task: TaskId,

@@ -107,8 +107,8 @@ impl Store for ThisStore {
         self.read_order(task, part).await
     }
 
-    async fn target(&self, task: TaskId, node: NodeId) -> Result<Option<Stored<Target>>, StoreError> {
-        self.read_target(task, node).await
+    async fn targets(&self, task: TaskId, nodes: &[NodeId]) -> Result<Vec<Stored<Target>>, StoreError> {
+        self.read_targets(task, nodes).await
     }
 
     async fn targets_after(
