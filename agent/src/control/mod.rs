@@ -143,6 +143,8 @@ impl Control {
     /// Ends the channel once the master has read what was said last, or after a second.
     pub async fn close(self) {
         let Self { wanted, frames: _frames, mut task } = self;
+        // Else the keeper would go on as wanted last.
+        wanted.send_replace(None);
         drop(wanted);
         if tokio::time::timeout(session::FAREWELL, &mut task.0).await.is_err() {
             tracing::debug!("the master did not end the channel in time");

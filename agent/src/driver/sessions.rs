@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_net::NetEvent;
 use muster_overlay::Input;
-use muster_proto::control::v1::PresenceReceipt;
+use muster_proto::control::v1::{Downstream, PresenceReceipt, downstream};
 use muster_proto::payload_type::PRESENCE_RECEIPT;
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
