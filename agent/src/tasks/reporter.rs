@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_kit::clock::MasterClock;
-use muster_kit::crash;
+use muster_kit::{crash, telemetry};
 use muster_proto::control::v1::{TrafficClass, UpstreamItem, upstream_item};
 use muster_proto::payload_type::TASK_REPORT;
 use muster_proto::task::v1::task_report::Step;
@@ -20,6 +20,7 @@ use muster_wire::time::to_wire;
 use prost::Message;
 use ring::signature::Ed25519KeyPair;
 use tokio::sync::{broadcast, mpsc};
+use tracing::Span;
 
 use crate::journal::{Item, Journal, Report, TaskKey};
 
@@ -90,6 +91,9 @@ pub struct Reporter {
     next: u64,
     signer: Signer,
     outbox: Outbox,
+    /// From the order to the last report's commit.
+    span: Span,
+    /// The span's, for whoever goes on with the trace.
     traceparent: String,
 }
 
@@ -100,13 +104,22 @@ impl fmt::Debug for Reporter {
 }
 
 impl Reporter {
-    pub fn new(key: TaskKey, next: u64, signer: Signer, outbox: Outbox, traceparent: String) -> Self {
-        Self { key, next, signer, outbox, traceparent }
+    /// `traceparent` is what came with the order, or empty.
+    pub fn new(key: TaskKey, next: u64, signer: Signer, outbox: Outbox, traceparent: &str) -> Self {
+        let span = tracing::info_span!("task", task = %key);
+        let traceparent = telemetry::onward(&span, traceparent);
+        Self { key, next, signer, outbox, span, traceparent }
+    }
+
+    /// What is done for this task is done within it.
+    pub fn span(&self) -> &Span {
+        &self.span
     }
 
     /// Numbers and signs a step without keeping or sending it yet.
     pub fn write(&mut self, step: Step) -> Report {
         let terminal = matches!(step, Step::Finished(_));
+        let moves = !matches!(step, Step::Output(_) | Step::Progress(_));
         let class = match step {
             Step::Progress(_) => TrafficClass::Telemetry,
             _ => TrafficClass::Task,
@@ -125,7 +138,8 @@ impl Reporter {
         let payload = Bytes::from(report.encode_to_vec());
         let envelope = sign_ed25519(TASK_REPORT, payload, &self.signer.key);
         let envelope = Bytes::from(envelope.encode_to_vec());
-        Report { key: self.key.clone(), sequence, class: class.into(), envelope, terminal }
+        let traceparent = if moves { self.traceparent.clone() } else { String::new() };
+        Report { key: self.key.clone(), sequence, class: class.into(), envelope, terminal, traceparent }
     }
 
     /// Keeps and sends a step. Returns once it is durable, or known not to be.
@@ -182,5 +196,6 @@ impl Reporter {
 /// A kept report as it travels; `None` if it cannot be read, which only a damaged journal brings about.
 pub(super) fn item_of(report: &Report) -> Option<UpstreamItem> {
     let envelope = Envelope::decode(report.envelope.clone()).ok()?;
-    Some(UpstreamItem { class: report.class, body: Some(upstream_item::Body::TaskReport(envelope)) })
+    let body = Some(upstream_item::Body::TaskReport(envelope));
+    Some(UpstreamItem { class: report.class, body, traceparent: report.traceparent.clone() })
 }

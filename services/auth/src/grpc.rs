@@ -1,9 +1,10 @@
-//! Auth's three gRPC services, and whom each method is open to. Adapters: wire in, one call of [`Auth`], wire out.
+//! Auth's gRPC services, and whom each method is open to. Adapters: wire in, one call of [`Auth`], wire out.
 
 use std::sync::Arc;
 
 use muster_kit::grpc::Routes;
 use muster_kit::policy::{Callers, Policy};
+use muster_proto::auth::v1::admission_service_server::AdmissionServiceServer;
 use muster_proto::auth::v1::authority_service_server::AuthorityServiceServer;
 use muster_proto::auth::v1::enrollment_service_server::EnrollmentServiceServer;
 use muster_proto::auth::v1::link_service_server::LinkServiceServer;
@@ -11,13 +12,16 @@ use muster_types::Role;
 
 use crate::service::Auth;
 
+mod admission;
 mod authority;
+mod contacts;
 mod enrollment;
 mod fault;
 mod link;
 mod wire;
 
 pub use authority::{SIGN_BYTES, SIGN_PAYLOADS};
+use contacts::Contacts;
 use wire::Directory;
 
 /// A message to enrollment: two certificates' worth of DER and a few texts.
@@ -34,14 +38,16 @@ pub struct Whereabouts {
 
 /// Everything that is served under `auth.muster`.
 pub fn routes(auth: &Arc<Auth>, whereabouts: Whereabouts) -> Routes {
-    let directory = Directory::new(whereabouts);
+    let contacts = Contacts::default();
+    let directory = Directory::new(whereabouts, contacts.clone());
     let enrollment = EnrollmentServiceServer::new(enrollment::Enrollment::new(auth.clone(), directory))
         .max_decoding_message_size(ENROLLMENT_BYTES);
     let authority = AuthorityServiceServer::new(authority::Signing::new(auth.clone()))
         .max_decoding_message_size(SIGN_BYTES)
         .max_encoding_message_size(2 * SIGN_BYTES);
     let links = LinkServiceServer::new(link::Links::new(auth.clone()));
-    Routes::new().with(enrollment).with(links).with(authority)
+    let admissions = AdmissionServiceServer::new(admission::Admissions::new(auth.clone(), contacts));
+    Routes::new().with(enrollment).with(links).with(authority).with(admissions)
 }
 
 /// Who may call what. Only enrollment and renewal are open to callers without a certificate.
@@ -58,4 +64,6 @@ pub fn policy() -> Policy {
         .roles("/muster.auth.v1.LinkService/RevokeLink", PEOPLE)
         .roles("/muster.auth.v1.AuthorityService/Sign", SERVICES)
         .roles("/muster.auth.v1.AuthorityService/GetTrustBundle", SERVICES)
+        .roles("/muster.auth.v1.AdmissionService/ListAdmissions", SERVICES)
+        .roles("/muster.auth.v1.AdmissionService/PublishContacts", SERVICES)
 }

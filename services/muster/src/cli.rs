@@ -119,7 +119,8 @@ pub enum Command {
         muster run --on build-7 --timeout 5m -- apt-get -y upgrade\n  \
         muster run --place office --script fix-printer.sh -- --verbose\n  \
         muster run --label role=till --queue-for 7d -- reboot\n  \
-        muster run --all --dry-run -- rm -rf /tmp/cache")]
+        muster run --all --dry-run -- rm -rf /tmp/cache\n  \
+        MUSTER_OTLP_ENDPOINT=http://127.0.0.1:4317 muster run --all -- uptime   one trace, to the hosts and back")]
     Run(Box<Run>),
     /// Ask hosts what they are and have: system, hardware, installed packages
     #[command(after_help = "Examples:\n  \
@@ -274,6 +275,8 @@ pub enum NodeState {
     Online,
     Offline,
     Unreachable,
+    /// Enrolled, and not once attached since
+    NeverSeen,
 }
 
 #[derive(Debug, Args)]

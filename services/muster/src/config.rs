@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use muster_kit::dirs;
 use muster_kit::listen::HANDSHAKES;
-use muster_kit::telemetry::{LogFormat, TelemetryConfig};
+use muster_kit::telemetry::{self, LogFormat, TelemetryConfig, TelemetryGuard};
 use muster_types::limits::DEFAULT_PORT;
 use serde::Deserialize;
 
@@ -22,6 +22,8 @@ pub const FILE: &str = "/etc/muster/muster.toml";
 pub const DATABASE_VARIABLE: &str = "MUSTER_DATABASE_URL";
 /// The same of the bus between replicas.
 pub const BUS_VARIABLE: &str = "MUSTER_NATS_URL";
+/// Where traces go to, of a master and of an operator's command alike.
+const OTLP_VARIABLE: &str = "MUSTER_OTLP_ENDPOINT";
 /// Metrics and probes.
 pub const OBSERVE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT + 1);
 
@@ -64,7 +66,7 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_LOG_FORMAT", value_name = "FORMAT", value_parser = log_format)]
     pub log_format: Option<LogFormat>,
     /// A collector of traces, as in http://127.0.0.1:4317 [default: none; nothing is traced]
-    #[arg(long, env = "MUSTER_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(long, env = OTLP_VARIABLE, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
     /// PostgreSQL for all services, as in postgres://user@host/database; only in the file or the environment.
     #[arg(skip)]
@@ -150,6 +152,21 @@ impl Settings {
 /// A variable that is empty is not set: charts and shells cannot leave one out as easily.
 fn set(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+/// Traces of an operator's command, if the environment names a collector; messages are the command's own.
+pub fn operator_telemetry() -> Result<Option<TelemetryGuard>, Failure> {
+    let Some(endpoint) = set(OTLP_VARIABLE) else {
+        return Ok(None);
+    };
+    let config = TelemetryConfig {
+        log: "warn".to_owned(),
+        otlp_endpoint: Some(endpoint),
+        ..TelemetryConfig::default()
+    };
+    telemetry::init("muster-cli", &config)
+        .map(Some)
+        .map_err(|error| Failure::usage("cannot trace as configured", error))
 }
 
 fn read(named: Option<&Path>) -> Result<Settings, Failure> {

@@ -7,8 +7,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing::Instrument;
 
-use cli::{Arguments, Command};
+use cli::{Arguments, Command, Output, Place};
 use exit::{Exit, Failure};
 
 pub mod backup;
@@ -54,6 +55,15 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     let Arguments { place, output, command } = arguments;
+    // What serves has telemetry among its settings, and one span for each call.
+    if matches!(command, Command::Up(_) | Command::Serve(_)) {
+        return perform(place, output, command).await;
+    }
+    let _telemetry = config::operator_telemetry()?;
+    perform(place, output, command).instrument(tracing::info_span!("muster")).await
+}
+
+async fn perform(place: Place, output: Output, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Up(up) => up::run(&place, output, *up).await,
         Command::Serve(serve) => serve::run(&place, *serve).await,

@@ -16,6 +16,7 @@ use muster_kit::shutdown::Shutdown;
 use muster_proto::control::v1::control_service_server::ControlServiceServer;
 use muster_proto::fleet::v1::fleet_service_server::FleetServiceServer;
 
+mod admissions;
 pub mod authority;
 mod census;
 pub mod config;
@@ -138,6 +139,7 @@ pub async fn run_with(
     if let Some(heard) = heard {
         tasks.spawn(peers::listen(hub.clone(), local, heard, tasks.clone()));
     }
+    tasks.spawn(admissions::follow(hub.clone(), tasks.clone()));
     let policy = revocations::enforced(grpc::policy(), &hub);
     let serving = muster_kit::grpc::serve(NAME, routes(&hub, &tasks), incoming, policy, shutdown);
     let served = tokio::select! {

@@ -165,7 +165,8 @@ pub trait Store: Send + Sync + 'static {
         limit: i64,
     ) -> Result<Vec<TaskSummary>, StoreError>;
     async fn order(&self, task: TaskId, part: u32) -> Result<Option<Opaque>, StoreError>;
-    async fn target(&self, task: TaskId, node: NodeId) -> Result<Option<Stored<Target>>, StoreError>;
+    /// Those of these nodes.
+    async fn targets(&self, task: TaskId, nodes: &[NodeId]) -> Result<Vec<Stored<Target>>, StoreError>;
     async fn targets_after(
         &self,
         task: TaskId,
@@ -204,6 +205,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<TaskHappening>, StoreError>;
 
     async fn events(&self, after: Position, limit: i64) -> Result<Vec<Event>, StoreError>;
+    /// How far another service's feed was read; 0 of one that was not.
+    async fn cursor(&self, feed: &str) -> Result<u64, StoreError>;
+    async fn keep_cursor(&self, feed: &str, position: u64) -> Result<(), StoreError>;
+
     async fn events_end(&self) -> Result<Position, StoreError>;
 
     /// Removes one batch of what is too old or too much, and says how many rows.

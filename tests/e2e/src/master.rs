@@ -206,7 +206,16 @@ impl Master {
     /// # Errors
     /// It does not start or end.
     pub async fn muster(&self, arguments: &[&str]) -> Result<Answer> {
+        self.muster_with(&[], arguments).await
+    }
+
+    /// The same with these variables in its environment.
+    ///
+    /// # Errors
+    /// It does not start or end.
+    pub async fn muster_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Result<Answer> {
         let mut command = self.bare()?;
+        command.envs(environment.iter().copied());
         command.arg("--data-dir").arg(self.data_dir()).args(arguments);
         ask(command, "").await
     }
@@ -219,6 +228,16 @@ impl Master {
         let mut command = self.bare()?;
         command.args(arguments);
         ask(command, input).await
+    }
+
+    /// The same with these variables in its environment, without waiting for its end.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn muster_elsewhere_on(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Result<Program> {
+        let mut command = self.bare()?;
+        command.envs(environment.iter().copied()).args(arguments);
+        Program::start(command)
     }
 
     /// Starts a command line that goes on, such as `watch`.

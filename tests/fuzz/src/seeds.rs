@@ -115,7 +115,11 @@ pub(crate) fn session_messages(world: &World) -> Vec<Vec<u8>> {
 fn passing_through(world: &World) -> Vec<Vec<u8>> {
     let node_id = world.node.id.as_bytes().to_vec();
     let answer = ProbeAnswer { nonce: 1, ..ProbeAnswer::default() };
-    let item = UpstreamItem { class: 1, body: Some(upstream_item::Body::ProbeAnswer(answer)) };
+    let item = UpstreamItem {
+        class: 1,
+        body: Some(upstream_item::Body::ProbeAnswer(answer)),
+        traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
+    };
     let up = Upstream { node_id: node_id.clone().into(), items: vec![item] };
     let body = Some(downstream::Body::Probe(Probe { nonce: 1 }));
     let down = Downstream { targets: vec![node_id.into()], body };

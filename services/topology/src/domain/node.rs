@@ -24,16 +24,19 @@ pub enum Presence {
     Offline,
     /// Its whole place went dark: it may well be running.
     Unreachable,
+    /// Enrolled, and not once attached since.
+    NeverSeen,
 }
 
 impl Presence {
-    pub const ALL: [Self; 3] = [Self::Online, Self::Offline, Self::Unreachable];
+    pub const ALL: [Self; 4] = [Self::Online, Self::Offline, Self::Unreachable, Self::NeverSeen];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Online => "online",
             Self::Offline => "offline",
             Self::Unreachable => "unreachable",
+            Self::NeverSeen => "never_seen",
         }
     }
 }
@@ -109,13 +112,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node at its first sight.
+    /// A node that nobody has seen yet.
     pub fn new(id: NodeId, attested: Attested, now: Timestamp) -> Self {
         Self {
             id,
-            presence: Presence::Offline,
+            presence: Presence::NeverSeen,
             since: now,
-            reason: "never seen".to_owned(),
+            reason: String::new(),
             position: Position::Direct,
             lsn: None,
             cell: None,

@@ -1,34 +1,44 @@
 //! Auth by gRPC: statements become signed messages of the contracts.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use muster_kit::connect::MasterChannel;
+use muster_proto::auth::v1::admission_service_client::AdmissionServiceClient;
 use muster_proto::auth::v1::authority_service_client::AuthorityServiceClient;
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
-use muster_proto::auth::v1::{GetTrustBundleRequest, Payload, SignRequest, WatchRevocationListRequest};
+use muster_proto::auth::v1::{
+    self as wire, GetTrustBundleRequest, ListAdmissionsRequest, Payload, SignRequest,
+    WatchRevocationListRequest,
+};
 use muster_proto::control::v1::{CancellationOrder, PresenceReceipt};
 use muster_proto::payload_type;
 use muster_proto::task::v1::{TaskOrder, TaskSpec};
 use muster_proto::trust::v1::{Envelope, TrustBundle, UptimeTicket};
 use muster_types::{NetworkId, NodeId};
-use muster_wire::time::{span_to_wire, to_wire};
+use muster_wire::time::{from_wire, span_to_wire, to_wire};
 use prost::Message;
 
-use crate::authority::{Authority, AuthorityError, Increments, STATEMENTS, Statement};
+use crate::authority::{Authority, AuthorityError, Contact, Increments, STATEMENTS, Statement};
+use crate::domain::admission::{Admission, Admissions};
 use crate::domain::opaque::Opaque;
+use crate::grpc::render;
 
 /// The client of auth's AuthorityService, and of its list of revocations.
 pub struct AuthClient {
     network: NetworkId,
     client: AuthorityServiceClient<MasterChannel>,
     revocations: RevocationServiceClient<MasterChannel>,
+    admissions: AdmissionServiceClient<MasterChannel>,
 }
 
 impl AuthClient {
     pub fn new(network: NetworkId, channel: MasterChannel) -> Self {
         let revocations = RevocationServiceClient::new(channel.clone());
-        Self { network, client: AuthorityServiceClient::new(channel), revocations }
+        let admissions = AdmissionServiceClient::new(channel.clone());
+        Self { network, client: AuthorityServiceClient::new(channel), revocations, admissions }
     }
 }
 
@@ -48,6 +58,21 @@ impl Authority for AuthClient {
             signed.extend(envelopes.iter().map(|envelope| Opaque(envelope.encode_to_vec())));
         }
         Ok(signed)
+    }
+
+    async fn admissions(&self, after: u64) -> Result<Admissions, AuthorityError> {
+        let request = ListAdmissionsRequest { after_revision: after, page_size: 0 };
+        let answer = self.admissions.clone().list_admissions(request).await;
+        let answer = answer.map_err(|status| failed(&status))?.into_inner();
+        let nodes = answer.admissions.into_iter().filter(|it| !it.revoked).filter_map(admission).collect();
+        Ok(Admissions { nodes, last: answer.last_revision })
+    }
+
+    async fn publish(&self, contacts: Vec<Contact>) -> Result<(), AuthorityError> {
+        let contacts = contacts.iter().map(contact).collect();
+        let request = wire::PublishContactsRequest { contacts };
+        self.admissions.clone().publish_contacts(request).await.map_err(|status| failed(&status))?;
+        Ok(())
     }
 
     async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError> {
@@ -71,6 +96,26 @@ impl Authority for AuthClient {
             })
             .boxed())
     }
+}
+
+/// `None` if it names nobody; auth is not who would do that.
+fn admission(wire: wire::Admission) -> Option<Admission> {
+    Some(Admission {
+        node: NodeId::try_from(&wire.node_id[..]).ok()?,
+        host_name: wire.host_name,
+        software_version: wire.software_version,
+        labels: wire.labels.into_iter().collect(),
+        enrolled: wire.enroll_time.and_then(from_wire)?,
+    })
+}
+
+fn contact(contact: &Contact) -> wire::Contact {
+    let observed_ip = match contact.observed.map(|ip| ip.to_canonical()) {
+        Some(IpAddr::V4(ip)) => Bytes::copy_from_slice(&ip.octets()),
+        Some(IpAddr::V6(ip)) => Bytes::copy_from_slice(&ip.octets()),
+        None => Bytes::new(),
+    };
+    wire::Contact { claim: render::envelope(&contact.claim), observed_ip }
 }
 
 fn failed(status: &tonic::Status) -> AuthorityError {

@@ -59,11 +59,13 @@ pub(super) fn presence(presence: Presence) -> fleet::NodeState {
         Presence::Online => fleet::NodeState::Online,
         Presence::Offline => fleet::NodeState::Offline,
         Presence::Unreachable => fleet::NodeState::Unreachable,
+        Presence::NeverSeen => fleet::NodeState::NeverSeen,
     }
 }
 
 pub(super) fn node(node: &Node, place: String, revision: Revision, now: Timestamp) -> fleet::Node {
     let role = match node.position {
+        _ if node.presence == Presence::NeverSeen => fleet::NodeRole::Unspecified,
         Position::Child => fleet::NodeRole::Child,
         Position::Lsn => fleet::NodeRole::Lsn,
         Position::Direct => fleet::NodeRole::Direct,
@@ -88,7 +90,7 @@ pub(super) fn node(node: &Node, place: String, revision: Revision, now: Timestam
         labels: node.effective_labels().into_iter().collect(),
         uptime_basis_points: u32::from(node.uptime.basis_points(now)),
         enroll_time: Some(to_wire(node.enrolled)),
-        last_seen_time: Some(to_wire(node.last_seen)),
+        last_seen_time: (node.presence != Presence::NeverSeen).then(|| to_wire(node.last_seen)),
         offline_reason: node.reason.clone(),
         os: profile.os.clone(),
         architecture: profile.architecture.clone(),

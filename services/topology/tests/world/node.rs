@@ -154,7 +154,7 @@ impl TestNode {
     }
 
     pub(crate) fn upstream(&self, body: upstream_item::Body) -> control::Upstream {
-        let item = control::UpstreamItem { class: 3, body: Some(body) };
+        let item = control::UpstreamItem { class: 3, body: Some(body), ..Default::default() };
         control::Upstream { node_id: bytes(self.id), items: vec![item] }
     }
 

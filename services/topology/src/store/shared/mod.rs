@@ -130,8 +130,8 @@ impl Store for ThisStore {
         self.read_order(task, part).await
     }
 
-    async fn target(&self, task: TaskId, node: NodeId) -> Result<Option<Stored<Target>>, StoreError> {
-        self.read_target(task, node).await
+    async fn targets(&self, task: TaskId, nodes: &[NodeId]) -> Result<Vec<Stored<Target>>, StoreError> {
+        self.read_targets(task, nodes).await
     }
 
     async fn targets_after(
@@ -197,6 +197,14 @@ impl Store for ThisStore {
 
     async fn events(&self, after: Position, limit: i64) -> Result<Vec<Event>, StoreError> {
         self.read_events(after, limit).await
+    }
+
+    async fn cursor(&self, feed: &str) -> Result<u64, StoreError> {
+        self.read_cursor(feed).await
+    }
+
+    async fn keep_cursor(&self, feed: &str, position: u64) -> Result<(), StoreError> {
+        self.write_cursor(feed, position).await
     }
 
     async fn events_end(&self) -> Result<Position, StoreError> {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use muster_types::{NodeId, Timestamp};
+use sqlx::AssertSqlSafe;
 
-use super::super::ThisStore;
-use super::decode::{node_id, row, stored, task_id};
+use super::super::{BYTES_OF_JSON, ThisStore};
+use super::decode::{hex_list, node_id, row, stored, task_id};
 use crate::domain::ledger::Request;
 use crate::domain::opaque::Opaque;
 use crate::domain::table::Stored;
@@ -98,17 +99,19 @@ impl ThisStore {
         Ok(envelope.map(Opaque))
     }
 
-    pub(super) async fn read_target(
+    pub(super) async fn read_targets(
         &self,
         task: TaskId,
-        node: NodeId,
-    ) -> Result<Option<Stored<Target>>, StoreError> {
-        let rows = sqlx::query_as("SELECT doc, revision FROM task_targets WHERE task = $1 AND node = $2")
+        nodes: &[NodeId],
+    ) -> Result<Vec<Stored<Target>>, StoreError> {
+        let sql =
+            format!("SELECT doc, revision FROM task_targets WHERE node IN ({BYTES_OF_JSON}) AND task = $2");
+        let rows = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(hex_list(nodes.iter().map(NodeId::as_bytes)))
             .bind(task.as_bytes())
-            .bind(node.as_bytes())
             .fetch_all(self.readers())
             .await?;
-        Ok(stored(rows)?.pop())
+        stored(rows)
     }
 
     pub(super) async fn read_targets_after(
