@@ -7,14 +7,18 @@ use muster_net::NetEvent;
 use muster_overlay::Input;
 use muster_overlay::intent::Station;
 use muster_proto::control::v1::attach_request::Frame;
-use muster_proto::control::v1::{Downstream, PresenceReceipt, Upstream, downstream};
+use muster_proto::control::v1::upstream_item::Body;
+use muster_proto::control::v1::{
+    Downstream, PresenceReceipt, TrafficClass, Upstream, UpstreamItem, downstream,
+};
 use muster_proto::payload_type::PRESENCE_RECEIPT;
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use prost::Message;
 
-use crate::driver::Driver;
 use crate::driver::overlay::Brought;
+use crate::driver::route::Route;
+use crate::driver::{Driver, Next};
 
 /// An address event comes before the route exists (measured: facts, spike B): look again after these.
 pub(super) const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
@@ -68,8 +72,57 @@ impl Driver {
     /// acknowledged.
     fn carry_up(&mut self, upstream: Upstream) {
         if matches!(self.overlay.station(), Station::IsLsn { .. }) && self.attached {
-            self.control.send(Frame::Upstream(upstream));
+            self.carry(upstream);
         }
+    }
+
+    /// To the master by the own channel: what is urgent now, the rest packed with what others have to say. Usage is added
+    /// up on the way.
+    pub(super) fn carry(&mut self, mut upstream: Upstream) -> bool {
+        for item in upstream.items.extract_if(.., |item| matches!(item.body, Some(Body::Usage(_)))) {
+            if let Some(Body::Usage(report)) = item.body {
+                self.account.carry(report);
+            }
+        }
+        if upstream.items.is_empty() {
+            return true;
+        }
+        let urgent = match self.overlay.station() {
+            Station::IsLsn { .. } => self.spool.take_in(upstream),
+            _ => Some(upstream),
+        };
+        urgent.is_none_or(|urgent| self.control.send(Frame::Upstream(urgent)))
+    }
+
+    pub(super) fn on_spool_due(&mut self) -> Next {
+        if !self.attached {
+            self.spool.clear();
+        } else if let Some(frame) = self.spool.pack()
+            && !self.control.send(frame)
+        {
+            tracing::debug!("the channel has no room for the spool; its nodes say it again");
+        }
+        Next::Go
+    }
+
+    /// A minute's counters go to the LSN, or with those of the whole cell to the master.
+    pub(super) fn on_account_due(&mut self) -> Next {
+        let own = self.usage();
+        let Some(report) = self.account.take(own) else { return Next::Go };
+        let sent = match &self.route {
+            Route::None { .. } => false,
+            Route::Direct => self.control.send(Frame::Usage(report.clone())),
+            Route::Lsn(lsn) => {
+                let body = Some(Body::Usage(report.clone()));
+                let items = vec![UpstreamItem { class: TrafficClass::Telemetry.into(), body }];
+                let node_id = Bytes::copy_from_slice(self.parts.identity.node.as_bytes());
+                self.overlay.send_upstream(*lsn, Upstream { node_id, items })
+            }
+        };
+        if !sent {
+            self.account.carry(report);
+        }
+        Next::Go
     }
 
     /// From the master to this node and its children.

@@ -91,6 +91,7 @@ pub struct Reporter {
     signer: Signer,
     outbox: Outbox,
     traceparent: String,
+    class: TrafficClass,
 }
 
 impl fmt::Debug for Reporter {
@@ -101,7 +102,12 @@ impl fmt::Debug for Reporter {
 
 impl Reporter {
     pub fn new(key: TaskKey, next: u64, signer: Signer, outbox: Outbox, traceparent: String) -> Self {
-        Self { key, next, signer, outbox, traceparent }
+        Self { key, next, signer, outbox, traceparent, class: TrafficClass::Task }
+    }
+
+    /// From the next step on, its last included: steps of one execution keep their order only within one class.
+    pub fn send_as(&mut self, class: TrafficClass) {
+        self.class = class;
     }
 
     /// Numbers and signs a step without keeping or sending it yet.
@@ -109,7 +115,7 @@ impl Reporter {
         let terminal = matches!(step, Step::Finished(_));
         let class = match step {
             Step::Progress(_) => TrafficClass::Telemetry,
-            _ => TrafficClass::Task,
+            _ => self.class,
         };
         let sequence = self.next;
         self.next += 1;
