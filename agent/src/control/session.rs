@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{ControlClient, Event, Wish};
+use super::{ControlClient, Event, Outgoing, Wish};
 
 /// From Hello to Welcome, connecting included.
 const OPENING: Duration = Duration::from_secs(15);
@@ -112,7 +112,7 @@ impl Stream {
     pub(super) async fn run(
         mut self,
         beat: Option<prost_types::Duration>,
-        outgoing: &mut mpsc::Receiver<Frame>,
+        outgoing: &Outgoing,
         events: &mpsc::Sender<Event>,
         wants: &mut watch::Receiver<Wish>,
     ) -> Ended {
@@ -141,7 +141,7 @@ impl Stream {
                         Err(status) => return lost(&cause(&status)),
                     }
                 }
-                frame = outgoing.recv() => match frame {
+                frame = outgoing.next() => match frame {
                     Some(frame) => Some(frame),
                     None => return Ended::Unwanted,
                 },
@@ -167,9 +167,9 @@ impl Stream {
 
     /// Hands over what the driver said last. With a farewell it waits until the master has ended the stream, for it then
     /// has read to the end; a stream that is dropped before is reset, with all that was still on its way.
-    async fn leave(mut self, outgoing: &mut mpsc::Receiver<Frame>, farewell: Option<Part>) {
+    async fn leave(mut self, outgoing: &Outgoing, farewell: Option<Part>) {
         let patience = if farewell.is_some() { FAREWELL } else { Duration::ZERO };
-        let said = std::iter::from_fn(|| outgoing.try_recv().ok()).chain(farewell.map(Frame::Part));
+        let said = outgoing.frames.take().into_iter().chain(farewell.map(Frame::Part));
         for frame in said {
             if self.requests.send(AttachRequest { frame: Some(frame) }).await.is_err() {
                 return;

@@ -5,12 +5,16 @@ use bytes::Bytes;
 use muster_kit::{crash, telemetry};
 use muster_overlay::intent::Station;
 use muster_proto::control::v1::attach_request::Frame;
-use muster_proto::control::v1::{Downstream, PresenceReceipt, Upstream, downstream, upstream_item};
+use muster_proto::control::v1::upstream_item::Body;
+use muster_proto::control::v1::{
+    Downstream, PresenceReceipt, TrafficClass, Upstream, UpstreamItem, downstream,
+};
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use prost::Message;
 
-use crate::driver::Driver;
+use crate::driver::route::Route;
+use crate::driver::{Driver, Next};
 
 impl Driver {
     /// From a child to the master. Without a channel it is dropped: the child keeps it until it is acknowledged.
@@ -23,10 +27,60 @@ impl Driver {
             crash::point("lsn.report.received");
         }
         trace_up(&mut upstream);
-        self.control.send(Frame::Upstream(upstream));
+        self.carry(upstream);
         if reports {
             crash::point("lsn.report.forwarded");
         }
+    }
+
+    /// To the master by the own channel: what is urgent now, the rest packed with what others have to say. Usage is added
+    /// up on the way.
+    pub(super) fn carry(&mut self, mut upstream: Upstream) -> bool {
+        for item in upstream.items.extract_if(.., |item| matches!(item.body, Some(Body::Usage(_)))) {
+            if let Some(Body::Usage(report)) = item.body {
+                self.account.carry(report);
+            }
+        }
+        if upstream.items.is_empty() {
+            return true;
+        }
+        let urgent = match self.overlay.station() {
+            Station::IsLsn { .. } => self.spool.take_in(upstream),
+            _ => Some(upstream),
+        };
+        urgent.is_none_or(|urgent| self.control.send(Frame::Upstream(urgent)))
+    }
+
+    pub(super) fn on_spool_due(&mut self) -> Next {
+        if !self.attached {
+            self.spool.clear();
+        } else if let Some(frame) = self.spool.pack()
+            && !self.control.send(frame)
+        {
+            tracing::debug!("the channel has no room for the spool; its nodes say it again");
+        }
+        Next::Go
+    }
+
+    /// A minute's counters go to the LSN, or with those of the whole cell to the master.
+    pub(super) fn on_account_due(&mut self) -> Next {
+        let own = self.usage();
+        let Some(report) = self.account.take(own) else { return Next::Go };
+        let sent = match &self.route {
+            Route::None { .. } => false,
+            Route::Direct => self.control.send(Frame::Usage(report.clone())),
+            Route::Lsn(lsn) => {
+                let body = Some(Body::Usage(report.clone()));
+                let class = TrafficClass::Telemetry.into();
+                let items = vec![UpstreamItem { class, body, ..UpstreamItem::default() }];
+                let node_id = Bytes::copy_from_slice(self.parts.identity.node.as_bytes());
+                self.overlay.send_upstream(*lsn, Upstream { node_id, items })
+            }
+        };
+        if !sent {
+            self.account.carry(report);
+        }
+        Next::Go
     }
 
     /// From the master to this node and its children.
@@ -75,7 +129,7 @@ impl Driver {
 }
 
 fn has_reports(upstream: &Upstream) -> bool {
-    upstream.items.iter().any(|item| matches!(item.body, Some(upstream_item::Body::TaskReport(_))))
+    upstream.items.iter().any(|item| matches!(item.body, Some(Body::TaskReport(_))))
 }
 
 /// Our step in the traces of what goes up, if anybody traces it.

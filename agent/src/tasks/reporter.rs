@@ -95,6 +95,7 @@ pub struct Reporter {
     span: Span,
     /// The span's, for whoever goes on with the trace.
     traceparent: String,
+    class: TrafficClass,
 }
 
 impl fmt::Debug for Reporter {
@@ -108,12 +109,17 @@ impl Reporter {
     pub fn new(key: TaskKey, next: u64, signer: Signer, outbox: Outbox, traceparent: &str) -> Self {
         let span = tracing::info_span!("task", task = %key);
         let traceparent = telemetry::onward(&span, traceparent);
-        Self { key, next, signer, outbox, span, traceparent }
+        Self { key, next, signer, outbox, span, traceparent, class: TrafficClass::Task }
     }
 
     /// What is done for this task is done within it.
     pub fn span(&self) -> &Span {
         &self.span
+    }
+
+    /// From the next step on, its last included: steps of one execution keep their order only within one class.
+    pub fn send_as(&mut self, class: TrafficClass) {
+        self.class = class;
     }
 
     /// Numbers and signs a step without keeping or sending it yet.
@@ -122,7 +128,7 @@ impl Reporter {
         let moves = !matches!(step, Step::Output(_) | Step::Progress(_));
         let class = match step {
             Step::Progress(_) => TrafficClass::Telemetry,
-            _ => TrafficClass::Task,
+            _ => self.class,
         };
         let sequence = self.next;
         self.next += 1;

@@ -14,6 +14,7 @@ pub mod interfaces;
 pub mod pacer;
 pub mod path;
 mod peers;
+pub mod queue;
 mod quic;
 mod routes;
 pub mod session;

@@ -9,6 +9,7 @@ pub mod frame;
 pub mod hello;
 pub mod kind;
 mod neighbors;
+pub mod pack;
 pub mod relay;
 pub mod revocation;
 pub mod sealed;

@@ -70,6 +70,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
+    /// Control streams that stand now.
+    pub(crate) fn stream_count(&self) -> usize {
+        lock(&self.streams).len()
+    }
+
     /// The node's stream from now on; an earlier one is ended, wherever it stands.
     pub(crate) fn register(&self, node: NodeId, handle: StreamHandle) {
         if let Some(earlier) = lock(&self.streams).insert(node, handle) {

@@ -15,15 +15,16 @@ use muster_proto::control::v1::{
     downstream,
 };
 use muster_types::{NodeId, Timestamp};
+use muster_wire::pack;
 use muster_wire::revocation::Reason;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::admit::{self, Admitted, code, part};
 use super::presence::{self, Sender};
-use super::{down, up, uptime};
+use super::{down, grants, up, uptime};
 use crate::domain::attachment::SILENT_AFTER;
 use crate::domain::cell::CellId;
 use crate::domain::departure::Detach;
@@ -172,6 +173,8 @@ impl Session {
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut uptimes = interval(UPTIME_POLL);
         uptimes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut grants = interval_at(Instant::now() + grants::INTERVAL, grants::INTERVAL);
+        grants.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let silence = self.last_frame + SILENT_AFTER;
             let step = tokio::select! {
@@ -188,6 +191,7 @@ impl Session {
                 () = wakes.next(|wake| *wake == Wake::Carrier(node)) => self.send_down().await,
                 _ = poll.tick() => self.send_down().await,
                 _ = uptimes.tick() => self.send_uptimes().await,
+                _ = grants.tick() => self.send_grants().await,
                 () = tokio::time::sleep_until(silence) => self.part(code::SILENT, "no heartbeat").await,
             };
             if let Err(end) = step {
@@ -246,6 +250,17 @@ impl Session {
                 }
                 Ok(())
             }
+            Some(Up::Packed(packed)) => match pack::unpack(&packed) {
+                Ok(upstreams) => {
+                    for upstream in upstreams {
+                        if let Some(sorted) = up::sort(&self.hub, &mut self.keys, upstream).await {
+                            self.commits.push_back(Box::pin(up::commit(self.hub.clone(), sorted)));
+                        }
+                    }
+                    Ok(())
+                }
+                Err(error) => self.part(code::MISBEHAVED, &error.to_string()).await,
+            },
             Some(Up::Usage(usage)) => {
                 count(&usage);
                 Ok(())
@@ -297,6 +312,13 @@ impl Session {
         }
     }
 
+    async fn send_grants(&mut self) -> Result<(), End> {
+        for grant in grants::for_each_of(self.hub.stream_count()) {
+            self.send(Down::RateGrant(grant)).await?;
+        }
+        Ok(())
+    }
+
     async fn send_uptimes(&mut self) -> Result<(), End> {
         let hub = self.hub.clone();
         let tickets = self.told.due(&hub, self.node).await;
@@ -312,7 +334,7 @@ impl Session {
 }
 
 /// Counts the traffic that nodes report, by class.
-fn count(usage: &UsageReport) {
+pub(super) fn count(usage: &UsageReport) {
     for it in &usage.usage {
         let class = match it.class() {
             TrafficClass::Unspecified => "other",

@@ -15,6 +15,7 @@ use muster_wire::revocation::Reason;
 use muster_wire::time::{from_wire, span_from_wire};
 use tracing::Span;
 
+use super::session::count;
 use crate::domain::event::EventBody;
 use crate::domain::incident::Incidents;
 use crate::domain::reports::{Report, Reports};
@@ -114,6 +115,8 @@ fn take(hub: &Hub, sorted: &mut Sorted, key: &[u8], item: UpstreamItem) {
             let (operation, reason_code, reason) = (it.operation, it.reason_code, it.reason);
             sorted.incident(it.item_id, EventBody::OperationFailed { node, operation, reason_code, reason });
         }
+        // Of a node without an LSN, whose whole word about itself it is; an LSN adds its cell up.
+        Some(Body::Usage(usage)) => count(&usage),
         None => {}
     }
 }
