@@ -5,9 +5,6 @@ use serde_json::{Value, json};
 use crate::cli::Output;
 use crate::render::json;
 
-/// Where each check is explained, by its id.
-const PAGES: &str = "https://muster.example/doctor/";
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Well,
@@ -62,7 +59,6 @@ impl Check {
             "outcome": self.outcome.as_str(),
             "result": self.result,
             "fix": self.fix,
-            "page": format!("{PAGES}{}", self.id),
         })
     }
 }
