@@ -25,8 +25,8 @@ pub const MASTER_PATIENCE: Duration = ms(1_500);
 /// a room that powers on together elects once instead of contesting.
 pub const DEFERENCE: Duration = ms(250);
 /// Who lost its LSN and both deputies leaves the place to each living neighbor above it for so long: the time to claim,
-/// to open a session and to show the claim.
-pub const PRECEDENCE: Duration = ms(200);
+/// to begin calling, to open a session by TCP after UDP had its head start, and to show the claim.
+pub const PRECEDENCE: Duration = ms(500);
 /// Times a node defers before it ascends anyway: the better one may have died meanwhile.
 pub const DEFERENCES: u32 = 2;
 

@@ -26,6 +26,9 @@ use crate::domain::admission::{Admission, Admissions};
 use crate::domain::opaque::Opaque;
 use crate::grpc::render;
 
+/// The policy's reason for refusing a service what it does not know.
+const UNKNOWN_CALL: &str = "ROLE_NOT_ALLOWED";
+
 /// The client of auth's AuthorityService, and of its list of revocations.
 pub struct AuthClient {
     network: NetworkId,
@@ -84,7 +87,7 @@ impl Authority for AuthClient {
     async fn revocations(&self, after: u64) -> Result<Increments, AuthorityError> {
         let request = WatchRevocationListRequest { after_number: after };
         let answer = self.revocations.clone().watch_revocation_list(request).await;
-        if answer.as_ref().is_err_and(|status| status.code() == tonic::Code::Unimplemented) {
+        if answer.as_ref().is_err_and(has_no_list) {
             let none = futures::stream::iter([Ok(Envelope::default())]);
             return Ok(none.chain(futures::stream::pending()).boxed());
         }
@@ -116,6 +119,12 @@ fn contact(contact: &Contact) -> wire::Contact {
         None => Bytes::new(),
     };
     wire::Contact { claim: render::envelope(&contact.claim), observed_ip }
+}
+
+/// An auth that is older than the list: its policy, which stands before its services, knows no such call.
+fn has_no_list(status: &tonic::Status) -> bool {
+    let refused = muster_kit::status::reason(status).is_some_and(|reason| reason == UNKNOWN_CALL);
+    refused || status.code() == tonic::Code::Unimplemented
 }
 
 fn failed(status: &tonic::Status) -> AuthorityError {

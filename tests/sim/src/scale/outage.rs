@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use muster_kit::listen::HANDSHAKES;
+
 use super::{Report, boot_all, fleet, return_master};
 
 /// Hosts start within this after the power came back: firmware and system take their time.
@@ -10,6 +12,8 @@ const STARTING: Duration = Duration::from_secs(90);
 const AWAKE: Duration = Duration::from_secs(70);
 /// All hosts of 30,000 are back within this.
 const BACK: Duration = Duration::from_secs(60);
+/// What a crowd of lone hosts takes beyond the bare rate: who is sent away is told whole seconds, and adds its jitter.
+const ROUNDING: Duration = Duration::from_millis(1_500);
 /// No agent or LSN sends more than so many times its mean minute.
 const BURST: u64 = 5;
 /// Below this a minute is no burst, whatever the mean: a claim, an attach and a table of thirty.
@@ -52,8 +56,8 @@ impl Outage {
         let late = world.measure().still_missed();
         report.demand(late == 0, format!("{late} hosts are not shown again"));
         let worst = world.measure().shown_again.worst();
-        let most = self.nodes as u32 / 500;
-        let bound = BACK.max(Duration::from_secs(u64::from(most)));
+        let at_the_rate = Duration::from_secs(self.places as u64) / HANDSHAKES.get() + ROUNDING;
+        let bound = BACK.max(at_the_rate);
         report.demand(worst <= bound, format!("the last host is back after {worst:?}, not within {bound:?}"));
         let audit = report.audit(&mut world);
         let lsns = audit.is_lsn.iter().filter(|is| **is).count().max(1) as f64;
