@@ -10,9 +10,8 @@ use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use prost::Message;
 
+use crate::driver::Driver;
 use crate::driver::overlay::Brought;
-use crate::driver::route::Route;
-use crate::driver::{Driver, Next};
 
 /// An address event comes before the route exists (measured: facts, spike B): look again after these.
 pub(super) const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];

@@ -80,7 +80,8 @@ mod tests {
 
     fn item(class: TrafficClass, payload: Vec<u8>) -> UpstreamItem {
         let envelope = Envelope { payload: payload.into(), ..Envelope::default() };
-        UpstreamItem { class: class.into(), body: Some(upstream_item::Body::TaskReport(envelope)) }
+        let body = Some(upstream_item::Body::TaskReport(envelope));
+        UpstreamItem { class: class.into(), body, ..UpstreamItem::default() }
     }
 
     fn upstream(host: u8, items: Vec<UpstreamItem>) -> Upstream {

@@ -3,7 +3,7 @@
 use muster_types::{Key, NodeId};
 
 /// Bits of a key.
-pub const KEY_BITS: usize = Key::LEN * 8;
+pub(super) const KEY_BITS: usize = Key::LEN * 8;
 
 /// The XOR of two keys, read as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
