@@ -48,6 +48,9 @@ impl Driver {
             self.parts.load_bundle(bundle);
             self.overlay.trust_changed();
         }
+        if let Some(policy) = &welcome.operator_policy {
+            self.parts.on_operator_policy(policy);
+        }
         self.on_revocations(&welcome.revocations, None);
         if self.lost {
             return;

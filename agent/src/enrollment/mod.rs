@@ -17,6 +17,7 @@ use muster_kit::{crash, status};
 use muster_proto::auth::v1::enrollment_service_client::EnrollmentServiceClient;
 use muster_proto::auth::v1::{EnrollRequest, EnrollResponse};
 use muster_types::{EnrollmentLink, Timestamp};
+use muster_wire::OperatorPolicy;
 use muster_wire::time::from_wire;
 use tonic::Status;
 
@@ -67,6 +68,11 @@ pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity,
         answer.credentials.ok_or_else(|| EnrollError::Internal("no credentials came".to_owned()))?;
     let master_time = credentials.master_time.and_then(from_wire).unwrap_or_else(clock::wall);
     let identity = Identity::verified(keys, credentials, link.root_key, link.address.clone(), master_time)?;
+    if let Some(policy) = &identity.credentials.operator_policy {
+        OperatorPolicy::pin(policy, identity.network)
+            .map_err(|error| EnrollError::Internal(error.to_string()))?;
+        state.keep_operator_policy(policy)?;
+    }
     keep(&identity, state, master_time, asked)?;
     crash::point("enroll.kept");
     Ok(identity)

@@ -91,7 +91,8 @@ fn parse(line: &str) -> Option<Progress> {
     let percent = parts.next()?.trim_end_matches('%').parse::<u32>().ok()?.min(100);
     let cut = |text: &str, most: usize| text.chars().filter(|c| !c.is_control()).take(most).collect();
     let phase = cut(parts.next().unwrap_or_default(), PHASE_CHARS);
-    Some(Progress { phase, percent, text: cut(parts.next().unwrap_or_default(), TEXT_CHARS) })
+    let text = cut(parts.next().unwrap_or_default(), TEXT_CHARS);
+    Some(Progress { phase, percent, text, ..Progress::default() })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use muster_proto::task::v1::{Finished, Output, OutputStream, Progress, TaskRepor
 use muster_proto::trust::v1::Envelope;
 use muster_types::{NodeId, Timestamp};
 use muster_wire::envelope::sign_ed25519;
+use muster_wire::sealing::{self, REPORTS, place_of_report};
 use muster_wire::time::to_wire;
 use prost::Message;
 use ring::signature::Ed25519KeyPair;
@@ -96,6 +97,8 @@ pub struct Reporter {
     /// The span's, for whoever goes on with the trace.
     traceparent: String,
     class: TrafficClass,
+    /// Of a confidential task: what its reports are sealed to.
+    result_key: Option<Bytes>,
 }
 
 impl fmt::Debug for Reporter {
@@ -109,7 +112,7 @@ impl Reporter {
     pub fn new(key: TaskKey, next: u64, signer: Signer, outbox: Outbox, traceparent: &str) -> Self {
         let span = tracing::info_span!("task", task = %key);
         let traceparent = telemetry::onward(&span, traceparent);
-        Self { key, next, signer, outbox, span, traceparent, class: TrafficClass::Task }
+        Self { key, next, signer, outbox, span, traceparent, class: TrafficClass::Task, result_key: None }
     }
 
     /// What is done for this task is done within it.
@@ -122,6 +125,12 @@ impl Reporter {
         self.class = class;
     }
 
+    /// Seals from now on what is reported, to the holder of `key`.
+    pub fn sealing_to(mut self, key: Option<Bytes>) -> Self {
+        self.result_key = key;
+        self
+    }
+
     /// Numbers and signs a step without keeping or sending it yet.
     pub fn write(&mut self, step: Step) -> Report {
         let terminal = matches!(step, Step::Finished(_));
@@ -132,6 +141,7 @@ impl Reporter {
         };
         let sequence = self.next;
         self.next += 1;
+        let step = self.sealed(step, sequence);
         let report = TaskReport {
             task_id: Bytes::copy_from_slice(&self.key.task),
             occurrence: self.key.occurrence.clone(),
@@ -148,6 +158,28 @@ impl Reporter {
         Report { key: self.key.clone(), sequence, class: class.into(), envelope, terminal, traceparent }
     }
 
+    /// What of a confidential task's step may be seen on its way.
+    fn sealed(&self, step: Step, sequence: u64) -> Step {
+        let Some(key) = &self.result_key else { return step };
+        let place = place_of_report(&self.key.task, &self.key.occurrence, self.signer.node, sequence);
+        // Admission has checked the key's length; a key that is none in another way reads nothing.
+        let seal = |plain: &[u8]| Some(sealing::seal(key, REPORTS, &place, plain).unwrap_or_default());
+        match step {
+            Step::Output(Output { stream, offset, data, .. }) => {
+                Step::Output(Output { stream, offset, sealed: seal(&data), ..Output::default() })
+            }
+            Step::Progress(progress) => {
+                let sealed = seal(&progress.encode_to_vec());
+                Step::Progress(Progress { sealed, ..Progress::default() })
+            }
+            Step::Finished(finished) => {
+                let (state, sealed) = (finished.state, seal(&finished.encode_to_vec()));
+                Step::Finished(Finished { state, sealed, ..Finished::default() })
+            }
+            Step::Delivered(_) | Step::Started(_) => step,
+        }
+    }
+
     /// Keeps and sends a step. Returns once it is durable, or known not to be.
     pub async fn report(&mut self, step: Step) {
         let report = self.write(step);
@@ -159,7 +191,8 @@ impl Reporter {
     }
 
     pub async fn output(&mut self, stream: OutputStream, offset: u64, data: Bytes) {
-        self.report(Step::Output(Output { stream: stream.into(), offset, data })).await;
+        let output = Output { stream: stream.into(), offset, data, ..Output::default() };
+        self.report(Step::Output(output)).await;
         crash::point("output.sent");
     }
 

@@ -1,5 +1,6 @@
 //! Auth's gRPC services, and whom each method is open to. Adapters: wire in, one call of [`Auth`], wire out.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use muster_kit::grpc::Routes;
@@ -34,6 +35,8 @@ pub struct Whereabouts {
     pub addresses: Vec<String>,
     /// Domain of `_muster._tcp` SRV records; empty: none.
     pub discovery_domain: String,
+    /// The operators' policy lies here, if the network has one.
+    pub operator_policy_file: PathBuf,
 }
 
 /// Everything that is served under `auth.muster`.

@@ -148,6 +148,17 @@ pub enum Command {
     Erase {
         /// Id, the beginning of an id, or host name
         node: String,
+        /// Sign with this key of the operators' root
+        #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
+        sign_with: Option<PathBuf>,
+    },
+    /// The operators' own authority, made offline: tasks that no master can sign alone
+    #[command(subcommand)]
+    OperatorRoot(OperatorRootCommand),
+    /// Agree to a task that waits for a second person
+    Approve {
+        /// Id of the task, or its beginning
+        task: String,
     },
     /// Stop a task, also where it runs
     Cancel {
@@ -332,6 +343,12 @@ pub struct Run {
     /// One after another with other exclusive tasks of a host, as installations want it
     #[arg(long)]
     pub exclusive: bool,
+    /// Only the hosts can read the command, only the master what they write
+    #[arg(long)]
+    pub confidential: bool,
+    /// Sign with this key of the operators' root, as networks that require it want
+    #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
+    pub sign_with: Option<PathBuf>,
     /// Say what would run, and where, and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -372,6 +389,57 @@ pub enum Section {
     Packages,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum OperatorRootCommand {
+    /// Make an operators' root. Keep its folder offline
+    Init {
+        /// Its folder
+        dir: PathBuf,
+    },
+    /// Make a key that signs tasks for one operator
+    Sign(OperatorRootSign),
+    /// Say whom devices shall believe, signed by the root
+    Policy(OperatorRootPolicy),
+    /// Let the master of this host hand a policy to devices
+    Install {
+        /// As `operator-root policy` wrote it
+        policy: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct OperatorRootSign {
+    /// The root's folder
+    pub dir: PathBuf,
+    /// Of the operator
+    #[arg(long)]
+    pub name: String,
+    /// Key and certificate go here
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// How long it is good
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "365d", value_name = "DURATION")]
+    pub ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct OperatorRootPolicy {
+    /// The root's folder
+    pub dir: PathBuf,
+    /// The network's id, or any of its enrollment links
+    #[arg(long, value_name = "ID|LINK")]
+    pub network: String,
+    /// Devices refuse tasks that no operator signed
+    #[arg(long = "require")]
+    pub require: bool,
+    /// An operator's key that counts no longer; may be given more than once
+    #[arg(long, value_name = "KEY-ID")]
+    pub withdraw: Vec<String>,
+    /// The policy goes here
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// Id, the beginning of an id, or host name; or operators/NAME, cmdbs/NAME
@@ -407,6 +475,9 @@ pub struct Lost {
     /// Erase it whenever it comes back, within 30 days
     #[arg(long)]
     pub erase: bool,
+    /// Sign with this key of the operators' root
+    #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
+    pub sign_with: Option<PathBuf>,
     /// For the audit log
     #[arg(long, default_value = "", hide_default_value = true)]
     pub comment: String,
@@ -422,6 +493,9 @@ pub struct Lock {
     /// Let people in again
     #[arg(long)]
     pub release: bool,
+    /// Sign with this key of the operators' root
+    #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
+    pub sign_with: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -6,10 +6,11 @@ use std::time::Duration;
 use muster_auth::config::operator_file;
 use muster_kit::connect::{AUTH, Master, MasterChannel, TOPOLOGY};
 use muster_kit::dirs;
-use muster_kit::tls::ClientTls;
+use muster_kit::tls::{self, ClientTls};
 use muster_proto::auth::v1::link_service_client::LinkServiceClient;
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
 use muster_proto::fleet::v1::fleet_service_client::FleetServiceClient;
+use muster_types::NetworkId;
 use tonic::Status;
 
 use crate::cli::Place;
@@ -26,6 +27,7 @@ pub struct Session {
     pub credentials: Credentials,
     /// The master as messages name it.
     pub place: String,
+    pub network: NetworkId,
 }
 
 impl Session {
@@ -40,10 +42,13 @@ impl Session {
             }
         };
         let place = credentials.addresses.join(", ");
+        let own = tls::peer_identity(&credentials.material.chain);
+        let network =
+            own.map_err(|error| Failure::usage("cannot act as an operator", error))?.identity.network;
         let tls = ClientTls::new(credentials.material.clone())
             .map_err(|error| Failure::usage("cannot act as an operator", error))?;
         let master = Master::new(credentials.addresses.iter().cloned(), tls).keep_alive(KEEP_ALIVE);
-        Ok(Self { master, credentials, place })
+        Ok(Self { master, credentials, place, network })
     }
 
     pub fn fleet(&self) -> FleetServiceClient<MasterChannel> {

@@ -27,12 +27,14 @@ pub mod link;
 pub mod login;
 pub mod master;
 pub mod nodes;
+pub mod operator_root;
 pub mod reference;
 pub mod render;
 pub mod revoke;
 pub mod run;
 pub mod selection;
 pub mod serve;
+pub mod signing;
 pub mod target;
 pub mod tasks;
 pub mod topology;
@@ -81,7 +83,9 @@ async fn perform(place: Place, output: Output, command: Command) -> Result<Exit,
         Command::Lost(lost) => revoke::lost(&place, output, lost).await,
         Command::Found { node } => revoke::found(&place, output, &node).await,
         Command::Lock(lock) => revoke::lock(&place, output, lock).await,
-        Command::Erase { node } => revoke::erase(&place, output, &node).await,
+        Command::Erase { node, sign_with } => revoke::erase(&place, output, &node, sign_with).await,
+        Command::OperatorRoot(command) => operator_root::run(&place, command),
+        Command::Approve { task } => tasks::approve(&place, output, &task).await,
         Command::Cancel { task } => tasks::cancel(&place, output, &task).await,
         Command::Run(run) => run::run(&place, output, *run).await,
         Command::Inventory(inventory) => inventory::run(&place, output, inventory).await,

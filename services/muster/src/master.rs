@@ -252,7 +252,7 @@ fn topology_config(config: &MasterConfig, trust: &Trust, pages: Pages) -> muster
         bus: config.nats_url.clone(),
         pages: Some(pages),
         source_visible: !config.behind_proxy,
-        ..muster_topology::Config::new(store, trust.network, trust.roots.clone())
+        ..muster_topology::Config::new(store, &config.data_dir, trust.network, trust.roots.clone())
     }
 }
 

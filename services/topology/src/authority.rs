@@ -18,10 +18,34 @@ pub const STATEMENTS: usize = 1_000;
 /// What the master puts its name to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
-    Order { task: TaskId, targets: Vec<NodeId>, issued: Timestamp, lifetime: Duration, spec: Opaque },
-    Cancellation { task: TaskId, issued: Timestamp },
-    Uptime { node: NodeId, basis_points: u16, issued: Timestamp, expires: Timestamp },
-    Receipt { node: NodeId, lsn: NodeId, boot_nonce: u64, received: Timestamp, attached: Timestamp },
+    Order {
+        task: TaskId,
+        targets: Vec<NodeId>,
+        issued: Timestamp,
+        lifetime: Duration,
+        spec: Opaque,
+    },
+    /// An order that an operator wrote and signed: the payload as it is.
+    Countersigned {
+        payload: Opaque,
+    },
+    Cancellation {
+        task: TaskId,
+        issued: Timestamp,
+    },
+    Uptime {
+        node: NodeId,
+        basis_points: u16,
+        issued: Timestamp,
+        expires: Timestamp,
+    },
+    Receipt {
+        node: NodeId,
+        lsn: NodeId,
+        boot_nonce: u64,
+        received: Timestamp,
+        attached: Timestamp,
+    },
 }
 
 /// An LSN, as the answer of an enrollment may name it.

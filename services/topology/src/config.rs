@@ -1,6 +1,6 @@
 //! What topology is told when it starts. Everything else has a name and a value in the room it belongs to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use muster_kit::observe::Pages;
 use muster_types::{NetworkId, Version};
@@ -32,11 +32,22 @@ pub struct Config {
     /// Whether a connection's source address is the one the node is seen from; false behind a balancer that hides it.
     pub source_visible: bool,
     pub retention: Retention,
+    /// Topology's own X25519 secret, made if it is not there: what confidential tasks report is sealed to it. Replicas share it.
+    pub sealing_key_file: PathBuf,
+    /// The operators' policy, if there is one: handed to nodes.
+    pub operator_policy_file: PathBuf,
+    /// Who may have what done where, in TOML, if that is limited.
+    pub task_policy_file: PathBuf,
 }
 
 impl Config {
     /// Everything at its default.
-    pub fn new(store: StoreConfig, network: NetworkId, roots: Vec<CertificateDer<'static>>) -> Self {
+    pub fn new(
+        store: StoreConfig,
+        data_dir: &Path,
+        network: NetworkId,
+        roots: Vec<CertificateDer<'static>>,
+    ) -> Self {
         Self {
             store,
             bus: None,
@@ -46,6 +57,9 @@ impl Config {
             minimum_version: Version { major: 0, minor: 1, patch: 0 },
             source_visible: true,
             retention: Retention::default(),
+            sealing_key_file: data_dir.join("topology-sealing.key"),
+            operator_policy_file: data_dir.join("operator-policy"),
+            task_policy_file: data_dir.join("task-policy.toml"),
         }
     }
 }

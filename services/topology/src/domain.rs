@@ -19,6 +19,7 @@ pub mod node;
 pub mod opaque;
 pub mod removal;
 pub mod reports;
+pub mod scope;
 pub mod table;
 pub mod target;
 pub mod task;

@@ -1,10 +1,12 @@
 //! What every stream and call of the service shares.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_kit::bus::Bus;
 use muster_types::{NodeId, Version};
+use muster_wire::sealing::SealingKey;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +64,9 @@ pub(crate) struct Hub {
     pub(crate) probes: Mutex<HashMap<u64, mpsc::Sender<NodeId>>>,
     /// Up to where revocations are known here; every stream listens.
     pub(crate) revoked: watch::Sender<u64>,
+    pub(crate) sealing: SealingKey,
+    pub(crate) operator_policy_file: PathBuf,
+    pub(crate) task_policy_file: PathBuf,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -27,6 +27,7 @@ mod hub;
 pub mod metrics;
 mod peers;
 mod revocations;
+mod sealed;
 pub mod store;
 mod sweep;
 mod tally;
@@ -64,6 +65,8 @@ pub enum RunError {
     Store(#[from] StoreError),
     #[error("topology's PostgreSQL address: {0}")]
     Address(sqlx::Error),
+    #[error("topology's sealing key: {0}")]
+    Sealing(#[from] sealed::KeyFileError),
     #[error("the pinned roots: {0}")]
     Roots(#[from] muster_wire::trust::TrustError),
     #[error("the bus between replicas: {0}")]
@@ -128,6 +131,9 @@ pub async fn run_with(
         streams: Mutex::default(),
         probes: Mutex::default(),
         revoked: tokio::sync::watch::Sender::new(0),
+        sealing: sealed::own_key(&config.sealing_key_file)?,
+        operator_policy_file: config.operator_policy_file.clone(),
+        task_policy_file: config.task_policy_file.clone(),
     });
     sweep::renew_first(&hub).await?;
     if let Some(pages) = &config.pages {

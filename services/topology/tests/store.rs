@@ -14,7 +14,7 @@ use muster_topology::domain::node::{Attested, Node, Profile};
 use muster_topology::domain::opaque::Opaque;
 use muster_topology::domain::reports::{Report, Reports};
 use muster_topology::domain::target::{Ending, Step, TargetState};
-use muster_topology::domain::task::{MasterEnding, OfflinePolicy, Task, TaskId};
+use muster_topology::domain::task::{Approval, MasterEnding, OfflinePolicy, Task, TaskId};
 use muster_topology::domain::tasks::{CreateTask, EndTargets};
 use muster_topology::store::postgres::PostgresStore;
 use muster_topology::store::sqlite::SqliteStore;
@@ -61,6 +61,7 @@ fn create(nodes: &[NodeId], offline: OfflinePolicy, lifetime: Duration) -> Creat
             display_name: String::new(),
             target_count: u32::try_from(nodes.len()).unwrap(),
             traceparent: String::new(),
+            approval: Approval::NotWanted,
         },
         orders: vec![Opaque(vec![2])],
         targets: nodes.iter().map(|node| (*node, 0)).collect(),

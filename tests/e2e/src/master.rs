@@ -46,6 +46,18 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// Somebody's certificate and key, from a file that holds them in PEM: key, leaf, intermediates and, last, the root.
+///
+/// # Errors
+/// The file is not there or damaged.
+pub fn credentials_in(file: &Path) -> Result<Material> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let mut chain = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let root = chain.pop().with_context(|| format!("{} has no certificate", file.display()))?;
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes())?;
+    Ok(Material { chain, key, roots: vec![root] })
+}
+
 impl Master {
     /// `muster up` without an agent of its own, ready.
     ///
@@ -274,11 +286,7 @@ impl Master {
     /// # Errors
     /// The file is not there or damaged.
     pub fn operator(&self) -> Result<Material> {
-        let text = std::fs::read_to_string(self.data_dir().join(OPERATOR))?;
-        let mut chain = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-        let root = chain.pop().context("the operator has no certificate")?;
-        let key = PrivateKeyDer::from_pem_slice(text.as_bytes())?;
-        Ok(Material { chain, key, roots: vec![root] })
+        credentials_in(&self.data_dir().join(OPERATOR))
     }
 
     /// A way to topology with somebody's certificate.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_overlay::Claim;
 use muster_overlay::message::{
     Accepted, Attach, Beat, Discovery, Join, LsnQuery, Message, Neighbor, NeighborList, Part, PartCode, Ping,
@@ -12,8 +13,11 @@ use muster_overlay::standing::{Standing, Uptime};
 use muster_proto::control::v1::{
     Downstream, Probe, ProbeAnswer, Upstream, UpstreamItem, downstream, upstream_item,
 };
+use muster_proto::payload_type::TASK;
 use muster_types::{Address, Contact, EnrollmentLink, NodeId, RootKey, SubnetKey, Token};
 use muster_wire::hello::Host;
+use muster_wire::revocation::{self, Reason, Revocation};
+use muster_wire::sealing::{self, ARGUMENTS};
 use muster_wire::testing::NOW;
 use muster_wire::{beat, discovery, hello, sealed, session};
 use prost::Message as _;
@@ -177,4 +181,32 @@ pub(crate) fn enrollment_links() -> Vec<Vec<u8>> {
         root_key,
     };
     ["master.example:27431", "[2001:db8::1]:443"].map(|address| link(address).reveal().into_bytes()).to_vec()
+}
+
+/// What sealed seeds belong to.
+pub const PLACE: &[u8] = b"one task on one node";
+
+pub(crate) fn envelopes(world: &World) -> Vec<Vec<u8>> {
+    let master = world.network.sign(TASK, Bytes::from_static(b"order"));
+    let both = world.operators.countersign(TASK, master.clone());
+    vec![master.encode_to_vec(), both.encode_to_vec()]
+}
+
+pub(crate) fn revocation_lists(world: &World) -> Vec<Vec<u8>> {
+    let one = world.node.revocation(3, Reason::Lost);
+    let two = Revocation { key: Some([5; 32]), number: 7, reason: Reason::Revoked, ..one.clone() };
+    vec![revocation::encode(0, 7, NOW, &[one, two]).to_vec()]
+}
+
+pub(crate) fn sealed_arguments(world: &World) -> Vec<Vec<u8>> {
+    let sealed = sealing::seal(world.sealing.public(), ARGUMENTS, PLACE, b"a secret");
+    sealed.iter().map(|sealed| sealed.encode_to_vec()).collect()
+}
+
+pub(crate) fn operator_policies(world: &World) -> Vec<Vec<u8>> {
+    vec![world.operators.says(world.network.id, 4, true).encode_to_vec()]
+}
+
+pub(crate) fn operator_certificates(world: &World) -> Vec<Vec<u8>> {
+    vec![world.operators.certificate.to_vec()]
 }

@@ -39,7 +39,8 @@ impl Engine {
     pub(super) fn accept(&mut self, admitted: Admitted, offer: &TaskOffer) {
         crash::point("order.verified");
         let started = self.lanes.take(admitted.exclusive);
-        let mut reporter = self.reporter(&admitted.key, 1, &offer.traceparent);
+        let mut reporter =
+            self.reporter(&admitted.key, 1, &offer.traceparent).sealing_to(admitted.result_key.clone());
         let mut reports = vec![reporter.write(Step::Delivered(Delivered {}))];
         if started {
             reports.push(reporter.write(Step::Started(Started {})));

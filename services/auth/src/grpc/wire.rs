@@ -37,6 +37,16 @@ impl Directory {
         Self { whereabouts: Arc::new(whereabouts), contacts }
     }
 
+    /// Devices pin it, and judge it themselves.
+    fn operator_policy(&self) -> Option<Envelope> {
+        let bytes = std::fs::read(&self.whereabouts.operator_policy_file).ok()?;
+        Envelope::decode(&bytes[..])
+            .inspect_err(
+                |error| tracing::error!(%error, "the operators' policy cannot be read; devices pin none"),
+            )
+            .ok()
+    }
+
     /// The answer to whoever was enrolled; `source` is where it called from.
     pub(super) fn enrolled(
         &self,
@@ -67,6 +77,7 @@ impl Directory {
             contacts: Vec::new(),
             master_time: Some(time::to_wire(*time)),
             discovery_domain: self.whereabouts.discovery_domain.clone(),
+            operator_policy: self.operator_policy(),
         })
     }
 }

@@ -82,6 +82,9 @@ pub struct Profile {
 pub struct Attested {
     /// Ed25519 public key that its reports and claims are signed with.
     pub signing_key: Opaque,
+    /// X25519 public key that what only it may read is sealed to.
+    #[serde(default)]
+    pub sealing_key: Opaque,
     pub labels: BTreeMap<String, String>,
     pub generation: u32,
     pub issued: Timestamp,

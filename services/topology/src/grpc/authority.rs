@@ -152,6 +152,7 @@ pub fn payload(network: NetworkId, statement: &Statement) -> Result<Payload, Aut
             };
             (payload_type::TASK, order.encode_to_vec())
         }
+        Statement::Countersigned { payload } => (payload_type::TASK, payload.0.clone()),
         Statement::Cancellation { task, issued } => {
             let task_id = Bytes::copy_from_slice(task.as_bytes());
             let order = CancellationOrder { network_id, task_id, issue_time: Some(to_wire(*issued)) };

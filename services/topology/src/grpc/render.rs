@@ -17,7 +17,7 @@ use crate::domain::node::{Node, Position, Presence};
 use crate::domain::opaque::Opaque;
 use crate::domain::table::Revision;
 use crate::domain::target::{Ending, TargetState};
-use crate::domain::task::{OfflinePolicy, TaskId};
+use crate::domain::task::{Approval, OfflinePolicy, TaskId};
 use crate::store::{self, TaskSummary};
 
 pub(super) fn node_name(id: NodeId) -> String {
@@ -97,6 +97,7 @@ pub(super) fn node(node: &Node, place: String, revision: Revision, now: Timestam
         wired: profile.wired,
         mains_powered: profile.mains_powered,
         etag: etag(revision),
+        sealing_key: node.attested.sealing_key.0.clone().into(),
     }
 }
 
@@ -150,6 +151,11 @@ pub(super) fn task(summary: &TaskSummary) -> fleet::Task {
         done: summary.open == 0,
         cancel_time: summary.cancelled.map(to_wire),
         display_name: task.display_name.clone(),
+        approval_wanted: task.approval == Approval::Wanted,
+        approver: match &task.approval {
+            Approval::Given { by, .. } => by.clone(),
+            _ => String::new(),
+        },
     }
 }
 

@@ -104,7 +104,7 @@ impl Authority for TestAuthority {
             .map(|statement| {
                 use muster_proto::payload_type as types;
                 let payload_type = match statement {
-                    Statement::Order { .. } => types::TASK,
+                    Statement::Order { .. } | Statement::Countersigned { .. } => types::TASK,
                     Statement::Cancellation { .. } => types::TASK_CANCELLATION,
                     Statement::Uptime { .. } => types::UPTIME_TICKET,
                     Statement::Receipt { .. } => types::PRESENCE_RECEIPT,

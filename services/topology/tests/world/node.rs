@@ -275,5 +275,6 @@ pub(crate) fn output(text: &'static str) -> task::task_report::Step {
         stream: task::OutputStream::Stdout.into(),
         offset: 0,
         data: Bytes::from_static(text.as_bytes()),
+        ..task::Output::default()
     })
 }

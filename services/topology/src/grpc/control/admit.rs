@@ -188,6 +188,7 @@ async fn welcome(
         resume_token: attached.token.0.clone().into(),
         known_update: attached.known_update,
         resync: attached.resync,
+        operator_policy: crate::sealed::operator_policy(&hub.operator_policy_file),
         trust_bundle: Some(trust.bundle.clone()),
         revocations: trust.store.revocations().after(known_revocation).cloned().collect(),
         uptime: uptime::ticket_of(hub, node).await,

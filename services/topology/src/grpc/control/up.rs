@@ -12,6 +12,7 @@ use muster_proto::control::v1::{
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use muster_wire::revocation::Reason;
+use muster_wire::sealing::SealingKey;
 use muster_wire::time::{from_wire, span_from_wire};
 use tracing::Span;
 
@@ -93,7 +94,7 @@ fn take(hub: &Hub, sorted: &mut Sorted, key: &[u8], item: UpstreamItem) {
     let node = sorted.node;
     match item.body {
         Some(Body::TaskReport(sealed)) => {
-            if let Some((report, traceparent)) = verified(&sealed, node, key) {
+            if let Some((report, traceparent)) = verified(&sealed, node, key, &hub.sealing) {
                 // The last hop's is the longer one.
                 let last = if item.traceparent.is_empty() { &traceparent } else { &item.traceparent };
                 sorted.spans.extend(trace(node, &report, last));
@@ -137,8 +138,8 @@ impl Sorted {
 }
 
 /// The report with the trace that its node puts it in.
-fn verified(sealed: &Envelope, node: NodeId, key: &[u8]) -> Option<(Report, String)> {
-    match wire::report(sealed, node, key) {
+fn verified(sealed: &Envelope, node: NodeId, key: &[u8], sealing: &SealingKey) -> Option<(Report, String)> {
+    match wire::report(sealed, node, key, sealing) {
         Ok(verified) => {
             metrics::report(true);
             Some(verified)

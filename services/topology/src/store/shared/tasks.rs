@@ -11,7 +11,7 @@ use crate::domain::ledger::Request;
 use crate::domain::opaque::Opaque;
 use crate::domain::table::Stored;
 use crate::domain::target::{Target, TargetState};
-use crate::domain::task::{MasterEnding, REPORT_GRACE, Task, TaskId, WORD_AFTER};
+use crate::domain::task::{Approval, MasterEnding, REPORT_GRACE, Task, TaskId, WORD_AFTER};
 use crate::domain::tasks::Overdue;
 use crate::store::{Offer, READ_ROWS, StoreError, TaskSummary};
 
@@ -176,13 +176,21 @@ impl ThisStore {
         .fetch_all(self.readers())
         .await?;
         rows.into_iter()
-            .map(|(task, part, node, doc)| {
-                Ok(Offer {
-                    task: task_id(&task)?,
-                    part: u32::try_from(part).unwrap_or_default(),
-                    node: node_id(&node)?,
-                    traceparent: row::<Task>(&doc)?.traceparent,
-                })
+            .filter_map(|(task, part, node, doc)| {
+                let offer = |of: Task| {
+                    Ok(Offer {
+                        task: task_id(&task)?,
+                        part: u32::try_from(part).unwrap_or_default(),
+                        node: node_id(&node)?,
+                        traceparent: of.traceparent,
+                    })
+                };
+                match row::<Task>(&doc) {
+                    // Nobody hears of it before the second person's word.
+                    Ok(task) if task.approval == Approval::Wanted => None,
+                    Ok(task) => Some(offer(task)),
+                    Err(error) => Some(Err(error)),
+                }
             })
             .collect()
     }
