@@ -16,7 +16,7 @@ fn key(number: u8) -> TaskKey {
 
 fn report(number: u8, sequence: u64, terminal: bool) -> Report {
     let envelope = Bytes::from(format!("report {sequence}"));
-    Report { key: key(number), sequence, class: 3, envelope, terminal }
+    Report { key: key(number), sequence, class: 3, envelope, terminal, traceparent: String::new() }
 }
 
 fn offer(number: u8) -> Offer {

@@ -23,6 +23,7 @@ areas! {
     fleet "muster.fleet.v1",
     auth "muster.auth.v1",
     agent "muster.agent.v1",
+    relay "muster.relay.v1",
 }
 
 /// Every file above as an encoded `FileDescriptorSet`, for gRPC reflection.

@@ -9,4 +9,6 @@ pub const TASK: &str = "application/vnd.muster.task.v1";
 pub const TASK_CANCELLATION: &str = "application/vnd.muster.task-cancellation.v1";
 pub const TASK_REPORT: &str = "application/vnd.muster.task-report.v1";
 pub const REVOCATION_LIST: &str = "application/vnd.muster.revocation-list.v1";
+pub const OPERATOR_POLICY: &str = "application/vnd.muster.operator-policy.v1";
 pub const AUDIT_HEADS: &str = "application/vnd.muster.audit-heads.v1";
+pub const RELAY_TICKET: &str = "application/vnd.muster.relay-ticket.v1";

@@ -11,16 +11,24 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use muster_kit::backoff::Backoff;
-use muster_kit::clock::MasterClock;
+use muster_kit::clock::{BootClock, MasterClock};
 use muster_kit::connect::{Master, TOPOLOGY};
 use muster_kit::tls::ClientTls;
+use muster_net::TrafficClass;
+use muster_net::pacer::Pacer;
+use muster_net::queue::Outbox;
 use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::attach_response::Frame as Answer;
 use muster_proto::control::v1::control_service_client::ControlServiceClient;
-use muster_proto::control::v1::{FindLsnsRequest, FindLsnsResponse, Hello, ListOwnTasksRequest, Welcome};
+use muster_proto::control::v1::{
+    AttachRequest, FindLsnsRequest, FindLsnsResponse, Hello, ListOwnTasksRequest, Part, Welcome,
+};
 use muster_wire::TrustStore;
+use prost::Message;
+use rand::Rng;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tonic::Status;
 
 pub use addresses::Addresses;
@@ -28,6 +36,11 @@ pub use muster_proto::control::v1::OwnTask;
 
 /// Frames on their way to the master. When full, the route counts as broken: it is slower than a hundred reports.
 const FRAMES: usize = 256;
+
+/// A host that has been up for less is in the crowd of a morning, or of a power cut's end.
+const JUST_STARTED: Duration = Duration::from_secs(300);
+/// Over which that crowd spreads its first call of the master; finding an LSN does not wait for it.
+const BOOT_JITTER: Duration = Duration::from_secs(2);
 
 /// Events on their way to the driver. When full, the stream is not read, and the master waits.
 const EVENTS: usize = 256;
@@ -96,9 +109,19 @@ impl Client {
 /// A handle on the channel; dropping it ends the channel.
 #[derive(Debug)]
 pub struct Control {
-    wanted: watch::Sender<Option<Hello>>,
-    frames: mpsc::Sender<Frame>,
+    wanted: watch::Sender<Wish>,
+    frames: Arc<Outbox<Frame>>,
+    pacer: Arc<Pacer>,
     task: Task,
+}
+
+/// What the driver wants of the channel.
+#[derive(Debug, Default, PartialEq)]
+struct Wish {
+    /// It is to stand with this Hello; `None`: it is not to stand.
+    hello: Option<Hello>,
+    /// The last word, and then no channel any more.
+    farewell: Option<Part>,
 }
 
 #[derive(Debug)]
@@ -111,21 +134,24 @@ impl Drop for Task {
 }
 
 impl Control {
-    pub fn spawn(client: Client) -> (Self, mpsc::Receiver<Event>) {
-        let (wanted, wants) = watch::channel(None);
-        let (frames, outgoing) = mpsc::channel(FRAMES);
+    /// `pacer` holds back what the master, or a reconnect, wants held back.
+    pub fn spawn(client: Client, pacer: Arc<Pacer>) -> (Self, mpsc::Receiver<Event>) {
+        let (wanted, wants) = watch::channel(Wish::default());
+        let frames = Arc::new(Outbox::new(FRAMES));
+        let outgoing = Outgoing { frames: frames.clone(), pacer: pacer.clone() };
         let (events, inbox) = mpsc::channel(EVENTS);
-        let keeper = Keeper { client, wants, outgoing, events, resume_token: bytes::Bytes::new() };
+        let (resume_token, not_before) = (bytes::Bytes::new(), Instant::now() + boot_jitter());
+        let keeper = Keeper { client, wants, outgoing, events, resume_token, not_before };
         let task = Task(tokio::spawn(keeper.run()));
-        (Self { wanted, frames, task }, inbox)
+        (Self { wanted, frames, pacer, task }, inbox)
     }
 
     /// The channel is to stand with this Hello; `None`: it is not to stand. `false`: that was wanted already. Else the
     /// stream that stands ends without another word.
     pub fn want(&self, hello: Option<Hello>) -> bool {
         self.wanted.send_if_modified(|wanted| {
-            let changed = *wanted != hello;
-            *wanted = hello;
+            let changed = wanted.hello != hello;
+            wanted.hello = hello;
             changed
         })
     }
@@ -135,16 +161,21 @@ impl Control {
         self.wanted.send_modify(|_| {});
     }
 
-    /// Sends a frame if the channel has room; `false`: it has not, and the frame is lost.
+    /// Sends a frame if the channel has room for its class; `false`: it has not, and the frame is lost.
     pub fn send(&self, frame: Frame) -> bool {
-        self.frames.try_send(frame).is_ok()
+        let bytes = AttachRequest { frame: Some(frame.clone()) }.encoded_len();
+        self.frames.try_push(class_of(&frame), bytes, frame).is_ok()
     }
 
-    /// Ends the channel once the master has read what was said last, or after a second.
-    pub async fn close(self) {
-        let Self { wanted, frames: _frames, mut task } = self;
-        drop(wanted);
-        if tokio::time::timeout(session::FAREWELL, &mut task.0).await.is_err() {
+    pub fn pacer(&self) -> &Pacer {
+        &self.pacer
+    }
+
+    /// Ends the channel once the master has read this, or after a second. A stream that is just being opened is opened
+    /// first: the master knows of it, and would wait for this node in vain.
+    pub async fn close(mut self, farewell: Part) {
+        self.wanted.send_modify(|wanted| wanted.farewell = Some(farewell));
+        if tokio::time::timeout(session::FAREWELL, &mut self.task.0).await.is_err() {
             tracing::debug!("the master did not end the channel in time");
         }
     }
@@ -152,18 +183,55 @@ impl Control {
 
 struct Keeper {
     client: Client,
-    wants: watch::Receiver<Option<Hello>>,
-    outgoing: mpsc::Receiver<Frame>,
+    wants: watch::Receiver<Wish>,
+    outgoing: Outgoing,
     events: mpsc::Sender<Event>,
     resume_token: bytes::Bytes,
+    /// The master, or the morning of a whole house, asks not to come sooner.
+    not_before: Instant,
+}
+
+/// What is to be said over the stream, as fast as grants allow.
+struct Outgoing {
+    frames: Arc<Outbox<Frame>>,
+    pacer: Arc<Pacer>,
+}
+
+impl Outgoing {
+    async fn next(&self) -> Option<Frame> {
+        self.frames.pop(&self.pacer).await.map(|(_, frame)| frame)
+    }
+}
+
+/// The most urgent thing in a frame decides.
+fn class_of(frame: &Frame) -> TrafficClass {
+    match frame {
+        Frame::Upstream(upstream) => {
+            let classes = upstream.items.iter().filter_map(|item| u8::try_from(item.class).ok());
+            classes.filter_map(TrafficClass::from_number).min().unwrap_or(TrafficClass::Task)
+        }
+        Frame::Usage(_) | Frame::Packed(_) => TrafficClass::Telemetry,
+        Frame::Hello(_) | Frame::Update(_) | Frame::Heartbeat(_) | Frame::Part(_) => TrafficClass::Control,
+    }
+}
+
+/// A host that has just started is probably not the only one.
+fn boot_jitter() -> Duration {
+    let started = BootClock::new().now().elapsed() < JUST_STARTED;
+    if started { rand::rng().random_range(Duration::ZERO..=BOOT_JITTER) } else { Duration::ZERO }
 }
 
 impl Keeper {
-    /// Ends when the driver does.
+    /// Ends when the driver does, or when the last word is said.
     async fn run(mut self) {
         let mut backoff = Backoff::new();
-        while let Some(hello) = self.wanted_hello().await {
+        while self.wanted_hello().await.is_some() {
+            self.pause(self.not_before.saturating_duration_since(Instant::now())).await;
+            let Some(hello) = self.wanted_hello().await else { return };
             let Some(ended) = self.attach(hello, &mut backoff).await else { return };
+            if self.wants.borrow().farewell.is_some() {
+                return;
+            }
             let told = match ended {
                 session::Ended::Unwanted => continue,
                 session::Ended::Lost { reason, retry_after } => (Event::Down(reason), retry_after),
@@ -172,21 +240,21 @@ impl Keeper {
             if self.events.send(told.0).await.is_err() {
                 return;
             }
-            let delay = backoff.delay_after(told.1, &mut rand::rng());
-            self.pause(delay).await;
+            // It holds for the next wish too: who lets go of the channel and wants it again comes no sooner.
+            self.not_before = Instant::now() + backoff.delay_after(told.1, &mut rand::rng());
         }
     }
 
     async fn wanted_hello(&mut self) -> Option<Hello> {
-        self.wants.wait_for(Option::is_some).await.ok()?;
-        self.wants.borrow_and_update().clone()
+        let wish = self.wants.wait_for(|wish| wish.hello.is_some() || wish.farewell.is_some()).await.ok()?;
+        wish.hello.clone()
     }
 
-    /// A new wish ends the pause only if it is for no channel at all: attempts keep their distance.
+    /// A new wish ends the pause only if it is for no channel at all, or the last: attempts keep their distance.
     async fn pause(&mut self, delay: Duration) {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            _ = self.wants.wait_for(Option::is_none) => {}
+            _ = self.wants.wait_for(|wish| wish.hello.is_none() || wish.farewell.is_some()) => {}
         }
     }
 
@@ -195,12 +263,12 @@ impl Keeper {
         hello.resume_token = self.resume_token.clone();
         hello.known_revocation = self.client.trust.load().revocations().number();
         // Frames meant for the stream before mean nothing to this one.
-        while self.outgoing.try_recv().is_ok() {}
+        self.outgoing.frames.take();
         let client = self.client.connect().await;
         let opened = tokio::select! {
             opened = session::open(client, hello, &self.client.clock) => opened,
             // The wish changed before it was fulfilled.
-            _ = self.wants.changed() => return Some(session::Ended::Unwanted),
+            () = another_wanted(&mut self.wants) => return Some(session::Ended::Unwanted),
         };
         let (stream, welcome) = match opened {
             Ok(opened) => opened,
@@ -208,9 +276,23 @@ impl Keeper {
         };
         backoff.reset();
         self.client.addresses.worked();
+        // It stood before: so did everybody's.
+        if !self.resume_token.is_empty() {
+            self.outgoing.pacer.reopen();
+        }
         self.resume_token = welcome.resume_token.clone();
         let beat = welcome.heartbeat_interval;
         self.events.send(Event::Up(Box::new(welcome))).await.ok()?;
-        Some(stream.run(beat, &mut self.outgoing, &self.events, &mut self.wants).await)
+        Some(stream.run(beat, &self.outgoing, &self.events, &mut self.wants).await)
     }
+}
+
+/// Until another Hello is wanted, or none; the last word is not another wish.
+async fn another_wanted(wants: &mut watch::Receiver<Wish>) {
+    while wants.changed().await.is_ok() {
+        if wants.borrow_and_update().farewell.is_none() {
+            return;
+        }
+    }
+    std::future::pending().await
 }

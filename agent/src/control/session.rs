@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{ControlClient, Event};
+use super::{ControlClient, Event, Outgoing, Wish};
 
 /// From Hello to Welcome, connecting included.
 const OPENING: Duration = Duration::from_secs(15);
@@ -112,9 +112,9 @@ impl Stream {
     pub(super) async fn run(
         mut self,
         beat: Option<prost_types::Duration>,
-        outgoing: &mut mpsc::Receiver<Frame>,
+        outgoing: &Outgoing,
         events: &mpsc::Sender<Event>,
-        wants: &mut watch::Receiver<Option<Hello>>,
+        wants: &mut watch::Receiver<Wish>,
     ) -> Ended {
         let lost = |reason: &str| Ended::Lost { reason: reason.to_owned(), retry_after: None };
         let beat = beat.and_then(span_from_wire).unwrap_or(HEARTBEAT);
@@ -125,10 +125,9 @@ impl Stream {
         loop {
             let frame = tokio::select! {
                 biased;
-                changed = wants.changed() => {
-                    let another = changed.is_ok() && wants.borrow().is_some();
-                    let patience = if another { Duration::ZERO } else { FAREWELL };
-                    self.leave(outgoing, patience).await;
+                () = other_wish(wants) => {
+                    let farewell = wants.borrow_and_update().farewell.clone();
+                    self.leave(outgoing, farewell).await;
                     return Ended::Unwanted;
                 }
                 answer = self.answers.message() => {
@@ -142,7 +141,7 @@ impl Stream {
                         Err(status) => return lost(&cause(&status)),
                     }
                 }
-                frame = outgoing.recv() => match frame {
+                frame = outgoing.next() => match frame {
                     Some(frame) => Some(frame),
                     None => return Ended::Unwanted,
                 },
@@ -166,10 +165,12 @@ impl Stream {
         }
     }
 
-    /// Hands over what the driver said last, such as a Part. The master ends the stream when it has read to the end; a
-    /// stream that is dropped before is reset, with all that was still on its way.
-    async fn leave(mut self, outgoing: &mut mpsc::Receiver<Frame>, patience: Duration) {
-        while let Ok(frame) = outgoing.try_recv() {
+    /// Hands over what the driver said last. With a farewell it waits until the master has ended the stream, for it then
+    /// has read to the end; a stream that is dropped before is reset, with all that was still on its way.
+    async fn leave(mut self, outgoing: &Outgoing, farewell: Option<Part>) {
+        let patience = if farewell.is_some() { FAREWELL } else { Duration::ZERO };
+        let said = outgoing.frames.take().into_iter().chain(farewell.map(Frame::Part));
+        for frame in said {
             if self.requests.send(AttachRequest { frame: Some(frame) }).await.is_err() {
                 return;
             }
@@ -203,5 +204,13 @@ impl Stream {
                 Ok(None)
             }
         }
+    }
+}
+
+/// Until the driver wants something else than this stream; perhaps it already does.
+async fn other_wish(wants: &mut watch::Receiver<Wish>) {
+    if wants.borrow().farewell.is_none() {
+        // An error: the driver is gone, and so is what it wanted.
+        let _ = wants.changed().await;
     }
 }

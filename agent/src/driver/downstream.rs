@@ -40,7 +40,8 @@ impl Driver {
         let presence = Some(self.presence.node_presence());
         let answer = ProbeAnswer { nonce: probe.nonce, presence, lsn_id };
         let body = Some(upstream_item::Body::ProbeAnswer(answer));
-        self.send_up(vec![UpstreamItem { class: TrafficClass::Control.into(), body }]);
+        let class = TrafficClass::Control.into();
+        self.send_up(vec![UpstreamItem { class, body, ..UpstreamItem::default() }]);
     }
 
     /// What topology attests of this node's uptime.

@@ -66,7 +66,8 @@ impl History {
         parts.keep_learned();
         let id = report.item_id.clone();
         let body = Some(upstream_item::Body::Disconnection(report));
-        (id, self.clock.now(), UpstreamItem { class: TrafficClass::Telemetry.into(), body })
+        let class = TrafficClass::Telemetry.into();
+        (id, self.clock.now(), UpstreamItem { class, body, ..UpstreamItem::default() })
     }
 
     /// Connected again: the loss becomes a report, remembered here and on its way to the master.

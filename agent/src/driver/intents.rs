@@ -77,10 +77,8 @@ impl Driver {
     }
 
     fn part_master(&mut self, part: Part) {
-        let part = v1::Part { code: part.code.0.into(), description: part.description, retry_after: None };
-        if !self.control.send(Frame::Part(part)) {
-            tracing::debug!("the master was not told that this node leaves; it will notice");
-        }
+        self.farewell =
+            v1::Part { code: part.code.0.into(), description: part.description, retry_after: None };
     }
 
     fn update_master(&mut self, update: &Update) {

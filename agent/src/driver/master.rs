@@ -31,7 +31,8 @@ impl Driver {
             control::Event::Failed(reason) => {
                 tracing::info!(reason, "the master is not reached; trying again");
                 self.attached = false;
-                self.unreached = reason;
+                self.unreached.clone_from(&reason);
+                self.overlay.handle(Input::MasterDetached { reason });
             }
         }
         self.act().await;
@@ -44,6 +45,9 @@ impl Driver {
         if let Some(bundle) = &welcome.trust_bundle {
             self.parts.load_bundle(bundle);
             self.overlay.trust_changed();
+        }
+        if let Some(policy) = &welcome.operator_policy {
+            self.parts.on_operator_policy(policy);
         }
         self.on_revocations(&welcome.revocations, None);
         if self.lost {

@@ -2,7 +2,9 @@
 //!
 //! Priorities, highest first: the end, what the master says, what tasks report, people on this host, the rest.
 
+mod account;
 mod downstream;
+mod forwarding;
 mod history;
 mod intents;
 mod master;
@@ -12,6 +14,7 @@ mod presence;
 mod revoked;
 mod route;
 mod sessions;
+mod spool;
 mod status;
 
 use std::time::Duration;
@@ -22,8 +25,7 @@ use muster_net::NetEvent;
 use muster_overlay::Input;
 use muster_overlay::intent::Station;
 use muster_overlay::message::PartCode;
-use muster_proto::control::v1::attach_request::Frame;
-use muster_proto::control::v1::{FindLsnsResponse, Upstream, UpstreamItem};
+use muster_proto::control::v1::{FindLsnsResponse, Part, Upstream, UpstreamItem};
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use prost::Message;
@@ -40,14 +42,17 @@ use crate::local;
 use crate::platform::{service, sleep};
 use crate::tasks::Tasks;
 
+use account::Account;
 use history::{History, Kept};
 use overlay::Overlay;
 use parts::Parts;
 use presence::Presence;
 use route::Route;
+use spool::Spool;
 
-/// What one message to the master carries at most; a session's message must stay far below its limit.
-const UPSTREAM_BYTES: usize = 128 * 1024;
+/// What one message to the master carries, but for one item that is larger: no more than may go at once after a
+/// reconnect, or the pacer would let too much through.
+const UPSTREAM_BYTES: usize = muster_net::pacer::REOPENING_BYTES as usize;
 /// Contract of `Upstream`.
 const UPSTREAM_ITEMS: usize = 256;
 
@@ -112,10 +117,17 @@ struct Driver {
     history: History,
     /// As what the machine wants the control channel: as LSN with a claim, or as a lone node.
     attach_as: Option<Option<Envelope>>,
+    /// What the master hears last.
+    farewell: Part,
     /// The control channel stands.
     attached: bool,
     /// Why it does not, for people.
     unreached: String,
+    /// What this node carries for others, and is not urgent.
+    spool: Spool,
+    account: Account,
+    /// There was a way to the master before: the next is a reconnect.
+    routed: bool,
     /// When to look at the host's network again.
     look_again: Vec<Instant>,
     /// The journal was lost, and the master has not yet been asked.
@@ -157,14 +169,18 @@ impl Driver {
         let presence = Presence::new(&parts.client.addresses.known());
         let (overlay, net) = Overlay::open(config, &parts, &presence).await?;
         let (tasks, engine, outbox) = parts.start_tasks().await?;
-        let (control, events) = Control::spawn(parts.client.clone());
+        let (control, events) = Control::spawn(parts.client.clone(), overlay.endpoint().pacer().clone());
         let done = parts.take_done();
         let driver = Self {
             must_ask: parts.trust_in_journal == Trust::AskMaster,
             history: History::begin(parts.clock.clone()),
             route: Route::none("not yet attached"),
             attach_as: None,
+            farewell: Part::default(),
             attached: false,
+            spool: Spool::default(),
+            account: Account::default(),
+            routed: false,
             unreached: "not yet attached".to_owned(),
             look_again: Vec::new(),
             lost: false,
@@ -181,6 +197,7 @@ impl Driver {
     async fn run(mut self, mut inbox: Inbox, shutdown: &Shutdown) {
         let mut naps = tokio::time::interval(sleep::INTERVAL);
         let mut renewal = Instant::now() + self.until_first_renewal();
+        let mut accounts = tokio::time::interval_at(Instant::now() + account::INTERVAL, account::INTERVAL);
         self.look_at_network();
         self.look_for_oneself();
         self.act().await;
@@ -188,6 +205,7 @@ impl Driver {
         loop {
             let timer = Instant::now() + self.overlay.until_timer();
             let look = self.look_again.iter().min().copied();
+            let spool = self.spool.due();
             let next = tokio::select! {
                 biased;
                 () = shutdown.triggered() => Next::leaving(),
@@ -199,6 +217,8 @@ impl Driver {
                 () = tokio::time::sleep_until(look.unwrap_or(timer)), if look.is_some() => self.on_look().await,
                 () = tokio::time::sleep_until(timer) => self.on_timer().await,
                 () = tokio::time::sleep_until(renewal) => self.on_renewal_due(&mut renewal),
+                () = tokio::time::sleep_until(spool.unwrap_or(timer)), if spool.is_some() => self.on_spool_due(),
+                _ = accounts.tick() => self.on_account_due(),
                 _ = naps.tick() => self.on_nap_check().await,
             };
             if let Next::Leave { code, description, told } = next {
@@ -244,10 +264,10 @@ impl Driver {
         let count = items.len();
         let node_id = Bytes::copy_from_slice(self.parts.identity.node.as_bytes());
         let upstream = Upstream { node_id, items };
-        let sent = match &self.route {
+        let sent = match self.route.clone() {
             Route::None { .. } => false,
-            Route::Direct => self.control.send(Frame::Upstream(upstream)),
-            Route::Lsn(lsn) => self.overlay.send_upstream(*lsn, upstream),
+            Route::Direct => self.carry(upstream),
+            Route::Lsn(lsn) => self.overlay.send_upstream(lsn, upstream),
         };
         if !sent {
             tracing::debug!(count, "no way to the master now; the journal sends them again");
@@ -332,7 +352,8 @@ impl Driver {
         if tokio::time::timeout(GOODBYE, farewell).await.is_err() {
             tracing::warn!("not everybody could be told that this node leaves");
         }
-        self.control.close().await;
+        self.on_spool_due();
+        self.control.close(self.farewell).await;
         self.parts.keep_learned();
         self.parts.processes.close();
         self.overlay.close().await;

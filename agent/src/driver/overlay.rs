@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_kit::clock::{BootClock, MasterClock};
-use muster_net::{Endpoint, NetEvent, Session};
+use muster_net::{Endpoint, NetEvent, Session, TrafficClass};
 use muster_overlay::input::Network;
 use muster_overlay::intent::Station;
 use muster_overlay::message::{Accepted, Beat, Discovery, Message};
@@ -191,7 +191,11 @@ impl Overlay {
 
     /// `false`: there is no session, or it is too slow.
     pub(super) fn send_upstream(&self, lsn: NodeId, upstream: Upstream) -> bool {
-        session::encode_upstream(upstream).is_ok_and(|bytes| self.try_push(lsn, &bytes))
+        let classes = upstream.items.iter().filter_map(|item| u8::try_from(item.class).ok());
+        let class = classes.filter_map(TrafficClass::from_number).min().unwrap_or(TrafficClass::Task);
+        let session = self.endpoint.session(lsn);
+        let Ok(bytes) = session::encode_upstream(upstream) else { return false };
+        session.is_some_and(|session| session.try_send_as(class, &bytes).is_ok())
     }
 
     pub(super) fn send_downstream(&self, to: NodeId, downstream: Downstream) -> bool {

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use muster_kit::clock::{BootClock, MasterClock};
 use muster_overlay::standing::Uptime;
 use muster_proto::control::v1::UpstreamItem;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
+use muster_wire::OperatorPolicy;
 use muster_wire::ticket::open_uptime;
 use muster_wire::trust::{TrustError, TrustStore};
 use tokio::sync::mpsc;
@@ -41,6 +42,8 @@ pub(super) struct Parts {
     pub(super) clock: MasterClock,
     pub(super) naps: BootClock,
     pub(super) trust: Arc<ArcSwap<TrustStore>>,
+    /// The operators' policy that this device has pinned.
+    pub(super) operators: Arc<ArcSwapOption<OperatorPolicy>>,
     /// The certificates behind `trust`, for children.
     pub(super) bundle: Option<TrustBundle>,
     pub(super) client: Client,
@@ -84,6 +87,7 @@ impl Parts {
             client: Client { addresses, tls, clock: clock.clone(), trust: trust.clone() },
             trust,
             bundle,
+            operators: Arc::new(ArcSwapOption::from_pointee(state.operator_policy(identity.network)?)),
             naps: BootClock::new(),
             results: Some(results),
             items: Some(items),
@@ -105,7 +109,9 @@ impl Parts {
     ) -> Result<(Tasks, JoinHandle<()>, mpsc::Receiver<UpstreamItem>), RunError> {
         let node = self.identity.node;
         let signer = Signer { node, key: self.identity.keys.signing(), clock: self.clock.clone() };
-        let admission = Admission::new(node, self.trust.clone(), self.registry.clone());
+        let sealing = self.identity.keys.sealing();
+        let admission =
+            Admission::new(node, self.trust.clone(), self.registry.clone(), sealing, self.operators.clone());
         let pairing = Pairing::of(self.state.path());
         let started =
             Engine::start(admission, signer, self.outbox.clone(), self.trust_in_journal, pairing).await?;
@@ -159,6 +165,23 @@ impl Parts {
                 self.learned.trust_bundle = crate::identity::encoded(bundle);
             }
             Err(error) => tracing::warn!(%error, "a trust bundle is refused; the one before stays"),
+        }
+    }
+
+    /// Takes over a policy that the pinned root signed after the pinned one. A device that has none pins none by this way.
+    pub(super) fn on_operator_policy(&self, sealed: &Envelope) {
+        let Some(pinned) = self.operators.load_full() else { return };
+        match pinned.successor(sealed, self.identity.network) {
+            Ok(None) => {}
+            Ok(Some(next)) => {
+                tracing::info!(required = next.is_required(), "the operators' root says something new");
+                if let Err(error) = self.state.keep_operator_policy(sealed) {
+                    tracing::error!(%error, "the operators' policy is not kept; the one before stays");
+                    return;
+                }
+                self.operators.store(Some(Arc::new(next)));
+            }
+            Err(error) => tracing::error!(%error, "an operators' policy is refused; the pinned one stays"),
         }
     }
 

@@ -47,6 +47,9 @@ impl Driver {
             let up = route.exists();
             self.route = route;
             if up {
+                if std::mem::replace(&mut self.routed, true) {
+                    self.control.pacer().reopen();
+                }
                 self.tasks.route_up().await;
             }
         }

@@ -1,13 +1,10 @@
-//! What sessions and the local network bring, and what an LSN carries between its children and the master.
+//! What sessions and the local network bring.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use muster_net::NetEvent;
 use muster_overlay::Input;
-use muster_overlay::intent::Station;
-use muster_proto::control::v1::attach_request::Frame;
-use muster_proto::control::v1::{Downstream, PresenceReceipt, Upstream, downstream};
+use muster_proto::control::v1::{Downstream, PresenceReceipt, downstream};
 use muster_proto::payload_type::PRESENCE_RECEIPT;
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
@@ -61,42 +58,6 @@ impl Driver {
             if self.attach_as.is_some() {
                 self.want_control();
             }
-        }
-    }
-
-    /// From a child to the master, unchanged. Without a channel it is dropped: the child keeps it until it is
-    /// acknowledged.
-    fn carry_up(&mut self, upstream: Upstream) {
-        if matches!(self.overlay.station(), Station::IsLsn { .. }) && self.attached {
-            self.control.send(Frame::Upstream(upstream));
-        }
-    }
-
-    /// From the master to this node and its children.
-    pub(super) async fn carry_down(&mut self, downstream: Downstream) {
-        let own = self.parts.identity.node;
-        let mut targets = downstream.targets.iter().filter_map(|target| NodeId::try_from(&target[..]).ok());
-        let (for_us, children): (Vec<_>, Vec<_>) = targets.by_ref().partition(|target| *target == own);
-        for child in children {
-            let targets = vec![Bytes::copy_from_slice(child.as_bytes())];
-            let one = Downstream { targets, body: downstream.body.clone() };
-            if !self.overlay.send_downstream(child, one) {
-                tracing::debug!(child = %child.short(), "a child is not reached; the master repeats what counts");
-            }
-        }
-        if !for_us.is_empty() {
-            self.on_downstream(downstream).await;
-        }
-    }
-
-    /// Proofs that topology shows them go to the children they are about.
-    pub(super) fn pass_receipts(&mut self, receipts: Vec<Envelope>) {
-        for sealed in receipts {
-            let Ok(receipt) = PresenceReceipt::decode(sealed.payload.clone()) else { continue };
-            let Ok(child) = NodeId::try_from(&receipt.node_id[..]) else { continue };
-            let targets = vec![receipt.node_id];
-            let body = Some(downstream::Body::PresenceReceipt(sealed));
-            self.overlay.send_downstream(child, Downstream { targets, body });
         }
     }
 

@@ -53,7 +53,7 @@ impl Driver {
         }
     }
 
-    fn usage(&self) -> Vec<ClassUsage> {
+    pub(super) fn usage(&self) -> Vec<ClassUsage> {
         let line = |line: muster_net::usage::Line| ClassUsage {
             class: i32::from(line.class.number()),
             message_type: line.kind.to_owned(),

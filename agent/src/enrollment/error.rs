@@ -96,6 +96,7 @@ impl EnrollError {
         let detail = || root_cause(status);
         match diagnose(status) {
             Some(Trouble::NotResolved) => Self::NotResolved { address },
+            Some(Trouble::Busy) => Self::Master(detail()),
             Some(Trouble::NotReached | Trouble::Lost) => Self::Unreachable { address, detail: detail() },
             Some(Trouble::NotAMaster | Trouble::WrongName) => Self::NotAMaster { address, detail: detail() },
             Some(Trouble::UntrustedRoot) => untrusted(link).await,

@@ -9,19 +9,25 @@ pub mod renewal;
 use std::sync::Arc;
 use std::time::Instant;
 
+use muster_kit::backoff::Backoff;
 use muster_kit::clock::{self, MasterClock};
 use muster_kit::connect::{AUTH, Master};
-use muster_kit::crash;
 use muster_kit::tls::ClientTls;
-use muster_proto::auth::v1::EnrollRequest;
+use muster_kit::{crash, status};
 use muster_proto::auth::v1::enrollment_service_client::EnrollmentServiceClient;
+use muster_proto::auth::v1::{EnrollRequest, EnrollResponse};
 use muster_types::{EnrollmentLink, Timestamp};
+use muster_wire::OperatorPolicy;
 use muster_wire::time::from_wire;
+use tonic::Status;
 
 pub use error::EnrollError;
 
 use crate::identity::{Identity, StateDir};
 use crate::inventory;
+
+/// How often a master that asks to be tried again is, before whoever enrolls this device is told.
+const RETURNS: u32 = 20;
 
 /// Redeems a link and keeps the identity in `state`.
 ///
@@ -47,8 +53,8 @@ pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity,
         hardware_serial: inventory::hardware_serial(),
     };
     let asked = Instant::now();
-    let answer = match EnrollmentServiceClient::new(master.service(AUTH)).enroll(request).await {
-        Ok(answer) => answer.into_inner(),
+    let answer = match redeem(&master, request).await {
+        Ok(answer) => answer,
         Err(status) => {
             let error = EnrollError::of(&status, link).await;
             if error.is_final() {
@@ -62,9 +68,33 @@ pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity,
         answer.credentials.ok_or_else(|| EnrollError::Internal("no credentials came".to_owned()))?;
     let master_time = credentials.master_time.and_then(from_wire).unwrap_or_else(clock::wall);
     let identity = Identity::verified(keys, credentials, link.root_key, link.address.clone(), master_time)?;
+    if let Some(policy) = &identity.credentials.operator_policy {
+        OperatorPolicy::pin(policy, identity.network)
+            .map_err(|error| EnrollError::Internal(error.to_string()))?;
+        state.keep_operator_policy(policy)?;
+    }
     keep(&identity, state, master_time, asked)?;
     crash::point("enroll.kept");
     Ok(identity)
+}
+
+/// A master that has more callers than it admits names a time: a roll-out to a whole fleet waits its turn.
+async fn redeem(master: &Master, request: EnrollRequest) -> Result<EnrollResponse, Status> {
+    let mut auth = EnrollmentServiceClient::new(master.service(AUTH));
+    let mut returns = 0;
+    loop {
+        let status = match auth.enroll(request.clone()).await {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status) => status,
+        };
+        let Some(asked) = status::retry_after(&status).filter(|_| returns < RETURNS) else {
+            return Err(status);
+        };
+        returns += 1;
+        let delay = Backoff::new().delay_after(Some(asked), &mut rand::rng());
+        tracing::warn!(?delay, "the master has more callers than it admits now; trying again");
+        tokio::time::sleep(delay).await;
+    }
 }
 
 /// The clock first: it may be lost, while the identity is what says that all is well.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use muster_proto::auth::v1::NodeKeys;
+use muster_wire::sealing::SealingKey;
 use muster_wire::ticket::NodeTicket;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SigningKey};
 use ring::digest::{SHA256, digest};
@@ -143,6 +144,11 @@ impl DeviceKeys {
     /// It is damaged, which would have shown before.
     pub fn signing_pair(&self) -> Result<Ed25519KeyPair, KeyError> {
         Ed25519KeyPair::from_pkcs8(&self.signing_pkcs8).map_err(|_| KeyError::Damaged("signing"))
+    }
+
+    /// Opens what was sealed to this device.
+    pub fn sealing(&self) -> SealingKey {
+        SealingKey::new(self.sealing.to_bytes())
     }
 
     /// The key that signs reports, claims and attaches.

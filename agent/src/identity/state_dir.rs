@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use muster_kit::files::{self, FileError};
-use muster_types::{EnrollmentLink, RootKey};
+use muster_proto::trust::v1::Envelope;
+use muster_types::{EnrollmentLink, NetworkId, RootKey};
+use muster_wire::OperatorPolicy;
 use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,8 @@ const IDENTITY: &str = "identity.json";
 /// Keys of an enrollment that has not been answered yet.
 const ENROLLING: &str = "enrolling.json";
 const LEARNED: &str = "learned.json";
+/// The operators' policy, as it was pinned.
+const OPERATORS: &str = "operator-policy";
 
 /// Version of the files' form.
 const FORM: u32 = 1;
@@ -143,6 +147,30 @@ impl StateDir {
             Err(source) if source.kind() != ErrorKind::NotFound => Err(StateError::Read { path, source }),
             _ => Ok(()),
         }
+    }
+
+    /// The operators' policy that this device has pinned, if its network has one.
+    ///
+    /// # Errors
+    /// There is one and it cannot be read: without it nobody knows whom to believe.
+    pub fn operator_policy(&self, network: NetworkId) -> Result<Option<OperatorPolicy>, StateError> {
+        let path = self.path.join(OPERATORS);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StateError::Read { path, source }),
+        };
+        let damaged = |reason: String| StateError::Damaged { path: path.clone(), reason };
+        let sealed = Envelope::decode(&bytes[..]).map_err(|error| damaged(error.to_string()))?;
+        OperatorPolicy::restored(&sealed, network).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Pins a policy that was checked.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep_operator_policy(&self, sealed: &Envelope) -> Result<(), StateError> {
+        Ok(files::write_private(&self.path.join(OPERATORS), &sealed.encode_to_vec())?)
     }
 
     /// Who is not admitted any more, as far as earlier lives knew.

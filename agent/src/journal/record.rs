@@ -98,6 +98,8 @@ pub struct Report {
     pub envelope: Bytes,
     /// It finishes its task.
     pub terminal: bool,
+    /// Of the trace it belongs to; not kept.
+    pub traceparent: String,
 }
 
 /// What an earlier life of the agent left behind.

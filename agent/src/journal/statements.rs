@@ -195,6 +195,7 @@ fn report_of(row: &SqliteRow) -> Result<Report, Error> {
         class: row.try_get("class")?,
         envelope: Bytes::from(row.try_get::<Vec<u8>, _>("envelope")?),
         terminal: false,
+        traceparent: String::new(),
     })
 }
 

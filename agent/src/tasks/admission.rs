@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 use muster_proto::control::v1::{CancellationOrder, TaskOffer};
 use muster_proto::payload_type::{TASK, TASK_CANCELLATION};
-use muster_proto::task::v1::{Lane, TaskClass, TaskOrder, TaskState, content::Source};
-use muster_proto::trust::v1::Envelope;
+use muster_proto::task::v1::{Lane, TaskClass, TaskOrder, TaskSpec, TaskState, content::Source};
+use muster_proto::trust::v1::{Envelope, Sealed};
 use muster_types::limits::{INLINE_BYTES, ORDER_TARGETS, TASK_LIFETIME};
 use muster_types::{NodeId, Timestamp};
+use muster_wire::OperatorPolicy;
 use muster_wire::envelope::EnvelopeError;
+use muster_wire::sealing::{ARGUMENTS, KEY_BYTES, SealingKey, place_of_task};
 use muster_wire::time::{from_wire, span_from_wire};
 use muster_wire::trust::TrustStore;
 use prost::Message;
@@ -32,6 +35,8 @@ pub struct Admitted {
     pub timeout: Duration,
     /// By the master's clock; not to be started later.
     pub expires: Timestamp,
+    /// Of a confidential task: what its reports are sealed to.
+    pub result_key: Option<Bytes>,
 }
 
 /// Why an order is not carried out.
@@ -56,11 +61,19 @@ pub struct Admission {
     node: NodeId,
     trust: Arc<ArcSwap<TrustStore>>,
     registry: Registry,
+    sealing: SealingKey,
+    operators: Arc<ArcSwapOption<OperatorPolicy>>,
 }
 
 impl Admission {
-    pub fn new(node: NodeId, trust: Arc<ArcSwap<TrustStore>>, registry: Registry) -> Self {
-        Self { node, trust, registry }
+    pub fn new(
+        node: NodeId,
+        trust: Arc<ArcSwap<TrustStore>>,
+        registry: Registry,
+        sealing: SealingKey,
+        operators: Arc<ArcSwapOption<OperatorPolicy>>,
+    ) -> Self {
+        Self { node, trust, registry, sealing, operators }
     }
 
     /// Judges an order at `now`, by the master's clock.
@@ -85,6 +98,7 @@ impl Admission {
             }
             Err(error) => return Err(reject("BAD_SIGNATURE", error.to_string())),
         }
+        self.check_operator(envelope, now).map_err(|(code, reason)| reject(code, reason))?;
         // The bytes that were just verified are those that were parsed above.
         let order = claimed;
         self.check_addressee(&order).map_err(|(code, reason)| reject(code, reason))?;
@@ -93,8 +107,10 @@ impl Admission {
             return Err(refuse(TaskState::Expired, "EXPIRED", "it came after its lifetime".to_owned()));
         }
         let (job, timeout) = self.understand(&order).map_err(|(code, reason)| reject(code, reason))?;
-        let exclusive = order.spec.is_some_and(|spec| spec.lane() == Lane::Exclusive);
-        Ok(Admitted { key, job, exclusive, timeout, expires })
+        let spec = order.spec.unwrap_or_default();
+        let exclusive = spec.lane() == Lane::Exclusive;
+        let result_key = (spec.class() == TaskClass::Confidential).then_some(spec.result_key);
+        Ok(Admitted { key, job, exclusive, timeout, expires, result_key })
     }
 
     /// Judges a cancellation and says which task it ends.
@@ -113,6 +129,16 @@ impl Admission {
         TaskId::try_from(&order.task_id[..]).map_err(|_| malformed("the cancelled task's id is malformed"))
     }
 
+    /// Where the operators' root demands it, what only the master signed is refused.
+    fn check_operator(&self, envelope: &Envelope, now: Timestamp) -> Result<(), Reason> {
+        let policy = self.operators.load();
+        let Some(policy) = policy.as_ref().filter(|policy| policy.is_required()) else { return Ok(()) };
+        let operator = policy.operator_of(envelope, TASK, now);
+        let operator = operator.map_err(|error| ("OPERATOR_SIGNATURE_REQUIRED", error.to_string()))?;
+        tracing::info!(operator, "an order is signed by an operator");
+        Ok(())
+    }
+
     fn check_addressee(&self, order: &TaskOrder) -> Result<(), Reason> {
         if order.network_id != self.trust.load().network().as_bytes() {
             return Err(("WRONG_NETWORK", "it is of another network".to_owned()));
@@ -128,10 +154,6 @@ impl Admission {
 
     fn understand(&self, order: &TaskOrder) -> Result<(Box<dyn Job>, Duration), Reason> {
         let spec = order.spec.as_ref().ok_or(("BAD_ARGUMENTS", "it has no specification".to_owned()))?;
-        if spec.class() == TaskClass::Confidential {
-            let reason = "this agent cannot open sealed arguments yet".to_owned();
-            return Err(("CONFIDENTIAL_UNSUPPORTED", reason));
-        }
         let kind = self.registry.find(&spec.r#type).ok_or_else(|| {
             let known: Vec<_> = self.registry.names().collect();
             ("UNKNOWN_TYPE", format!("{:?} is none of {}", spec.r#type, known.join(", ")))
@@ -149,9 +171,26 @@ impl Admission {
                 return Err(("REFERENCE_UNSUPPORTED", "this agent cannot fetch arguments yet".to_owned()));
             }
         };
+        let arguments = if spec.class() == TaskClass::Confidential {
+            self.unseal(order, spec, &arguments)?
+        } else {
+            arguments
+        };
         let job = kind.prepare(arguments).map_err(|reason| ("BAD_ARGUMENTS", reason))?;
         let asked = spec.timeout.and_then(span_from_wire).filter(|span| !span.is_zero());
         Ok((job, asked.unwrap_or_else(|| kind.default_timeout()).min(LONGEST_EXECUTION)))
+    }
+}
+
+impl Admission {
+    fn unseal(&self, order: &TaskOrder, spec: &TaskSpec, sealed: &Bytes) -> Result<Bytes, Reason> {
+        if spec.result_key.len() != KEY_BYTES {
+            return Err(("BAD_ARGUMENTS", "a confidential task names no key for its result".to_owned()));
+        }
+        let place = place_of_task(self.trust.load().network(), &order.task_id, self.node);
+        let sealed = Sealed::decode(sealed.clone()).map_err(|error| ("BAD_ARGUMENTS", error.to_string()))?;
+        let opened = self.sealing.open(ARGUMENTS, &place, &sealed);
+        opened.map_err(|error| ("NOT_SEALED_TO_US", error.to_string()))
     }
 }
 

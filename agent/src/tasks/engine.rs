@@ -193,7 +193,7 @@ impl Engine {
     }
 
     fn reporter(&self, key: &TaskKey, next: u64, traceparent: &str) -> Reporter {
-        Reporter::new(key.clone(), next, self.signer.clone(), self.outbox.clone(), traceparent.to_owned())
+        Reporter::new(key.clone(), next, self.signer.clone(), self.outbox.clone(), traceparent)
     }
 
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {

@@ -60,6 +60,7 @@ impl Job for Erasure {
                 phase: "erase".to_owned(),
                 percent: 0,
                 text: "acknowledged; the device erases itself now and may not be heard again".to_owned(),
+                ..Progress::default()
             };
             if !context.reporter.report_heard(Step::Progress(word), WORD).await {
                 tracing::warn!(

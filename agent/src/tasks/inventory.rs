@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use muster_proto::control::v1::TrafficClass;
 use muster_proto::task::v1::{Content, ContentReference, InventoryArguments, OutputStream, content::Source};
 use muster_types::limits::{INLINE_BYTES, OUTPUT_CHUNK_BYTES};
 use prost::Message;
@@ -48,6 +49,8 @@ struct Collection {
 impl Job for Collection {
     fn run<'a>(self: Box<Self>, context: &'a mut Context) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
+            // Large, and alike on all hosts: an LSN packs those of its cell together.
+            context.reporter.send_as(TrafficClass::Telemetry);
             let collected = tokio::task::spawn_blocking(move || inventory::collect(&self.sections));
             let document = tokio::select! {
                 collected = collected => match collected {

@@ -21,6 +21,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of one line; the pipe is atomic up to this (pipe(7): PIPE_BUF).
 const LINE_BYTES: usize = 4096;
 
+/// What a program may leave unread: what a pipe holds (pipe(7)).
+const LAST_BYTES: usize = 64 * 1024;
+
 /// Characters kept of phase and text.
 const PHASE_CHARS: usize = 64;
 const TEXT_CHARS: usize = 512;
@@ -49,6 +52,10 @@ impl Listener {
         if self.pipe.read_buf(&mut self.buffer).await.is_err() {
             return std::future::pending().await;
         }
+        self.take_in();
+    }
+
+    fn take_in(&mut self) {
         while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.buffer.drain(..=end).collect();
             self.latest = parse(&String::from_utf8_lossy(&line)).or(self.latest.take());
@@ -64,9 +71,12 @@ impl Listener {
     }
 
     /// What the program said last and was not sent yet.
-    pub(super) async fn last(&mut self) -> Option<Progress> {
-        // Whoever wrote has ended, so what there is is there at once.
-        let _ = tokio::time::timeout(Duration::ZERO, self.read()).await;
+    pub(super) fn last(&mut self) -> Option<Progress> {
+        // Whoever wrote has ended, so what there is is there at once; the runtime may not know it yet.
+        let mut rest = vec![0; LAST_BYTES];
+        let read = rustix::io::read(&self.pipe, &mut rest).unwrap_or_default();
+        self.buffer.extend_from_slice(&rest[..read]);
+        self.take_in();
         self.latest.take()
     }
 
@@ -81,7 +91,8 @@ fn parse(line: &str) -> Option<Progress> {
     let percent = parts.next()?.trim_end_matches('%').parse::<u32>().ok()?.min(100);
     let cut = |text: &str, most: usize| text.chars().filter(|c| !c.is_control()).take(most).collect();
     let phase = cut(parts.next().unwrap_or_default(), PHASE_CHARS);
-    Some(Progress { phase, percent, text: cut(parts.next().unwrap_or_default(), TEXT_CHARS) })
+    let text = cut(parts.next().unwrap_or_default(), TEXT_CHARS);
+    Some(Progress { phase, percent, text, ..Progress::default() })
 }
 
 #[cfg(test)]

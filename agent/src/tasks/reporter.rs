@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_kit::clock::MasterClock;
-use muster_kit::crash;
+use muster_kit::{crash, telemetry};
 use muster_proto::control::v1::{TrafficClass, UpstreamItem, upstream_item};
 use muster_proto::payload_type::TASK_REPORT;
 use muster_proto::task::v1::task_report::Step;
@@ -16,10 +16,12 @@ use muster_proto::task::v1::{Finished, Output, OutputStream, Progress, TaskRepor
 use muster_proto::trust::v1::Envelope;
 use muster_types::{NodeId, Timestamp};
 use muster_wire::envelope::sign_ed25519;
+use muster_wire::sealing::{self, REPORTS, place_of_report};
 use muster_wire::time::to_wire;
 use prost::Message;
 use ring::signature::Ed25519KeyPair;
 use tokio::sync::{broadcast, mpsc};
+use tracing::Span;
 
 use crate::journal::{Item, Journal, Report, TaskKey};
 
@@ -90,7 +92,13 @@ pub struct Reporter {
     next: u64,
     signer: Signer,
     outbox: Outbox,
+    /// From the order to the last report's commit.
+    span: Span,
+    /// The span's, for whoever goes on with the trace.
     traceparent: String,
+    class: TrafficClass,
+    /// Of a confidential task: what its reports are sealed to.
+    result_key: Option<Bytes>,
 }
 
 impl fmt::Debug for Reporter {
@@ -100,19 +108,40 @@ impl fmt::Debug for Reporter {
 }
 
 impl Reporter {
-    pub fn new(key: TaskKey, next: u64, signer: Signer, outbox: Outbox, traceparent: String) -> Self {
-        Self { key, next, signer, outbox, traceparent }
+    /// `traceparent` is what came with the order, or empty.
+    pub fn new(key: TaskKey, next: u64, signer: Signer, outbox: Outbox, traceparent: &str) -> Self {
+        let span = tracing::info_span!("task", task = %key);
+        let traceparent = telemetry::onward(&span, traceparent);
+        Self { key, next, signer, outbox, span, traceparent, class: TrafficClass::Task, result_key: None }
+    }
+
+    /// What is done for this task is done within it.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// From the next step on, its last included: steps of one execution keep their order only within one class.
+    pub fn send_as(&mut self, class: TrafficClass) {
+        self.class = class;
+    }
+
+    /// Seals from now on what is reported, to the holder of `key`.
+    pub fn sealing_to(mut self, key: Option<Bytes>) -> Self {
+        self.result_key = key;
+        self
     }
 
     /// Numbers and signs a step without keeping or sending it yet.
     pub fn write(&mut self, step: Step) -> Report {
         let terminal = matches!(step, Step::Finished(_));
+        let moves = !matches!(step, Step::Output(_) | Step::Progress(_));
         let class = match step {
             Step::Progress(_) => TrafficClass::Telemetry,
-            _ => TrafficClass::Task,
+            _ => self.class,
         };
         let sequence = self.next;
         self.next += 1;
+        let step = self.sealed(step, sequence);
         let report = TaskReport {
             task_id: Bytes::copy_from_slice(&self.key.task),
             occurrence: self.key.occurrence.clone(),
@@ -125,7 +154,30 @@ impl Reporter {
         let payload = Bytes::from(report.encode_to_vec());
         let envelope = sign_ed25519(TASK_REPORT, payload, &self.signer.key);
         let envelope = Bytes::from(envelope.encode_to_vec());
-        Report { key: self.key.clone(), sequence, class: class.into(), envelope, terminal }
+        let traceparent = if moves { self.traceparent.clone() } else { String::new() };
+        Report { key: self.key.clone(), sequence, class: class.into(), envelope, terminal, traceparent }
+    }
+
+    /// What of a confidential task's step may be seen on its way.
+    fn sealed(&self, step: Step, sequence: u64) -> Step {
+        let Some(key) = &self.result_key else { return step };
+        let place = place_of_report(&self.key.task, &self.key.occurrence, self.signer.node, sequence);
+        // Admission has checked the key's length; a key that is none in another way reads nothing.
+        let seal = |plain: &[u8]| Some(sealing::seal(key, REPORTS, &place, plain).unwrap_or_default());
+        match step {
+            Step::Output(Output { stream, offset, data, .. }) => {
+                Step::Output(Output { stream, offset, sealed: seal(&data), ..Output::default() })
+            }
+            Step::Progress(progress) => {
+                let sealed = seal(&progress.encode_to_vec());
+                Step::Progress(Progress { sealed, ..Progress::default() })
+            }
+            Step::Finished(finished) => {
+                let (state, sealed) = (finished.state, seal(&finished.encode_to_vec()));
+                Step::Finished(Finished { state, sealed, ..Finished::default() })
+            }
+            Step::Delivered(_) | Step::Started(_) => step,
+        }
     }
 
     /// Keeps and sends a step. Returns once it is durable, or known not to be.
@@ -139,7 +191,8 @@ impl Reporter {
     }
 
     pub async fn output(&mut self, stream: OutputStream, offset: u64, data: Bytes) {
-        self.report(Step::Output(Output { stream: stream.into(), offset, data })).await;
+        let output = Output { stream: stream.into(), offset, data, ..Output::default() };
+        self.report(Step::Output(output)).await;
         crash::point("output.sent");
     }
 
@@ -182,5 +235,6 @@ impl Reporter {
 /// A kept report as it travels; `None` if it cannot be read, which only a damaged journal brings about.
 pub(super) fn item_of(report: &Report) -> Option<UpstreamItem> {
     let envelope = Envelope::decode(report.envelope.clone()).ok()?;
-    Some(UpstreamItem { class: report.class, body: Some(upstream_item::Body::TaskReport(envelope)) })
+    let body = Some(upstream_item::Body::TaskReport(envelope));
+    Some(UpstreamItem { class: report.class, body, traceparent: report.traceparent.clone() })
 }

@@ -199,7 +199,7 @@ async fn attend(mut running: Running, mut listener: Listener, context: &mut Cont
         }
     }
     running.finish().await;
-    if let Some(progress) = listener.last().await {
+    if let Some(progress) = listener.last() {
         context.reporter.progress(progress).await;
     }
     let mut outcome = ended.map_or_else(Outcome::succeeded, Ended::outcome);

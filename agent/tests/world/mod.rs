@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use muster_agent::config::{EraseConfig, LockConfig};
 use muster_agent::journal::{Journal, Pairing, TaskKey, Trust};
@@ -29,10 +29,11 @@ use muster_proto::task::v1::{
 };
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_types::{NetworkId, NodeId};
-use muster_wire::TrustStore;
 use muster_wire::envelope::open_ed25519;
+use muster_wire::sealing::SealingKey;
 use muster_wire::testing::{NOW, TestNetwork};
 use muster_wire::time::{span_to_wire, to_wire};
+use muster_wire::{OperatorPolicy, TrustStore};
 use prost::Message;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use rustls_pki_types::CertificateDer;
@@ -40,6 +41,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub const NODE: NodeId = NodeId([7; 20]);
+/// The node's own; what is sealed to its public half only the node opens.
+pub const SEALING_SECRET: [u8; 32] = [3; 32];
 pub const SOON: Duration = Duration::from_secs(60);
 pub const DAY: Duration = Duration::from_secs(86_400);
 
@@ -142,7 +145,16 @@ impl Life {
             .with(Inventory)
             .with(Lock::new(lock_config(folder)))
             .with(Erase::new(EraseConfig { paths: vec![folder.join("home")], ..EraseConfig::default() }));
-        let admission = Admission::new(NODE, Arc::new(ArcSwap::from_pointee(trust)), registry);
+        let policy = std::fs::read(folder.join("operators"))
+            .ok()
+            .map(|bytes| OperatorPolicy::pin(&Envelope::decode(&bytes[..]).unwrap(), network).unwrap());
+        let admission = Admission::new(
+            NODE,
+            Arc::new(ArcSwap::from_pointee(trust)),
+            registry,
+            SealingKey::new(SEALING_SECRET),
+            Arc::new(ArcSwapOption::from_pointee(policy)),
+        );
         let signer = Signer { node: NODE, key: key.clone(), clock };
         let pairing = Pairing::of(folder);
         let (tasks, engine) = Engine::start(admission, signer, outbox, trusted, pairing).await.unwrap();

@@ -17,6 +17,7 @@ use crate::telemetry;
 use crate::tls::ClientTls;
 
 mod attempt;
+mod overheard;
 mod root;
 mod trouble;
 
@@ -28,6 +29,8 @@ pub use trouble::{Trouble, diagnose};
 pub const AUTH: &str = "auth.muster";
 /// The name of the topology service.
 pub const TOPOLOGY: &str = "topology.muster";
+/// The name of every relay.
+pub const RELAY: &str = "relay.muster";
 
 /// All attempts to connect together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -58,6 +61,16 @@ impl Master {
 
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// Connects and shakes hands as a client of that service, and does nothing more.
+    ///
+    /// # Errors
+    /// Nobody is there, or not the master.
+    pub async fn greet(&self, server_name: &'static str) -> Result<(), ConnectError> {
+        let name =
+            ServerName::try_from(server_name).map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
+        attempt::connect(&self.addresses, name, self.tls.config(), CONNECT_LIMIT).await.map(|_| ())
     }
 
     /// A channel to the service of that name ([`AUTH`], [`TOPOLOGY`]). It connects with the first call and again after

@@ -4,7 +4,9 @@
 //! its [`policy::Policy`] to [`grpc::serve`]. A client opens a [`connect::Master`] and takes a channel to a service.
 //! Both end when [`shutdown::Shutdown`] says so.
 
+pub mod admission;
 pub mod backoff;
+pub mod bus;
 pub mod clock;
 pub mod connect;
 pub mod crash;

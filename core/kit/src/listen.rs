@@ -5,25 +5,28 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use muster_types::Identity;
+use muster_types::{Identity, Instant};
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use crate::admission::Admission;
 use crate::shutdown::Shutdown;
 use crate::tls::{ServerTls, peer_identity};
 
+mod busy;
 mod plain;
 
 pub use plain::ROOT_PATH;
@@ -33,10 +36,18 @@ type Pages = Arc<dyn Fn(&str) -> Option<(&'static str, Bytes)> + Send + Sync>;
 
 /// From accepting to a finished handshake, and for a place in the service's queue.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// Connections of all services; further ones wait in the kernel's backlog. Two thirds of the usual 30,000 descriptors.
+/// Connections of all services; further ones are sent away. Two thirds of the usual 30,000 descriptors.
 const CONNECTIONS: usize = 20_000;
 /// Verified connections that a service has not taken yet; with a full queue the handshake's limit runs.
 const QUEUED: usize = 128;
+/// Handshakes begun in a second, unless set otherwise: half of one core's work at a millisecond each.
+pub const HANDSHAKES: NonZeroU32 = NonZeroU32::new(500).unwrap();
+/// Who finds all connections taken is asked to come back after this.
+const TAKEN_PAUSE: Duration = Duration::from_secs(30);
+/// Connections that are being sent away at once; beyond it they are closed without a word.
+const SENDING_AWAY: usize = 4_096;
+/// Connections that the kernel holds while they wait to be accepted: as many as it holds at most by default.
+const BACKLOG: u32 = 4_096;
 /// After a failed accept, mostly for want of file descriptors, there is no use in trying at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The first byte of every TLS connection (RFC 8446, section 5.1).
@@ -58,6 +69,7 @@ pub struct Listener {
     services: HashMap<String, Service>,
     root_der: Option<Bytes>,
     pages: Option<Pages>,
+    handshakes: NonZeroU32,
 }
 
 #[derive(Clone)]
@@ -68,8 +80,17 @@ struct Service {
 
 impl Listener {
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let tcp = TcpListener::bind(address).await?;
-        Ok(Self { tcp, services: HashMap::new(), root_der: None, pages: None })
+        let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+        // As of TcpListener::bind: a port whose last connections still linger can be taken again.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let tcp = socket.listen(BACKLOG)?;
+        Ok(Self { tcp, services: HashMap::new(), root_der: None, pages: None, handshakes: HANDSHAKES })
+    }
+
+    /// Begins at most so many TLS handshakes in a second; further clients are told when to try again.
+    pub fn limit_handshakes(&mut self, per_second: NonZeroU32) {
+        self.handshakes = per_second;
     }
 
     /// Every address of the host, of both families; IPv4 alone where the host has no IPv6.
@@ -108,21 +129,23 @@ impl Listener {
 
     /// Accepts until the shutdown; then every [`Incoming`] ends once it is drained.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { tcp, services, root_der, pages } = self;
-        let door = Arc::new(Door { services, root_der, pages });
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let Self { tcp, services, root_der, pages, handshakes } = self;
+        let admission = Mutex::new(Admission::new(handshakes));
+        let (opened, permits) = (tokio::time::Instant::now(), Arc::new(Semaphore::new(CONNECTIONS)));
+        let away = Semaphore::new(SENDING_AWAY);
+        let door = Arc::new(Door { services, root_der, pages, admission, opened, permits, away });
         loop {
             let accepted = tokio::select! {
                 () = shutdown.triggered() => return,
-                accepted = accept(&tcp, &permits) => accepted,
+                accepted = accept(&tcp) => accepted,
             };
             match accepted {
-                Ok((stream, remote, permit)) => {
+                Ok((stream, remote)) => {
                     let (door, ended) = (door.clone(), shutdown.clone());
                     shutdown.spawn(async move {
                         tokio::select! {
                             () = ended.triggered() => {}
-                            () = door.admit(stream, remote, permit) => {}
+                            () = door.admit(stream, remote) => {}
                         }
                     });
                 }
@@ -135,19 +158,17 @@ impl Listener {
     }
 }
 
-async fn accept(
-    tcp: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+async fn accept(tcp: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, remote) = tcp.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, SocketAddr::new(remote.ip().to_canonical(), remote.port()), permit))
+    Ok((stream, SocketAddr::new(remote.ip().to_canonical(), remote.port())))
 }
 
 /// Why a connection did not come through the door.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
+    #[error("there is no room for it before {0:?} from now")]
+    Busy(Duration),
     #[error("it did not get through within {HANDSHAKE_LIMIT:?}")]
     Slow,
     #[error("it asked for {0:?}, which is not served here")]
@@ -164,23 +185,26 @@ struct Door {
     services: HashMap<String, Service>,
     root_der: Option<Bytes>,
     pages: Option<Pages>,
+    admission: Mutex<Admission>,
+    opened: tokio::time::Instant,
+    permits: Arc<Semaphore>,
+    away: Semaphore,
 }
 
 impl Door {
-    async fn admit(&self, stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit) {
-        let done = tokio::time::timeout(HANDSHAKE_LIMIT, self.hand_over(stream, remote, permit)).await;
+    async fn admit(&self, stream: TcpStream, remote: SocketAddr) {
+        let done = tokio::time::timeout(HANDSHAKE_LIMIT, self.hand_over(stream, remote)).await;
         let Err(refusal) = done.unwrap_or(Err(Refusal::Slow)) else { return };
         metrics::counter!("muster_listener_refusals_total").increment(1);
+        if let Refusal::Busy(retry_after) = refusal {
+            // In a herd there are thousands of these.
+            return tracing::debug!(%remote, ?retry_after, "sent a connection away");
+        }
         // The client sees a bare "connection closed" in TLS 1.3: the reason is only here.
         tracing::info!(%remote, reason = %refusal, "refused a connection");
     }
 
-    async fn hand_over(
-        &self,
-        stream: TcpStream,
-        remote_addr: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<(), Refusal> {
+    async fn hand_over(&self, stream: TcpStream, remote_addr: SocketAddr) -> Result<(), Refusal> {
         let mut first = [0];
         if stream.peek(&mut first).await? == 0 {
             return Ok(());
@@ -188,6 +212,15 @@ impl Door {
         if first[0] != TLS_HANDSHAKE {
             return Ok(plain::answer(stream, self.root_der.as_ref(), self.pages.as_ref()).await?);
         }
+        let permit = match self.enter() {
+            Ok(permit) => permit,
+            Err(retry_after) => {
+                if let Ok(_turn) = self.away.try_acquire() {
+                    busy::send_away(stream, retry_after).await?;
+                }
+                return Err(Refusal::Busy(retry_after));
+            }
+        };
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let name = hello.client_hello().server_name().map(str::to_owned);
         let found = name.as_deref().and_then(|name| self.services.get(name));
@@ -200,6 +233,17 @@ impl Door {
         let peer = PeerInfo { identity, serial: serial.unwrap_or_default(), remote_addr };
         let connection = Connection { stream, peer, _permit: permit };
         service.queue.send(connection).await.map_err(|_| Refusal::Ended(name.clone()))
+    }
+}
+
+impl Door {
+    /// Room for one more connection, and for its handshake now.
+    fn enter(&self) -> Result<OwnedSemaphorePermit, Duration> {
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| TAKEN_PAUSE)?;
+        let now = Instant::from_elapsed(self.opened.elapsed());
+        // Nothing panics while it is held.
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner).admit(now)?;
+        Ok(permit)
     }
 }
 

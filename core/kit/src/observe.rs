@@ -1,15 +1,18 @@
-//! A plain HTTP port for whoever watches the process: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes.
+//! A plain HTTP port for whoever watches the process: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes,
+//! and the [`Pages`] that services add.
 //!
 //! To be bound to loopback or the pod: it asks nobody who they are.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -21,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::shutdown::Shutdown;
+
+mod process;
 
 /// From a local answer to a minute's deadline.
 const SECONDS: &[f64] =
@@ -55,24 +60,55 @@ impl Readiness {
     }
 }
 
+/// A JSON document, or why there is none now.
+pub type Page = Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+
+/// JSON documents that services add to the port, by path. Clones share them.
+#[derive(Clone, Default)]
+pub struct Pages(Arc<RwLock<BTreeMap<&'static str, Page>>>);
+
+impl std::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pages")
+    }
+}
+
+impl Pages {
+    pub fn add(&self, path: &'static str, page: Page) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(path, page);
+    }
+
+    fn find(&self, path: &str) -> Option<Page> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+}
+
 /// The port, bound and not yet served.
 pub struct Observatory {
     tcp: TcpListener,
     metrics: PrometheusHandle,
     readiness: Readiness,
+    pages: Pages,
 }
 
 impl Observatory {
-    /// Binds the port and begins to record metrics, which a process does once.
+    /// Binds the port and begins to record metrics, which a process does once. `[::]` means every address of both
+    /// families, and of IPv4 alone where the host has no IPv6.
     pub async fn bind(address: SocketAddr) -> Result<Self, ObserveError> {
-        let tcp =
-            TcpListener::bind(address).await.map_err(|source| ObserveError::Bind { address, source })?;
+        let bound = match TcpListener::bind(address).await {
+            Err(error) if address.ip().is_unspecified() && error.kind() != io::ErrorKind::AddrInUse => {
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+            }
+            bound => bound,
+        };
+        let tcp = bound.map_err(|source| ObserveError::Bind { address, source })?;
         // Without buckets histograms would come out as summaries, which cannot be added up over replicas.
         let metrics = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
             .install_recorder()?;
         describe();
-        Ok(Self { tcp, metrics, readiness: Readiness::default() })
+        process::describe();
+        Ok(Self { tcp, metrics, readiness: Readiness::default(), pages: Pages::default() })
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -81,6 +117,10 @@ impl Observatory {
 
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    pub fn pages(&self) -> Pages {
+        self.pages.clone()
     }
 
     /// Answers until the shutdown.
@@ -92,6 +132,7 @@ impl Observatory {
                 () = shutdown.triggered() => return,
                 _ = upkeep.tick() => {
                     self.metrics.run_upkeep();
+                    process::measure();
                     continue;
                 }
                 accepted = self.tcp.accept() => accepted,
@@ -101,10 +142,17 @@ impl Observatory {
             };
             let (metrics, readiness, ended) =
                 (self.metrics.clone(), self.readiness.clone(), shutdown.clone());
+            let pages = self.pages.clone();
             tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let response = answer(&request, &metrics, &readiness);
-                    async move { Ok::<_, Infallible>(response) }
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let page = pages.find(request.uri().path());
+                    let plain = page.is_none().then(|| answer(&request, &metrics, &readiness));
+                    async move {
+                        Ok::<_, Infallible>(match (page, plain) {
+                            (Some(page), _) => document(page().await),
+                            (None, plain) => plain.unwrap_or_default(),
+                        })
+                    }
                 });
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -132,6 +180,17 @@ fn answer(
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
         _ => text(StatusCode::NOT_FOUND, "/metrics, /healthz or /readyz\n".to_owned()),
     }
+}
+
+fn document(page: Result<String, String>) -> Response<Full<Bytes>> {
+    let (status, body) = match page {
+        Ok(body) => (StatusCode::OK, body),
+        Err(why) => return text(StatusCode::SERVICE_UNAVAILABLE, why),
+    };
+    let mut response = text(status, body);
+    let kind = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

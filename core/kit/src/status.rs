@@ -1,10 +1,13 @@
 //! The one place where a `tonic::Status` is made, and where a client reads it back: every error carries an ErrorInfo.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::connect::ConnectError;
 
 /// Whose reasons these are (google.rpc.ErrorInfo.domain).
 pub const DOMAIN: &str = "muster";
@@ -59,9 +62,18 @@ pub fn metadata(status: &Status) -> HashMap<String, String> {
     status.get_details_error_info().map(|info| info.metadata).unwrap_or_default()
 }
 
-/// When the server said that it makes sense to try again.
+/// When the server said that it makes sense to try again, whether it answered the call or sent the connection away.
 pub fn retry_after(status: &Status) -> Option<Duration> {
-    status.get_details_retry_info().and_then(|info| info.retry_delay)
+    let answered = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    answered.or_else(|| sent_away(status))
+}
+
+fn sent_away(status: &Status) -> Option<Duration> {
+    let causes = std::iter::successors(status.source(), |&error| error.source());
+    causes.into_iter().find_map(|error| match error.downcast_ref() {
+        Some(ConnectError::Busy { retry_after, .. }) => Some(*retry_after),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

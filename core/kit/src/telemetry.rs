@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_otlp::WithExportConfig;
@@ -11,14 +12,18 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
-use tracing::Span;
+use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer};
 
 /// One batch of spans to the collector, and the last one when the program ends.
 const EXPORT_LIMIT: Duration = Duration::from_secs(3);
+
+/// What is traced, however little is logged: our own crates' names begin so. The exporter's own calls do not.
+const TRACED: (&str, Level) = ("muster", Level::INFO);
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -81,11 +86,13 @@ pub fn init(program: &'static str, config: &TelemetryConfig) -> Result<Telemetry
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    let lines = lines.with_filter(filter);
     let provider = config.otlp_endpoint.as_deref().map(|endpoint| exporter(program, endpoint)).transpose()?;
     let traces = provider
         .as_ref()
-        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(program)));
-    tracing_subscriber::registry().with(filter).with(lines).with(traces).try_init()?;
+        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(program)))
+        .map(|layer| layer.with_filter(Targets::new().with_target(TRACED.0, TRACED.1)));
+    tracing_subscriber::registry().with(lines).with(traces).try_init()?;
     Ok(TelemetryGuard(provider))
 }
 
@@ -105,7 +112,9 @@ fn exporter(program: &'static str, endpoint: &str) -> Result<SdkTracerProvider, 
             endpoint: endpoint.to_owned(),
             reason: error.to_string(),
         })?;
-    let resource = Resource::builder().with_service_name(program).build();
+    // Agents of a fleet are many of one name.
+    let instance = KeyValue::new("service.instance.id", uuid::Uuid::now_v7().to_string());
+    let resource = Resource::builder().with_service_name(program).with_attribute(instance).build();
     Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
 }
 
@@ -126,6 +135,13 @@ pub fn continue_from(span: &Span, traceparent: &str) {
         // Fails where nothing is traced, and then there is nothing to do.
         let _ = span.set_parent(parent);
     }
+}
+
+/// Makes `span` a part of the trace that came as `traceparent`, and answers what to pass on with the work: the span's own,
+/// or what came where nothing is traced here.
+pub fn onward(span: &Span, traceparent: &str) -> String {
+    continue_from(span, traceparent);
+    span.in_scope(self::traceparent).unwrap_or_else(|| traceparent.to_owned())
 }
 
 #[cfg(test)]
@@ -149,7 +165,8 @@ mod tests {
     }
 
     #[test]
-    fn without_tracing_there_is_no_traceparent() {
+    fn without_tracing_there_is_no_traceparent_and_what_came_is_passed_on() {
         assert_eq!(traceparent(), None);
+        assert_eq!(onward(&Span::none(), "as it came"), "as it came");
     }
 }

@@ -1,4 +1,5 @@
 //! Throw-away certificates and databases, for the tests of whoever depends on this crate.
 
+pub mod nats;
 pub mod pki;
 pub mod postgres;

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use muster_kit::backoff::Backoff;
 use muster_kit::connect::{self, AUTH, Master, TOPOLOGY, Trouble, diagnose};
 use muster_kit::grpc::{self, Routes};
-use muster_kit::listen::{Listener, PeerInfo};
+use muster_kit::listen::{HANDSHAKES, Listener, PeerInfo};
 use muster_kit::policy::{Callers, Policy};
 use muster_kit::shutdown::Shutdown;
 use muster_kit::status;
@@ -71,6 +73,10 @@ struct World {
 
 /// A master whose two names are served by the same echo, `auth` with optional client certificates.
 async fn world() -> World {
+    world_that_admits(HANDSHAKES).await
+}
+
+async fn world_that_admits(per_second: NonZeroU32) -> World {
     let pki = Pki::new();
     let shutdown = Shutdown::new();
     let (arrived_tx, arrived) = mpsc::unbounded_channel();
@@ -78,6 +84,7 @@ async fn world() -> World {
     let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     listener.serve_root(pki.root_der().to_vec());
+    listener.limit_handshakes(per_second);
 
     let tls = |name, callers| ServerTls::new(pki.leaf(&pki.identity(Role::Service, name)), callers).unwrap();
     let auth_tls = tls("auth", CallerCertificate::Optional);
@@ -254,4 +261,36 @@ async fn the_second_address_serves_when_the_first_is_dead() {
     let master = Master::new([closed.to_string(), world.address.clone()], world.operator());
     let client = EnrollmentServiceClient::new(master.service(AUTH));
     assert_eq!(challenge(client).await.unwrap(), "auth: operators/ada");
+}
+
+#[tokio::test]
+async fn a_herd_is_sent_away_by_name_and_through_as_soon_as_the_rate_allows() {
+    const HERD: usize = 600;
+    const RATE: NonZeroU32 = NonZeroU32::new(200).unwrap();
+    let world = world_that_admits(RATE).await;
+    let (tls, begun) = (world.operator(), Instant::now());
+    let mut herd = tokio::task::JoinSet::new();
+    for _ in 0..HERD {
+        let client = world.client(AUTH, tls.clone());
+        herd.spawn(async move {
+            let (mut backoff, mut sent_away) = (Backoff::new(), 0);
+            while let Err(busy) = challenge(client.clone()).await {
+                assert_eq!(diagnose(&busy), Some(Trouble::Busy), "{busy:?}");
+                sent_away += 1;
+                let delay = backoff.delay_after(status::retry_after(&busy), &mut rand::rng());
+                tokio::time::sleep(delay).await;
+            }
+            (begun.elapsed(), sent_away)
+        });
+    }
+    let ended = herd.join_all().await;
+    let sent_away: usize = ended.iter().map(|(_, sent_away)| sent_away).sum();
+    assert!(sent_away >= HERD - 2 * RATE.get() as usize, "{sent_away}: this was no herd");
+    let last = ended.iter().map(|(after, _)| *after).max().unwrap();
+    assert!(last < LIMIT / 2, "the last one was in after {last:?}");
+    for window in (0..10).map(|second| Duration::from_secs(second)) {
+        let within = |after: &&Duration| (window..window + Duration::from_secs(1)).contains(*after);
+        let admitted = ended.iter().map(|(after, _)| after).filter(within).count();
+        assert!(admitted <= 2 * RATE.get() as usize + 1, "{admitted} within a second");
+    }
 }

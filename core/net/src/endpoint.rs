@@ -163,7 +163,7 @@ impl Endpoint {
     }
 
     /// Takes rate grants.
-    pub fn pacer(&self) -> &Pacer {
+    pub fn pacer(&self) -> &Arc<Pacer> {
         &self.shared.pacer
     }
 

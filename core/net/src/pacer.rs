@@ -12,6 +12,12 @@ use crate::class::TrafficClass;
 /// enough not to be felt on the link.
 const BURST: Duration = Duration::from_millis(50);
 
+/// At once after a reconnect, of each class that can wait: a herd of 30,000 then weighs 300 MB, not what it kept for a day.
+pub const REOPENING_BYTES: u64 = 10 * 1024;
+/// And then in a second, as long as the herd may still be at it.
+const REOPENING_RATE: u32 = 100 * 1024;
+const REOPENING: Duration = Duration::from_secs(15);
+
 #[derive(Debug, Default)]
 pub struct Pacer {
     buckets: [Mutex<Option<Bucket>>; TrafficClass::ALL.len()],
@@ -21,6 +27,7 @@ pub struct Pacer {
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     bytes_per_second: u64,
+    burst: Duration,
     ends: Instant,
     full_at: Instant,
 }
@@ -31,8 +38,26 @@ impl Pacer {
         self.grant_at(class, bytes_per_second, valid_for, Instant::now());
     }
 
+    /// A connection stands again, and everybody's does: what waits goes slowly at first, and little of it at once.
+    pub fn reopen(&self) {
+        let now = Instant::now();
+        let burst = Duration::from_secs(REOPENING_BYTES) / REOPENING_RATE;
+        for class in [TrafficClass::Task, TrafficClass::Telemetry, TrafficClass::Bulk] {
+            let bytes_per_second = u64::from(REOPENING_RATE);
+            let mut slot = self.lock(class);
+            // A grant of the master's that is stricter stands.
+            if slot
+                .as_ref()
+                .is_none_or(|bucket| bucket.ends <= now || bucket.bytes_per_second > bytes_per_second)
+            {
+                *slot = Some(Bucket { bytes_per_second, burst, ends: now + REOPENING, full_at: now });
+            }
+        }
+    }
+
     fn grant_at(&self, class: TrafficClass, bytes_per_second: u64, valid_for: Duration, now: Instant) {
-        *self.lock(class) = Some(Bucket { bytes_per_second, ends: now + valid_for, full_at: now });
+        *self.lock(class) =
+            Some(Bucket { bytes_per_second, burst: BURST, ends: now + valid_for, full_at: now });
     }
 
     /// Waits until `bytes` of this class may go.
@@ -45,7 +70,7 @@ impl Pacer {
     }
 
     /// Takes the tokens if they are there; else when to ask again.
-    fn reserve(&self, class: TrafficClass, bytes: usize, now: Instant) -> Option<Instant> {
+    pub(crate) fn reserve(&self, class: TrafficClass, bytes: usize, now: Instant) -> Option<Instant> {
         let mut slot = self.lock(class);
         let bucket = slot.as_mut()?;
         if now >= bucket.ends {
@@ -55,7 +80,7 @@ impl Pacer {
         if bucket.bytes_per_second == 0 {
             return Some(bucket.ends);
         }
-        let free_at = bucket.full_at.checked_sub(BURST).unwrap_or(now);
+        let free_at = bucket.full_at.checked_sub(bucket.burst).unwrap_or(now);
         if free_at > now {
             return Some(free_at.min(bucket.ends));
         }
@@ -101,6 +126,18 @@ mod tests {
         let (pacer, now) = (Pacer::default(), Instant::now());
         pacer.grant_at(TrafficClass::Bulk, 0, MINUTE, now);
         assert_eq!(spent(&pacer, TrafficClass::Bulk, 1, now), MINUTE);
+    }
+
+    #[test]
+    fn after_a_reconnect_ten_kilobytes_go_at_once_and_the_rest_slowly() {
+        let (pacer, now) = (Pacer::default(), Instant::now());
+        pacer.reopen();
+        let at_once =
+            (0..100).take_while(|_| pacer.reserve(TrafficClass::Task, 1_000, now).is_none()).count();
+        assert!((10..=12).contains(&at_once), "{at_once} kB at once");
+        let later = spent(&pacer, TrafficClass::Task, 100, now);
+        assert!(later > Duration::from_millis(900), "100 kB within {later:?}");
+        assert_eq!(spent(&pacer, TrafficClass::Control, 100, now), Duration::ZERO);
     }
 
     #[test]

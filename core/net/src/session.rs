@@ -13,10 +13,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::class::TrafficClass;
 use crate::error::{CloseCode, CloseReason, SendError};
 use crate::event::NetEvent;
 use crate::pacer::Pacer;
 use crate::path::{Path, VirtualAddress};
+use crate::queue::{Outbox, Refused};
 use crate::quic::{Connection, Loss, RecvStream, SendStream};
 use crate::stream::{self, Stream, StreamError, StreamHeader};
 use crate::usage::{Traffic, Usage};
@@ -45,7 +47,7 @@ struct Inner {
     route: Option<VirtualAddress>,
     opened: Instant,
     connection: Connection,
-    outbox: mpsc::Sender<Bytes>,
+    outbox: Arc<Outbox<Bytes>>,
     closing: Notify,
     ended: CancellationToken,
     /// Set once, by whoever closes first on this side.
@@ -69,13 +71,11 @@ pub(crate) struct Running {
     session: Session,
     send: SendStream,
     recv: RecvStream,
-    outbox: mpsc::Receiver<Bytes>,
 }
 
 impl Session {
     pub(crate) fn new(opening: Opening, pacer: Arc<Pacer>, usage: Arc<Usage>) -> (Self, Running) {
         let Opening { connection, hello, side, path, send, recv } = opening;
-        let (outbox, queue) = mpsc::channel(OUTBOX);
         let session = Self(Arc::new(Inner {
             hello,
             side,
@@ -83,14 +83,14 @@ impl Session {
             route: connection.remote().and_then(VirtualAddress::from_socket_address),
             opened: Instant::now(),
             connection,
-            outbox,
+            outbox: Arc::new(Outbox::new(OUTBOX)),
             closing: Notify::new(),
             ended: CancellationToken::new(),
             verdict: OnceLock::new(),
             pacer,
             usage,
         }));
-        (session.clone(), Running { session, send, recv, outbox: queue })
+        (session.clone(), Running { session, send, recv })
     }
 
     pub fn peer(&self) -> NodeId {
@@ -147,8 +147,8 @@ impl Session {
     /// # Errors
     /// The message is too large, or the session has ended.
     pub async fn send(&self, message: Bytes) -> Result<(), SendError> {
-        let frame = frame::framed(&message)?;
-        self.0.outbox.send(frame).await.map_err(|_| SendError::Closed(self.peer()))
+        let (class, frame) = (class_of(&message), frame::framed(&message)?);
+        self.0.outbox.push(class, frame.len(), frame).await.map_err(|_| SendError::Closed(self.peer()))
     }
 
     /// Queues a message, or says at once why not.
@@ -156,10 +156,18 @@ impl Session {
     /// # Errors
     /// The message is too large, the queue full, or the session has ended.
     pub fn try_send(&self, message: &[u8]) -> Result<(), SendError> {
+        self.try_send_as(class_of(message), message)
+    }
+
+    /// The same for a message whose class its content decides.
+    ///
+    /// # Errors
+    /// The message is too large, there is no room for its class, or the session has ended.
+    pub fn try_send_as(&self, class: TrafficClass, message: &[u8]) -> Result<(), SendError> {
         let frame = frame::framed(message)?;
-        self.0.outbox.try_send(frame).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => SendError::Full(self.peer()),
-            mpsc::error::TrySendError::Closed(_) => SendError::Closed(self.peer()),
+        self.0.outbox.try_push(class, frame.len(), frame).map_err(|refused| match refused {
+            Refused::Full => SendError::Full(self.peer()),
+            Refused::Closed => SendError::Closed(self.peer()),
         })
     }
 
@@ -242,12 +250,13 @@ impl fmt::Debug for Session {
 impl Running {
     /// Carries the session until it ends, and says why it did.
     pub(crate) async fn run(self, events: &mpsc::Sender<NetEvent>) -> CloseReason {
-        let Self { session, send, recv, outbox } = self;
+        let Self { session, send, recv } = self;
         let loss = tokio::select! {
             loss = read_messages(&session, recv, events) => loss,
-            loss = write_messages(&session, send, outbox) => loss,
+            loss = write_messages(&session, send) => loss,
             loss = read_datagrams(&session, events) => loss,
         };
+        session.0.outbox.close();
         match session.0.verdict.get() {
             Some((_, _, reason)) => reason.clone(),
             None => loss,
@@ -277,21 +286,21 @@ async fn read_messages(session: &Session, mut recv: RecvStream, events: &mpsc::S
     }
 }
 
-async fn write_messages(session: &Session, mut send: SendStream, mut outbox: mpsc::Receiver<Bytes>) -> Loss {
+async fn write_messages(session: &Session, mut send: SendStream) -> Loss {
     let connection = &session.0.connection;
     loop {
         let frame = tokio::select! {
             biased;
-            Some(frame) = outbox.recv() => frame,
+            Some((_, frame)) = session.0.outbox.pop(&session.0.pacer) => frame,
             () = session.0.closing.notified() => break,
         };
         if let Err(loss) = write(session, &mut send, &frame).await {
             return loss;
         }
     }
-    outbox.close();
+    let rest = session.0.outbox.close();
     let flush = async {
-        while let Some(frame) = outbox.recv().await {
+        for frame in rest {
             write(session, &mut send, &frame).await?;
         }
         if send.finish().is_ok() {
@@ -305,6 +314,10 @@ async fn write_messages(session: &Session, mut send: SendStream, mut outbox: mps
         connection.close(*code, reason);
     }
     Loss::Local
+}
+
+fn class_of(message: &[u8]) -> TrafficClass {
+    Traffic::Message(Kind::of(message)).class()
 }
 
 async fn write(session: &Session, send: &mut SendStream, frame: &[u8]) -> Result<(), Loss> {

@@ -59,7 +59,7 @@ impl Traffic {
         }
     }
 
-    fn class(self) -> TrafficClass {
+    pub(crate) fn class(self) -> TrafficClass {
         match self {
             Self::Message(Kind::Upstream | Kind::Downstream) => TrafficClass::Task,
             Self::Message(_) | Self::Datagram | Self::Discovery => TrafficClass::Control,

@@ -72,6 +72,20 @@ impl Joining {
         }
     }
 
+    /// The claim of who opened a session to show it: that one can be reached for sure.
+    pub(crate) fn on_call(&mut self, claim: Claim, turn: &mut Turn<'_>) -> Step {
+        let own = turn.own.node;
+        if claim.claimant.node == own || !claim.fits(&turn.own.subnet_keys) {
+            return Step::Stay;
+        }
+        if self.asked {
+            return self.on_claim(claim, turn);
+        }
+        let mut search = std::mem::take(&mut self.search);
+        search.add(self.claim.clone(), own);
+        Step::Pursue { claim, search, after: Duration::ZERO, reason: None }
+    }
+
     pub(crate) fn on_claim(&mut self, claim: Claim, turn: &mut Turn<'_>) -> Step {
         if claim.tenure() == self.claim.tenure() {
             self.claim = claim;

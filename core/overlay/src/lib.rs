@@ -1,20 +1,23 @@
 //! The overlay protocol: every state machine, no I/O.
 //!
 //! [`Node`] is the machine; [`Input`] is what can happen to it, [`Intent`] what it wants. Inside, each state is
-//! a room: searching, joining, membership of a child, the office of an LSN.
+//! a room: searching, joining, membership of a child, the office of an LSN. [`dht`] is the other machine: the hash table.
 
 pub mod claim;
+pub mod dht;
 pub mod input;
 pub mod intent;
 pub mod message;
 pub mod node;
 pub mod office;
+pub mod relay;
 pub mod standing;
 pub mod timer;
 pub mod timing;
 
 mod answers;
 mod joining;
+mod line;
 mod losses;
 mod membership;
 mod search;

@@ -9,13 +9,14 @@ use muster_types::{Instant, NodeId};
 use crate::answers::Answers;
 use crate::claim::Claim;
 use crate::intent::{Intent, LossReason, Station};
+use crate::line::Line;
 use crate::message::{Accepted, Beat, LsnQuery, Message, NeighborList, Part, PartCode, Ping, Pong, Terms};
 use crate::search::Search;
 use crate::step::{Ascent, Predecessor, Step};
 use crate::timer::Timer;
 use crate::timing::{
     BEAT_ANSWER_EVERY, FOLLOW_SPREAD, FOLLOW_SPREAD_MAX, LSN_PATIENCE, PING_REPEAT, RECEIPT_PATIENCE,
-    SUCCESSION_PATIENCE,
+    REOPEN_PATIENCE, SUCCESSION_PATIENCE,
 };
 use crate::turn::Turn;
 use crate::watch::{Finding, Rank, Watch};
@@ -32,6 +33,8 @@ pub(crate) struct Membership {
     watch: Option<Watch>,
     /// The LSN has named its successor and leaves.
     succession: bool,
+    /// The session broke, and another one is being opened.
+    reopening: bool,
     answers: Answers,
 }
 
@@ -46,6 +49,7 @@ impl Membership {
             last_heard: now,
             watch: None,
             succession: false,
+            reopening: false,
             answers: Answers::default(),
         }
     }
@@ -99,7 +103,10 @@ impl Membership {
             Message::Ping(Ping { sequence, .. }) => {
                 self.heard(turn);
                 let load_percent = turn.own.load_percent;
-                turn.send(self.lsn(), Message::Pong(Pong { sequence, load_percent, lsn: None }));
+                turn.send(
+                    self.lsn(),
+                    Message::Pong(Pong { sequence, load_percent, lsn: None, without_master: false }),
+                );
             }
             Message::Part(part) | Message::Refused(part) => return self.on_part(part, turn),
             // The child joined again, to tell what has changed of it.
@@ -148,12 +155,39 @@ impl Membership {
         }
     }
 
-    pub(crate) fn on_closed(&mut self, turn: &mut Turn<'_>) -> Step {
+    /// The session may have died alone, so another one is opened. Meanwhile this node stays where it is: if the LSN is dead,
+    /// a deputy claims and calls, and a cell whose members all looked for themselves would fall apart.
+    pub(crate) fn on_closed(&mut self, turn: &mut Turn<'_>) {
         if self.succession {
-            return Step::Stay;
+            return;
         }
-        // The session may have died alone: the same LSN is asked first.
-        self.pursue(self.claim.clone(), Duration::ZERO, Some(LossReason::LsnLost), turn)
+        self.reopening = true;
+        turn.intend(Intent::Open(self.claim.claimant.clone()));
+        turn.timers.set_earliest(Timer::LsnSilence, turn.now + REOPEN_PATIENCE);
+        if let Some(watch) = &mut self.watch {
+            watch.on_session_lost(turn);
+        }
+    }
+
+    /// The LSN may be another process than before: what it says to the join tells.
+    pub(crate) fn on_opened(&mut self, turn: &mut Turn<'_>) {
+        if std::mem::take(&mut self.reopening) {
+            self.sign_of_life(turn);
+            self.renew(turn);
+        }
+    }
+
+    pub(crate) fn on_open_failed(&mut self, turn: &mut Turn<'_>) -> Step {
+        let watch = self.watch.as_mut().filter(|_| self.reopening);
+        match watch.map_or(Finding::Nothing, |watch| watch.on_not_reopened(turn)) {
+            Finding::LsnIsDead => self.take_over(turn),
+            Finding::Nothing | Finding::Probe => Step::Stay,
+        }
+    }
+
+    /// Who comes after this LSN.
+    pub(crate) fn line(&self, own: NodeId) -> Line {
+        Line::of(own, &self.neighbors.neighbors)
     }
 
     pub(crate) fn on_timer(&mut self, timer: Timer, turn: &mut Turn<'_>) -> Step {
@@ -227,11 +261,13 @@ impl Membership {
                 self.probe(turn);
                 Step::Stay
             }
-            Finding::LsnIsDead => {
-                tracing::info!(lsn = %self.lsn(), epoch = self.claim.epoch, "the LSN is silent: claiming its place");
-                self.ascend(None, turn)
-            }
+            Finding::LsnIsDead => self.take_over(turn),
         }
+    }
+
+    fn take_over(&self, turn: &mut Turn<'_>) -> Step {
+        tracing::info!(lsn = %self.lsn(), epoch = self.claim.epoch, "the LSN is silent: claiming its place");
+        self.ascend(None, turn)
     }
 
     /// Two probes by different ways: the session, and a bare datagram to each of the LSN's addresses.
@@ -249,13 +285,13 @@ impl Membership {
         let mut claim =
             turn.own.claim(self.claim.lineage, self.claim.epoch.saturating_add(1), Some(predecessor));
         claim.settled = self.claim.settled;
-        let roll = self.neighbors.neighbors.clone();
+        let roll = self.neighbors.neighbors.to_vec();
         let predecessor = Some(Predecessor { node: predecessor, part });
         Step::Ascend(Box::new(Ascent { claim, roll, predecessor }))
     }
 
     fn pursue(&self, claim: Claim, after: Duration, reason: Option<LossReason>, turn: &mut Turn<'_>) -> Step {
-        let search = Search::new(turn);
+        let search = Search::after(self.line(turn.own.node), turn);
         Step::Pursue { claim, search, after, reason }
     }
 
@@ -265,10 +301,11 @@ impl Membership {
         Step::Look(Some(reason))
     }
 
-    /// A deputy that hears its beats need not ping: its answers to them renew its lease.
+    /// A deputy that hears its beats need not ping, for its answers to them renew its lease; unless it waits for its
+    /// receipt, and wants to hear whether its LSN has the master.
     fn on_ping_due(&mut self, turn: &mut Turn<'_>) {
         let beats = self.watch.as_ref().is_some_and(|w| turn.now.since(w.last_sign()) < PING_REPEAT);
-        if self.answered && beats {
+        if self.answered && beats && !turn.timers.is_set(Timer::Receipt) {
             turn.set(Timer::Ping, self.terms.ping_interval);
         } else {
             self.send_ping(turn);

@@ -98,7 +98,8 @@ pub struct Terms {
 pub struct NeighborList {
     /// Rises with every change.
     pub number: u64,
-    pub neighbors: Vec<Neighbor>,
+    /// Shared: an LSN tells many children the same.
+    pub neighbors: Arc<[Neighbor]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +121,8 @@ pub struct Pong {
     pub load_percent: u8,
     /// The answering node's own LSN, when it is not the asking node's.
     pub lsn: Option<Claim>,
+    /// The answering LSN has no control channel now.
+    pub without_master: bool,
 }
 
 /// "I leave" or "leave me", with a reason; nobody acknowledges it.

@@ -62,6 +62,12 @@ pub struct Node {
     losses: Losses,
     /// The shell keeps a control channel for this node.
     master: bool,
+    /// And it stands.
+    attached: bool,
+    /// This node's LSN says that it has none.
+    lsn_lacks_master: bool,
+    /// Times that topology was looked for without a receipt.
+    receipt_looks: u32,
     leaving: Option<Part>,
 }
 
@@ -85,6 +91,9 @@ impl Node {
             intents: VecDeque::new(),
             losses: Losses::default(),
             master: false,
+            attached: false,
+            lsn_lacks_master: false,
+            receipt_looks: 0,
             leaving: None,
         }
     }
@@ -111,7 +120,12 @@ impl Node {
 
     /// What the shell has to do next.
     pub fn poll_intent(&mut self) -> Option<Intent> {
-        self.intents.pop_front()
+        let next = self.intents.pop_front();
+        if next.is_none() {
+            // The room of a burst is given back: an LSN's is a hundred times a child's.
+            self.intents = VecDeque::new();
+        }
+        next
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest, and why.
@@ -139,6 +153,11 @@ impl Node {
     /// Of an LSN: its children, best first.
     pub fn children(&self) -> Vec<NodeId> {
         self.office().map(|office| office.children().ranking().collect()).unwrap_or_default()
+    }
+
+    /// Of an LSN: changes of its child table that topology has not been told, for whoever watches its memory.
+    pub fn unsaid_changes(&self) -> usize {
+        self.office().map_or(0, Office::unsaid_changes)
     }
 
     fn membership(&self) -> Option<&Membership> {
@@ -184,6 +203,13 @@ impl Node {
         self.drop_sessions();
         self.losses.begin(LossReason::Slept, now);
         Step::Look(Some(LossReason::Slept))
+    }
+
+    fn let_go_of_master(&mut self) {
+        self.attached = false;
+        if std::mem::take(&mut self.master) {
+            self.intents.push_back(Intent::DetachMaster);
+        }
     }
 
     fn drop_sessions(&mut self) {

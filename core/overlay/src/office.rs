@@ -15,6 +15,7 @@ use std::time::Duration;
 use muster_types::{Instant, NodeId};
 
 use self::beats::Beats;
+pub(crate) use self::beats::DEPUTIES;
 use self::change_log::ChangeLog;
 use self::children::{Admission, ChildTable};
 use self::contest::Contest;
@@ -81,6 +82,10 @@ impl Office {
         &self.children
     }
 
+    pub(crate) fn unsaid_changes(&self) -> usize {
+        self.log.pending_len()
+    }
+
     pub(crate) fn station(&self) -> Station {
         Station::IsLsn { lineage: self.claim.lineage, epoch: self.claim.epoch }
     }
@@ -105,17 +110,14 @@ impl Office {
         match message {
             Message::Join(join) => self.on_join(from, join, turn),
             Message::Ping(ping) => self.on_ping(from, ping, turn),
-            Message::Pong(_) => {
-                self.children.renew(from, turn.now);
+            Message::Pong(pong) if !self.children.renew(from, turn.now) => {
+                return self.on_word_of_another(from, pong.lsn, turn);
             }
             Message::Part(part) if self.children.contains(from) => self.on_child_part(from, part, turn),
             Message::Claim(claim) => return self.on_claim(claim, None, turn),
             Message::Accepted(accepted) if self.is_winner(from) => return self.yield_to(accepted, turn),
             Message::Refused(part) | Message::Part(part) if self.is_winner(from) => {
-                self.contest.give_up(Some(from), turn);
-                if let Some(better) = part.better {
-                    return self.on_claim(better, None, turn);
-                }
+                return self.on_refused(from, part.better, turn);
             }
             _ => {}
         }
@@ -128,6 +130,31 @@ impl Office {
         }
     }
 
+    fn on_refused(&mut self, from: NodeId, better: Option<Claim>, turn: &mut Turn<'_>) -> Step {
+        match better {
+            Some(claim) if claim.claimant.node == from => {
+                self.contest.ask_again(&self.claim, claim, turn);
+                Step::Stay
+            }
+            better => {
+                if better.is_some() {
+                    self.contest.forget(from);
+                }
+                self.contest.give_up(&self.claim, Some(from), turn);
+                better.map_or(Step::Stay, |claim| self.on_claim(claim, None, turn))
+            }
+        }
+    }
+
+    /// A rival that was shown the claim says whose it is now: its own LSN, or another's child.
+    fn on_word_of_another(&mut self, from: NodeId, lsn: Option<Claim>, turn: &mut Turn<'_>) -> Step {
+        let Some(claim) = lsn else { return Step::Stay };
+        if claim.claimant.node != from {
+            self.contest.forget(from);
+        }
+        self.on_claim(claim, None, turn)
+    }
+
     /// Another claim to this cell, by whatever way it came.
     pub(crate) fn on_claim(&mut self, claim: Claim, heard: Option<SocketAddr>, turn: &mut Turn<'_>) -> Step {
         let successor = self.handover.filter(|_| claim.succeeds(&self.claim));
@@ -138,6 +165,13 @@ impl Office {
             self.contest.on_rival(&self.claim, claim, heard, turn);
         }
         Step::Stay
+    }
+
+    /// Topology knows another LSN of this place.
+    pub(crate) fn on_rival(&mut self, claim: Claim, turn: &mut Turn<'_>) {
+        if claim.claimant.node != turn.own.node && claim.fits(&self.claim.subnet_keys) {
+            self.contest.on_rival(&self.claim, claim, None, turn);
+        }
     }
 
     /// "Only the LSN answers discovery at once" (design, section 2: Uptime).
@@ -159,7 +193,7 @@ impl Office {
 
     /// A session could not be opened, or ended. Children keep their lease: they may be on their way to another path.
     pub(crate) fn on_unreachable(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
-        self.contest.give_up(Some(peer), turn);
+        self.contest.give_up(&self.claim, Some(peer), turn);
     }
 
     pub(crate) fn on_timer(&mut self, timer: Timer, turn: &mut Turn<'_>) -> Step {
@@ -178,7 +212,8 @@ impl Office {
                 }
             }
             Timer::Batch => self.flush(turn),
-            Timer::Yield => self.contest.give_up(None, turn),
+            Timer::Yield => self.contest.give_up(&self.claim, None, turn),
+            Timer::Rival => self.contest.on_timer(&self.claim, turn),
             Timer::Handover => return self.on_handover_patience(turn),
             _ => {}
         }
@@ -228,6 +263,7 @@ impl Office {
             return;
         }
         self.rally.on_join(from);
+        self.contest.forget(from);
         let accepted = Accepted {
             neighbors: self.lists.of_newcomer(&self.children),
             claim: self.claim.clone(),
@@ -258,7 +294,7 @@ impl Office {
                 Some(self.claim.clone()),
             ));
         }
-        let winner = self.contest.asked_winner().filter(|_| !self.children.contains(from))?;
+        let winner = self.contest.winner().filter(|_| !self.children.contains(from))?;
         Some(part(PartCode::NOT_LSN, "another LSN of this cell is better", Some(winner.clone())))
     }
 
@@ -267,7 +303,8 @@ impl Office {
         let child = self.children.renew(from, turn.now);
         let lsn = (!child).then(|| self.claim.clone());
         let load_percent = turn.own.load_percent;
-        turn.send(from, Message::Pong(Pong { sequence: ping.sequence, load_percent, lsn }));
+        let without_master = !self.log.is_attached();
+        turn.send(from, Message::Pong(Pong { sequence: ping.sequence, load_percent, lsn, without_master }));
     }
 
     fn on_child_part(&mut self, from: NodeId, part: Part, turn: &mut Turn<'_>) {

@@ -6,6 +6,7 @@ use rand::Rng;
 
 use crate::claim::{Claim, Tenure};
 use crate::intent::Intent;
+use crate::line::Line;
 use crate::message::LsnQuery;
 use crate::standing::Uptime;
 use crate::timer::Timer;
@@ -31,7 +32,11 @@ enum Source {
         asked: u32,
     },
     Memory,
-    Topology,
+    Topology {
+        again: bool,
+    },
+    /// Those who come first in the line of succession may claim.
+    Line,
     /// A better node looks too, and may go first.
     Deferring {
         times: u32,
@@ -51,11 +56,22 @@ pub(crate) struct Search {
     candidates: Vec<Claim>,
     tried: Vec<Tenure>,
     better_searcher: bool,
+    line: Line,
 }
 
 impl Search {
     pub(crate) fn new(turn: &mut Turn<'_>) -> Self {
         Self { nonce: turn.rng.random(), ..Self::default() }
+    }
+
+    /// Of a node that has lost its LSN.
+    pub(crate) fn after(line: Line, turn: &mut Turn<'_>) -> Self {
+        Self { line, ..Self::new(turn) }
+    }
+
+    /// Whom to call together as LSN.
+    pub(crate) fn take_line(&mut self) -> Line {
+        std::mem::take(&mut self.line)
     }
 
     /// Gives out the next candidate, or asks the source that is due.
@@ -74,12 +90,13 @@ impl Search {
                 turn.intend(Intent::Recall);
                 turn.set(Timer::Search, RECALL_PATIENCE);
             }
-            Source::Memory => {
-                self.source = Source::Topology;
-                turn.intend(Intent::AskMaster);
-                turn.set(Timer::Search, MASTER_PATIENCE);
+            Source::Memory => self.ask_topology(false, turn),
+            Source::Topology { again: false } if !self.line.wait().is_zero() => {
+                self.source = Source::Line;
+                turn.set(Timer::Search, self.line.wait());
             }
-            Source::Topology => return self.defer(1, turn),
+            Source::Line => self.ask_topology(true, turn),
+            Source::Topology { .. } => return self.defer(1, turn),
             Source::Deferring { times } => return self.defer(times + 1, turn),
         }
         Quest::Wait
@@ -101,7 +118,7 @@ impl Search {
     }
 
     pub(crate) fn on_master_answered(&mut self, claims: Vec<Claim>, turn: &mut Turn<'_>) -> Quest {
-        let done = self.source == Source::Topology;
+        let done = matches!(self.source, Source::Topology { .. });
         self.on_answer(claims, done, turn)
     }
 
@@ -131,6 +148,12 @@ impl Search {
             self.tried.remove(0);
         }
         self.tried.push(tenure);
+    }
+
+    fn ask_topology(&mut self, again: bool, turn: &mut Turn<'_>) {
+        self.source = Source::Topology { again };
+        turn.intend(Intent::AskMaster);
+        turn.set(Timer::Search, MASTER_PATIENCE);
     }
 
     fn next_candidate(&mut self) -> Option<Claim> {

@@ -49,6 +49,8 @@ timers! {
     Batch,
     /// The better LSN has not accepted this one.
     Yield,
+    /// A rival that did not give in, or was not reached, is tried again.
+    Rival,
     /// The successor has not taken over.
     Handover,
 }
@@ -70,6 +72,10 @@ impl Timers {
 
     pub(crate) fn stop(&mut self, timer: Timer) {
         self.0[timer as usize] = None;
+    }
+
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.0[timer as usize].is_some()
     }
 
     pub(crate) fn stop_all(&mut self) {

@@ -24,6 +24,9 @@ pub const MASTER_PATIENCE: Duration = ms(1_500);
 /// How long a node that found nobody lets a better one go first. Longer than the spread of three lost queries, so that
 /// a room that powers on together elects once instead of contesting.
 pub const DEFERENCE: Duration = ms(250);
+/// Who lost its LSN and both deputies leaves the place to each living neighbor above it for so long: the time to claim,
+/// to begin calling, to open a session by TCP after UDP had its head start, and to show the claim.
+pub const PRECEDENCE: Duration = ms(500);
 /// Times a node defers before it ascends anyway: the better one may have died meanwhile.
 pub const DEFERENCES: u32 = 2;
 
@@ -47,10 +50,20 @@ pub const PING_REPEAT: Duration = ms(1_000);
 /// Silence after which a child gives its LSN up: one interval and three unanswered pings. It accuses nobody, it only
 /// looks around: the slow lease for the day LSN and both deputies die together.
 pub const LSN_PATIENCE: Duration = ms(6_000);
+/// For a session that broke to stand again, or for the successor's call, before a child looks around: a deputy's
+/// probes, its first round of calls, and a way around a firewall that drops UDP.
+pub const REOPEN_PATIENCE: Duration = ms(2_000);
 /// Without topology's word by then, a child attaches to topology itself (design, section 2: Presence).
 pub const RECEIPT_PATIENCE: Duration = ms(5_000);
-/// Until a receipt comes, the LSN is asked so often to show its child once more.
+/// A child that topology shows by its own channel asks its LSN so often to show it once more.
 pub const RECEIPT_RETRY: Duration = ms(15_000);
+/// For the child's own channel to stand; then topology is away for everybody, not only for a hidden node.
+pub const RECEIPT_ATTEMPT: Duration = ms(10_000);
+/// Between two nodes of one cell that look whether topology is back; doubles from round to round, so that a whole cell looks
+/// hardly more often than its LSN.
+pub const RECEIPT_TURN: Duration = ms(2_000);
+/// No longer than this: as often as the shell of an LSN tries in the mean.
+pub const RECEIPT_TURN_MAX: Duration = ms(15_000);
 /// For the successor's claim when the LSN has named one; twice what a lost packet and its repetition take.
 pub const SUCCESSION_PATIENCE: Duration = ms(600);
 /// Children that follow a claim spread their handshakes by this much for each neighbor; one takes the new LSN about a
@@ -71,6 +84,8 @@ pub const BEATS_MISSED: u32 = 3;
 pub const BEAT_GRACE: Duration = ms(50);
 /// For an answer to the two probes. A LAN answers in under 10 ms; the rest is for a busy host.
 pub const PROBE_PATIENCE: Duration = ms(150);
+/// For the session to stand again that a deputy lost: it may have to go by TCP, which UDP gives a head start of 300 ms.
+pub const REOPEN_PROBE: Duration = ms(600);
 /// How long the second deputy leaves the claim to the first.
 pub const STEP_IN_PATIENCE: Duration = ms(300);
 /// A deputy that has answered no beat for so long does not count as one: three answers missed.
@@ -110,8 +125,12 @@ pub const STABILITY: Duration = ms(30_000);
 pub const HANDOVER_PATIENCE: Duration = ms(200);
 /// For a better LSN to accept the loser of a contest.
 pub const YIELD_PATIENCE: Duration = ms(2_000);
-/// Before the same rival is tried again that could not be reached, or before it is shown our claim again.
+/// Before the same rival is tried again that could not be reached, or before it is shown our claim again. Doubles each
+/// time that nobody but this LSN itself speaks of it ...
 pub const RIVAL_PAUSE: Duration = ms(5_000);
+/// ... up to this for each rival: a network that was parted is one cell again so soon after it healed, and where nodes
+/// never reach each other the tries of one cost a few hundred bytes a second, however many they are.
+pub const RIVAL_PAUSE_MAX: Duration = ms(20_000);
 
 // --- answering discovery ---
 

@@ -3,7 +3,9 @@
 use muster_types::Instant;
 
 use crate::timer::Timer;
-use crate::timing::{BEAT_GRACE, BEAT_INTERVAL, BEATS_MISSED, PROBE_PATIENCE, STEP_IN_PATIENCE};
+use crate::timing::{
+    BEAT_GRACE, BEAT_INTERVAL, BEATS_MISSED, PROBE_PATIENCE, REOPEN_PROBE, STEP_IN_PATIENCE,
+};
 use crate::turn::Turn;
 
 /// Whose turn it is to claim. The first two of the neighbor list are deputies.
@@ -62,6 +64,19 @@ impl Watch {
         self.phase = Phase::Listening;
         self.last_sign = turn.now;
         turn.set(Timer::Watch, BEAT_INTERVAL * BEATS_MISSED + BEAT_GRACE);
+    }
+
+    /// The session that beats come by is gone; whether it can be opened again is the probe.
+    pub(crate) fn on_session_lost(&mut self, turn: &mut Turn<'_>) {
+        if self.phase == Phase::Listening {
+            self.phase = Phase::Probing;
+            turn.set(Timer::Watch, REOPEN_PROBE);
+        }
+    }
+
+    /// It cannot.
+    pub(crate) fn on_not_reopened(&mut self, turn: &mut Turn<'_>) -> Finding {
+        if self.phase == Phase::Probing { self.on_timeout(turn) } else { Finding::Nothing }
     }
 
     /// [`Timer::Watch`] came, on time.

@@ -12,7 +12,7 @@ use muster_overlay::message::{
 use muster_overlay::standing::{Standing, Uptime};
 use muster_overlay::timing::{
     BEAT_GRACE, BEAT_INTERVAL, BEATS_MISSED, LATE, LEASE, MASTER_PATIENCE, PING_INTERVAL, PROBE_PATIENCE,
-    RECEIPT_PATIENCE, SLEPT,
+    RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_TURN, SLEPT,
 };
 use muster_overlay::{Claim, Config, Input, Intent, Node};
 use muster_types::{Address, Contact, Instant, NodeId, Version};
@@ -144,7 +144,7 @@ fn claim(lsn: NodeId, lineage: u64, epoch: u64) -> Claim {
 fn accepted(claim: Claim) -> Accepted {
     let neighbor = Neighbor { contact: contact(OWN), uptime: Uptime(5_000), standing: STEADY };
     Accepted {
-        neighbors: NeighborList { number: 1, neighbors: vec![neighbor] },
+        neighbors: NeighborList { number: 1, neighbors: [neighbor].into() },
         claim,
         terms: Terms { lease: LEASE, ping_interval: PING_INTERVAL },
         observed: None,
@@ -287,7 +287,8 @@ fn a_probe_that_is_answered_leaves_the_lsn_in_office() {
     let mut driver = Driver::deputy();
     driver.beat(1);
     driver.pass(BEAT_INTERVAL * BEATS_MISSED + BEAT_GRACE);
-    driver.receive(LSN, Message::Pong(Pong { sequence: 1, load_percent: 0, lsn: None }));
+    driver
+        .receive(LSN, Message::Pong(Pong { sequence: 1, load_percent: 0, lsn: None, without_master: false }));
     driver.pass(PROBE_PATIENCE);
     assert!(matches!(driver.node.station(), Station::HasLsn { .. }));
 }
@@ -334,6 +335,45 @@ fn a_child_that_topology_does_not_show_attaches_itself_and_lets_go_when_it_does(
     assert!(driver.wanted.contains(&Intent::AttachMaster(None)));
     driver.input(Input::Receipt { lsn: LSN });
     assert_eq!(driver.wanted.last(), Some(&Intent::DetachMaster));
+}
+
+#[test]
+fn a_child_that_cannot_reach_topology_either_lets_go_and_looks_again_later() {
+    let mut driver = Driver::deputy();
+    driver.pass(RECEIPT_PATIENCE);
+    driver.wanted.clear();
+    keep_alive(&mut driver, RECEIPT_ATTEMPT);
+    assert!(driver.wanted.contains(&Intent::DetachMaster));
+    driver.wanted.clear();
+    keep_alive(&mut driver, 8 * RECEIPT_TURN);
+    assert!(driver.wanted.contains(&Intent::AttachMaster(None)));
+}
+
+#[test]
+fn nobody_is_hidden_by_an_lsn_that_has_no_master_itself() {
+    let mut driver = Driver::deputy();
+    pong(&mut driver, true);
+    driver.wanted.clear();
+    keep_alive(&mut driver, RECEIPT_PATIENCE);
+    assert!(!driver.wanted.contains(&Intent::AttachMaster(None)));
+    pong(&mut driver, false);
+    keep_alive(&mut driver, RECEIPT_PATIENCE);
+    assert!(driver.wanted.contains(&Intent::AttachMaster(None)), "it has one now, and still hides its child");
+}
+
+fn pong(driver: &mut Driver, without_master: bool) {
+    driver.receive(LSN, Message::Pong(Pong { sequence: 1, load_percent: 0, lsn: None, without_master }));
+}
+
+/// The LSN beats for so long.
+fn keep_alive(driver: &mut Driver, span: Duration) {
+    for sequence in 0..span.div_duration_f64(BEAT_INTERVAL).ceil() as u64 {
+        driver.input(Input::BeatReceived {
+            from: LSN,
+            beat: Beat { lineage: 7, epoch: 1, sequence, answer: false },
+        });
+        driver.pass(BEAT_INTERVAL);
+    }
 }
 
 #[test]
@@ -402,7 +442,8 @@ fn a_ping_to_the_wrong_node_is_answered_with_its_lsn() {
 #[test]
 fn an_lsn_that_no_longer_knows_its_child_is_joined_again() {
     let mut driver = Driver::deputy();
-    driver.receive(LSN, Message::Pong(Pong { sequence: 1, load_percent: 0, lsn: Some(claim(LSN, 7, 1)) }));
+    let lsn = Some(claim(LSN, 7, 1));
+    driver.receive(LSN, Message::Pong(Pong { sequence: 1, load_percent: 0, lsn, without_master: false }));
     assert_eq!(driver.node.station(), Station::Joining { lsn: LSN });
 }
 

@@ -91,6 +91,17 @@ identifier!(
     NetworkId, 16, "a network id"
 );
 
+identifier!(
+    /// A place in the 160-bit space of the hash table: a node's id, a subnet's key, a hash of content.
+    Key, 20, "a key"
+);
+
+impl From<NodeId> for Key {
+    fn from(node: NodeId) -> Self {
+        Self(node.0)
+    }
+}
+
 impl NodeId {
     /// The first 8 hexadecimal digits, for people who compare two ids on a screen.
     pub fn short(&self) -> String {

@@ -14,6 +14,12 @@ identifier!(
     SubnetKey, 20, "a subnet key"
 );
 
+impl From<SubnetKey> for crate::Key {
+    fn from(subnet: SubnetKey) -> Self {
+        Self(subnet.0)
+    }
+}
+
 /// Public addresses of IPv6 hosts share a /64 with their neighbors.
 const IPV6_LENGTH: u8 = 64;
 

@@ -58,7 +58,11 @@ pub fn sign_ed25519(payload_type: &'static str, payload: Bytes, key: &Ed25519Key
 
 fn envelope(payload_type: &str, payload: Bytes, key_id: Bytes, signature: &[u8]) -> Envelope {
     let value = Bytes::copy_from_slice(signature);
-    Envelope { payload_type: payload_type.to_owned(), payload, signatures: vec![Signature { key_id, value }] }
+    Envelope {
+        payload_type: payload_type.to_owned(),
+        payload,
+        signatures: vec![Signature { key_id, value, ..Signature::default() }],
+    }
 }
 
 /// Opens an envelope that the holder of `public_key` (Ed25519, 32 bytes) signed.

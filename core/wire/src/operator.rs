@@ -63,6 +63,14 @@ impl OperatorPolicy {
         Ok(policy)
     }
 
+    /// A policy that this program once checked and kept.
+    ///
+    /// # Errors
+    /// It is malformed, or another network's.
+    pub fn restored(sealed: &Envelope, network: NetworkId) -> Result<Self, OperatorError> {
+        Self::parse(&sealed.payload, network)
+    }
+
     /// Reads a later policy, which only the pinned root can sign. `None`: it is not newer.
     ///
     /// # Errors
@@ -145,10 +153,8 @@ impl OperatorPolicy {
             X509Certificate::from_der(leaf).map_err(|error| OperatorError::Certificate(error.to_string()))?;
         let name = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
         let name = name.unwrap_or_default().to_owned();
-        let refused = |reason: webpki::Error| OperatorError::Chain {
-            name: name.clone(),
-            reason: reason.to_string(),
-        };
+        let refused =
+            |reason: webpki::Error| OperatorError::Chain { name: name.clone(), reason: reason.to_string() };
         if !crate::trust::signs_code(&parsed) {
             let reason = "its certificate is not for signing".to_owned();
             return Err(OperatorError::Chain { name, reason });

@@ -144,6 +144,7 @@ fn body_to_wire(message: &Message, signer: &Signer, now: Timestamp) -> Result<Bo
                 .map(|claim| sealed::claim_to_wire(claim, signer, now))
                 .transpose()?,
             load_percent: pong.load_percent.into(),
+            without_master: pong.without_master,
         }),
         Message::Part(part) => Body::Part(part_to_wire(part, signer, now)?),
         Message::NeighborList(list) => Body::NeighborList(neighbors::to_wire(list)),
@@ -217,6 +218,7 @@ fn pong_from_wire(wire: &v1::Pong, verifier: &Verifier<'_>) -> Result<Pong, Wire
         sequence: wire.sequence,
         load_percent: field::percent("pong.load_percent", wire.load_percent)?,
         lsn: wire.lsn_claim.as_ref().map(|claim| sealed::claim_from_wire(claim, verifier)).transpose()?,
+        without_master: wire.without_master,
     })
 }
 

@@ -29,6 +29,8 @@ use crate::ticket::NodeTicket;
 use crate::time;
 use crate::trust::TrustStore;
 
+pub mod operators;
+
 /// The date on which all of it is valid: tests pass it wherever a date is asked for.
 pub const NOW: Timestamp = Timestamp::from_micros(1_795_000_000_000_000);
 

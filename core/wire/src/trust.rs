@@ -17,7 +17,7 @@ use crate::revocation::{RevocationError, Revocations};
 use crate::roots;
 
 /// id-kp-codeSigning, 1.3.6.1.5.5.7.3.3 (RFC 5280, section 4.2.1.12), in DER: signers have it and nobody else.
-const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
+pub(crate) const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
 
 /// Signers that one store keeps, and authorities that may lead to them; a network has a handful.
 const SIGNERS: usize = 32;
@@ -179,7 +179,7 @@ fn anchors(roots: &[CertificateDer<'_>]) -> Result<Vec<TrustAnchor<'static>>, Tr
     roots.iter().map(|root| Ok(anchor_from_trusted_cert(root).map_err(root_error)?.to_owned())).collect()
 }
 
-fn signs_code(certificate: &X509Certificate<'_>) -> bool {
+pub(crate) fn signs_code(certificate: &X509Certificate<'_>) -> bool {
     matches!(certificate.extended_key_usage(), Ok(Some(usage)) if usage.value.code_signing)
 }
 

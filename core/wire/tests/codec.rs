@@ -112,7 +112,8 @@ fn claim() -> impl Strategy<Value = Claim> {
 fn neighbors() -> impl Strategy<Value = NeighborList> {
     let neighbor = (contact_of(node_id()), 0..=10_000u16, standing())
         .prop_map(|(contact, uptime, standing)| Neighbor { contact, uptime: Uptime(uptime), standing });
-    (any::<u64>(), vec(neighbor, 0..20)).prop_map(|(number, neighbors)| NeighborList { number, neighbors })
+    (any::<u64>(), vec(neighbor, 0..20))
+        .prop_map(|(number, neighbors)| NeighborList { number, neighbors: neighbors.into() })
 }
 
 fn part() -> impl Strategy<Value = Part> {
@@ -160,8 +161,11 @@ fn message() -> impl Strategy<Value = Message> {
         part().prop_map(Message::Part),
         (any::<u64>(), load.clone())
             .prop_map(|(sequence, load_percent)| Message::Ping(Ping { sequence, load_percent })),
-        (any::<u64>(), load, prop::option::of(claim()))
-            .prop_map(|(sequence, load_percent, lsn)| Message::Pong(Pong { sequence, load_percent, lsn })),
+        (any::<u64>(), load, prop::option::of(claim()), any::<bool>()).prop_map(
+            |(sequence, load_percent, lsn, without_master)| {
+                Message::Pong(Pong { sequence, load_percent, lsn, without_master })
+            }
+        ),
         neighbors().prop_map(Message::NeighborList),
         claim().prop_map(Message::Claim),
     ]

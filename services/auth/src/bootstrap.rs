@@ -100,6 +100,30 @@ pub async fn node_link(auth: &Auth, labels: Labels) -> Result<EnrollmentLink, Bo
     Ok(link(auth, terms).await?)
 }
 
+/// The link for the next device, in place of the one that was made so before, whose id stands in `record`: unless that
+/// one was used it stops working. The secret itself is kept nowhere.
+///
+/// # Errors
+/// The store does not answer, or the record cannot be written.
+pub async fn next_node_link(auth: &Auth, record: &Path) -> Result<EnrollmentLink, BootstrapError> {
+    if let Ok(last) = std::fs::read_to_string(record) {
+        match auth.revoke_link(&ourselves(auth), last.trim()).await {
+            // Forgotten meanwhile: it had expired.
+            Ok(_) | Err(AuthError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let terms = Terms {
+        role: Role::Node,
+        lifetime: DEFAULT_LIFETIME,
+        labels: Labels::new(),
+        display_name: String::new(),
+    };
+    let (id, link) = create(auth, terms).await?;
+    write_private(record, id.as_bytes())?;
+    Ok(link)
+}
+
 /// Puts a link for `service` into `path` (0600), with which it joins from another process; see [`crate::join`].
 /// Any earlier link there stays good until it is used or expires.
 ///
@@ -120,13 +144,21 @@ pub fn joining_services() -> impl Iterator<Item = &'static str> {
 }
 
 async fn link(auth: &Auth, terms: Terms) -> Result<EnrollmentLink, AuthError> {
-    let ourselves =
-        Identity { network: auth.authority().network(), role: Role::Service, name: "auth".to_owned() };
+    Ok(create(auth, terms).await?.1)
+}
+
+fn ourselves(auth: &Auth) -> Identity {
+    Identity { network: auth.authority().network(), role: Role::Service, name: "auth".to_owned() }
+}
+
+/// A new link, with its id.
+async fn create(auth: &Auth, terms: Terms) -> Result<(String, EnrollmentLink), AuthError> {
     let wanted = Wanted { terms, request_id: None, validate_only: false };
-    let created = auth.create_link(&ourselves, &wanted).await?;
+    let created = auth.create_link(&ourselves(auth), &wanted).await?;
     // Without a request id every call makes a link of its own, and with it a URL.
     let url = created.secret.and_then(|secret| secret.parse().ok());
-    url.ok_or_else(|| AuthError::NotFound(created.link.resource_name()))
+    let url = url.ok_or_else(|| AuthError::NotFound(created.link.resource_name()))?;
+    Ok((created.link.id, url))
 }
 
 /// Makes the next certificate when a third of the last one's life is over, until the shutdown.

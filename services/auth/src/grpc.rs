@@ -1,9 +1,11 @@
 //! Auth's gRPC services, and whom each method is open to. Adapters: wire in, one call of [`Auth`], wire out.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use muster_kit::grpc::Routes;
 use muster_kit::policy::{Callers, Policy};
+use muster_proto::auth::v1::admission_service_server::AdmissionServiceServer;
 use muster_proto::auth::v1::audit_service_server::AuditServiceServer;
 use muster_proto::auth::v1::authority_service_server::AuthorityServiceServer;
 use muster_proto::auth::v1::certificate_authority_service_server::CertificateAuthorityServiceServer;
@@ -15,10 +17,12 @@ use muster_types::Role;
 
 use crate::service::Auth;
 
+mod admission;
 mod approval;
 mod audit;
 mod authority;
 mod certificate_authority;
+mod contacts;
 mod enrollment;
 mod fault;
 mod link;
@@ -26,6 +30,7 @@ mod revocation;
 mod wire;
 
 pub use authority::{SIGN_BYTES, SIGN_PAYLOADS};
+use contacts::Contacts;
 use wire::Directory;
 
 /// A message to enrollment: two certificates' worth of DER and a few texts.
@@ -41,17 +46,21 @@ pub struct Whereabouts {
     pub addresses: Vec<String>,
     /// Domain of `_muster._tcp` SRV records; empty: none.
     pub discovery_domain: String,
+    /// The operators' policy lies here, if the network has one.
+    pub operator_policy_file: PathBuf,
 }
 
 /// Everything that is served under `auth.muster`.
 pub fn routes(auth: &Arc<Auth>, whereabouts: Whereabouts) -> Routes {
-    let directory = Directory::new(whereabouts);
+    let contacts = Contacts::default();
+    let directory = Directory::new(whereabouts, contacts.clone());
     let enrollment = EnrollmentServiceServer::new(enrollment::Enrollment::new(auth.clone(), directory))
         .max_decoding_message_size(ENROLLMENT_BYTES);
     let authority = AuthorityServiceServer::new(authority::Signing::new(auth.clone()))
         .max_decoding_message_size(SIGN_BYTES)
         .max_encoding_message_size(2 * SIGN_BYTES);
     let links = LinkServiceServer::new(link::Links::new(auth.clone()));
+    let admissions = AdmissionServiceServer::new(admission::Admissions::new(auth.clone(), contacts));
     let revocations = RevocationServiceServer::new(revocation::Revocations::new(auth.clone()))
         .max_encoding_message_size(LIST_BYTES);
     let approvals = EnrollmentRequestServiceServer::new(approval::Approvals::new(auth.clone()));
@@ -66,6 +75,7 @@ pub fn routes(auth: &Arc<Auth>, whereabouts: Whereabouts) -> Routes {
         .with(approvals)
         .with(log)
         .with(authorities)
+        .with(admissions)
 }
 
 /// Who may call what. Only enrollment and renewal are open to callers without a certificate.
@@ -96,4 +106,6 @@ pub fn policy() -> Policy {
         .roles("/muster.auth.v1.CertificateAuthorityService/ImportCertificates", OPERATORS)
         .roles("/muster.auth.v1.AuthorityService/Sign", SERVICES)
         .roles("/muster.auth.v1.AuthorityService/GetTrustBundle", SERVICES)
+        .roles("/muster.auth.v1.AdmissionService/ListAdmissions", SERVICES)
+        .roles("/muster.auth.v1.AdmissionService/PublishContacts", SERVICES)
 }

@@ -74,6 +74,28 @@ impl Key {
         Ok(Self(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?))
     }
 
+    /// The key that an earlier attempt left at `path`, or a new one, kept there before anybody sees it.
+    ///
+    /// # Errors
+    /// The file is no key, or cannot be written.
+    pub fn kept(path: &Path) -> Result<Self, JoinError> {
+        match fs::read_to_string(path) {
+            Ok(text) => match pem::from_pem(&text) {
+                Some(pem::State::Key(key)) => Self::read(&key),
+                _ => Err(JoinError::Credentials(path.to_owned())),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let key = Self::draw()?;
+                if let Some(folder) = path.parent() {
+                    create_private_dir(folder)?;
+                }
+                write_private(path, pem::key_to_pem(&key.der()).as_bytes())?;
+                Ok(key)
+            }
+            Err(source) => Err(JoinError::Unreadable { path: path.to_owned(), source }),
+        }
+    }
+
     fn read(pkcs8: &PrivateKeyDer<'_>) -> Result<Self, JoinError> {
         Ok(Self(KeyPair::try_from(pkcs8.secret_der())?))
     }
@@ -200,27 +222,17 @@ fn read_link(path: &Path) -> Result<EnrollmentLink, JoinError> {
 
 /// What is in the state file, completed if an earlier start came only as far as the key.
 async fn admitted(link: &EnrollmentLink, state_file: &Path) -> Result<Material, JoinError> {
-    let key = match fs::read_to_string(state_file) {
-        Ok(text) => match pem::from_pem(&text) {
-            Some(pem::State::Admitted(material)) if !is_due(&material) => return Ok(material),
-            Some(pem::State::Admitted(material)) => {
-                let renewed = renew(&material, std::slice::from_ref(&link.address)).await?.material;
-                write_private(state_file, pem::to_pem(&renewed).as_bytes())?;
-                return Ok(renewed);
-            }
-            Some(pem::State::Key(key)) => Key::read(&key)?,
-            None => return Err(JoinError::Credentials(state_file.to_owned())),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = Key::draw()?;
-            if let Some(folder) = state_file.parent() {
-                create_private_dir(folder)?;
-            }
-            write_private(state_file, pem::key_to_pem(&key.der()).as_bytes())?;
-            key
+    // What cannot be read here is told by the attempt to read a key.
+    let state = fs::read_to_string(state_file).ok().and_then(|text| pem::from_pem(&text));
+    if let Some(pem::State::Admitted(material)) = state {
+        if !is_due(&material) {
+            return Ok(material);
         }
-        Err(source) => return Err(JoinError::Unreadable { path: state_file.to_owned(), source }),
-    };
+        let renewed = renew(&material, std::slice::from_ref(&link.address)).await?.material;
+        write_private(state_file, pem::to_pem(&renewed).as_bytes())?;
+        return Ok(renewed);
+    }
+    let key = Key::kept(state_file)?;
     let material = enroll(link, &key).await?.material;
     write_private(state_file, pem::to_pem(&material).as_bytes())?;
     Ok(material)

@@ -186,6 +186,7 @@ pub async fn run(
     let whereabouts = grpc::Whereabouts {
         addresses: config.addresses.clone(),
         discovery_domain: config.discovery_domain.clone(),
+        operator_policy_file: config.data_dir.join("operator-policy"),
     };
     let routes = grpc::routes(&auth, whereabouts);
     shelf.clone().keep(auth.clone(), &shutdown);

@@ -158,6 +158,8 @@ pub trait Store: Send + Sync + 'static {
     async fn link_use(&self, link: &str, key: KeyHash) -> Result<Option<Use>, StoreError>;
     /// By resource name.
     async fn principal(&self, name: &str) -> Result<Option<Stored<Principal>>, StoreError>;
+    /// Nodes, by the revision of their last change, from behind `after`.
+    async fn nodes(&self, after: Revision, limit: u32) -> Result<Vec<Stored<Principal>>, StoreError>;
     async fn certificate(&self, serial: &Serial) -> Result<Option<Certificate>, StoreError>;
     /// A certificate for this key: a revoked one before others, a newer before an older.
     async fn certificate_by_key(&self, key: KeyHash) -> Result<Option<Certificate>, StoreError>;

@@ -6,13 +6,15 @@ mod world;
 
 use std::time::Duration;
 
+use muster_proto::auth::v1::admission_service_client::AdmissionServiceClient;
 use muster_proto::auth::v1::authority_service_client::AuthorityServiceClient;
 use muster_proto::auth::v1::link_service_client::LinkServiceClient;
 use muster_proto::auth::v1::{
-    CreateLinkRequest, GetLinkRequest, GetTrustBundleRequest, LinkState, ListLinksRequest, Payload,
-    RevokeLinkRequest, Role as WireRole, SignRequest,
+    Contact, CreateLinkRequest, GetLinkRequest, GetTrustBundleRequest, LinkState, ListAdmissionsRequest,
+    ListLinksRequest, Payload, PublishContactsRequest, RevokeLinkRequest, Role as WireRole, SignRequest,
 };
 use muster_proto::payload_type::{CLAIM, NODE_TICKET, TASK, UPTIME_TICKET};
+use muster_proto::trust::v1::Envelope;
 use muster_types::Role;
 use muster_wire::TrustStore;
 use rustls_pki_types::CertificateDer;
@@ -40,6 +42,29 @@ async fn a_nodes_certificate_opens_neither_links_nor_signatures() {
     assert_eq!(refused.code(), Code::PermissionDenied);
     let sign = SignRequest { payloads: vec![payload(TASK)] };
     let refused = AuthorityServiceClient::new(channel).sign(sign).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn what_topology_publishes_stands_in_the_answer_of_the_next_enrollment() {
+    let world = World::start().await;
+    let mut admissions = AdmissionServiceClient::new(world.channel_of(Role::Service, "topology").await);
+    let claim = Envelope { payload_type: CLAIM.to_owned(), payload: "signed".into(), ..Envelope::default() };
+    let contacts = vec![Contact { claim: Some(claim.clone()), observed_ip: vec![127, 0, 0, 1].into() }];
+    admissions.publish_contacts(PublishContactsRequest { contacts }).await.unwrap();
+    let answer = world.enroll(&world.node_link().await, &Device::new()).await.unwrap();
+    assert_eq!(answer.contacts, [claim]);
+    // And topology learns of who was enrolled.
+    let listed = admissions.list_admissions(ListAdmissionsRequest::default()).await.unwrap().into_inner();
+    let [admission] = &listed.admissions[..] else { panic!("one node, not {listed:?}") };
+    assert_eq!((&admission.node_id, admission.labels["site"].as_str()), (&answer.node_id, "lab"));
+    let after_revision = listed.last_revision;
+    let rest = ListAdmissionsRequest { after_revision, page_size: 0 };
+    let rest = admissions.list_admissions(rest).await.unwrap().into_inner();
+    assert_eq!((rest.admissions.len(), rest.last_revision), (0, after_revision));
+
+    let mut operator = AdmissionServiceClient::new(world.channel_of(Role::Operator, "alice").await);
+    let refused = operator.list_admissions(ListAdmissionsRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
 }
 

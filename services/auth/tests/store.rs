@@ -20,7 +20,7 @@ use muster_auth::domain::revocation::Reason;
 use muster_auth::domain::vault::Vault;
 use muster_auth::domain::{Authority, Link, Principal};
 use muster_auth::store::{
-    Change, Cursor, Horizon, PostgresStore, Request, SqliteStore, Store, StoreError, Write,
+    Change, Cursor, Horizon, PostgresStore, Request, Revision, SqliteStore, Store, StoreError, Write,
 };
 use muster_kit::testing::postgres::Postgres;
 use muster_types::{Identity, NetworkId, NodeId, Timestamp};
@@ -105,6 +105,36 @@ async fn records_are_read_back_as_they_were_written(store: &dyn Store) {
     assert_eq!(store.certificate_by_key(KeyHash([1; 32])).await.unwrap().unwrap(), certificate);
     assert!(store.link("none").await.unwrap().is_none());
     assert!(store.link_by_token(&[0; 32]).await.unwrap().is_none());
+}
+
+async fn nodes_are_listed_in_the_order_of_their_last_changes(store: &dyn Store) {
+    let node = |name: u8| Principal {
+        identity: Identity::node(NetworkId([7; 16]), NodeId([name; 20])),
+        key: KeyHash([name; 32]),
+        ..principal()
+    };
+    let operator = Principal {
+        identity: Identity { network: NetworkId([7; 16]), role: Role::Operator, name: "ann".into() },
+        node_keys: None,
+        ..principal()
+    };
+    let put =
+        |principal: &Principal, expected| Write::PutPrincipal { principal: principal.clone(), expected };
+    let mut before = Revision(0);
+    while let Some(last) = store.nodes(before, 100).await.unwrap().last() {
+        before = last.revision;
+    }
+    for principal in [&node(101), &operator, &node(102)] {
+        commit(store, vec![put(principal, None)]).await.unwrap();
+    }
+    let listed = store.nodes(before, 100).await.unwrap();
+    assert_eq!(listed.iter().map(|it| &it.record).collect::<Vec<_>>(), [&node(101), &node(102)]);
+    assert_eq!(store.nodes(before, 1).await.unwrap(), listed[..1]);
+    // A change puts a node at the end.
+    let renewed = Principal { generation: 9, ..node(101) };
+    commit(store, vec![put(&renewed, Some(listed[0].revision))]).await.unwrap();
+    let changed = store.nodes(listed[1].revision, 100).await.unwrap();
+    assert_eq!(changed.iter().map(|it| &it.record).collect::<Vec<_>>(), [&renewed]);
 }
 
 async fn a_decision_on_an_old_revision_conflicts_and_leaves_nothing(store: &dyn Store) {
@@ -337,6 +367,7 @@ async fn of_many_founders_one_wins_and_all_have_its_keys(store: Arc<dyn Store>) 
 async fn suite(store: Arc<dyn Store>) {
     let on = store.as_ref();
     records_are_read_back_as_they_were_written(on).await;
+    nodes_are_listed_in_the_order_of_their_last_changes(on).await;
     a_decision_on_an_old_revision_conflicts_and_leaves_nothing(on).await;
     of_many_changes_at_once_on_one_revision_one_takes_hold(store.clone()).await;
     a_principals_certificates_are_revoked_together_and_found_first(on).await;

@@ -11,8 +11,10 @@ use crate::selection::{Label, Selection};
 use crate::target::Target;
 
 mod authority;
+mod upkeep;
 
-pub use authority::{AuditCommand, CaCommand, CaTier, Init, RequestsCommand};
+pub use authority::{AuditCommand, CaCommand, CaTier, RequestsCommand};
+pub use upkeep::{Backup, Doctor, Init, Invite, Restore};
 
 /// Connects your CMDB with the devices it manages.
 #[derive(Debug, Parser)]
@@ -73,7 +75,7 @@ pub enum Command {
         muster up --address master.example.org:443   what links say, behind a router or a balancer\n  \
         muster up --data-dir ./try --listen 127.0.0.1:4000 --no-agent")]
     Up(Box<Up>),
-    /// Found a network: root, authorities, and links by which services join. Once; safe to repeat
+    /// Found the network of a store, if there is none yet; what a chart runs as a job. Safe to repeat
     #[command(after_help = "Examples:\n  \
         muster init\n  \
         muster init --secret-file /run/secrets/muster      keys encrypted under a secret kept elsewhere\n  \
@@ -135,7 +137,8 @@ pub enum Command {
         muster run --on build-7 --timeout 5m -- apt-get -y upgrade\n  \
         muster run --place office --script fix-printer.sh -- --verbose\n  \
         muster run --label role=till --queue-for 7d -- reboot\n  \
-        muster run --all --dry-run -- rm -rf /tmp/cache")]
+        muster run --all --dry-run -- rm -rf /tmp/cache\n  \
+        MUSTER_OTLP_ENDPOINT=http://127.0.0.1:4317 muster run --all -- uptime   one trace, to the hosts and back")]
     Run(Box<Run>),
     /// Ask hosts what they are and have: system, hardware, installed packages
     #[command(after_help = "Examples:\n  \
@@ -163,6 +166,17 @@ pub enum Command {
     Erase {
         /// Id, the beginning of an id, or host name
         node: String,
+        /// Sign with this key of the operators' root
+        #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
+        sign_with: Option<PathBuf>,
+    },
+    /// The operators' own authority, made offline: tasks that no master can sign alone
+    #[command(subcommand)]
+    OperatorRoot(OperatorRootCommand),
+    /// Agree to a task that waits for a second person
+    Approve {
+        /// Id of the task, or its beginning
+        task: String,
     },
     /// Stop a task, also where it runs
     Cancel {
@@ -176,6 +190,24 @@ pub enum Command {
         muster label build-7 role=builder floor=3\n  \
         muster label build-7 floor-    removes it")]
     Label(LabelChange),
+    /// Check everything that a master needs, from this host, and say what mends what
+    #[command(after_help = "Examples:\n  \
+        muster doctor                        the master on this host, and the way to it\n  \
+        muster doctor --context office       a master elsewhere, as its operator\n  \
+        muster doctor --master host:27431    as a device that knows nothing but the address\n  \
+        muster doctor -o json                for scripts; exit code 7 if a check fails")]
+    Doctor(Box<Doctor>),
+    /// Copy a master's truth into a folder, while it works
+    #[command(after_help = "Examples:\n  \
+        muster backup /backup/2026-11-22")]
+    Backup(Box<Backup>),
+    /// Bring a backup back, into an empty data directory, and open a new epoch
+    #[command(after_help = "Examples:\n  \
+        muster restore /backup/2026-11-22 --data-dir /var/lib/muster\n  \
+        muster restore --reopen              after pg_restore; no replica may run")]
+    Restore(Box<Restore>),
+    /// Let a service of another process join: leaves a link in its data directory
+    Invite(Box<Invite>),
     /// Every setting of a master: file, environment, flag, default
     ConfigReference,
     /// A script for your shell that completes muster's commands
@@ -288,6 +320,8 @@ pub enum NodeState {
     Online,
     Offline,
     Unreachable,
+    /// Enrolled, and not once attached since
+    NeverSeen,
 }
 
 #[derive(Debug, Args)]
@@ -343,6 +377,12 @@ pub struct Run {
     /// One after another with other exclusive tasks of a host, as installations want it
     #[arg(long)]
     pub exclusive: bool,
+    /// Only the hosts can read the command, only the master what they write
+    #[arg(long)]
+    pub confidential: bool,
+    /// Sign with this key of the operators' root, as networks that require it want
+    #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
+    pub sign_with: Option<PathBuf>,
     /// Say what would run, and where, and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -383,6 +423,57 @@ pub enum Section {
     Packages,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum OperatorRootCommand {
+    /// Make an operators' root. Keep its folder offline
+    Init {
+        /// Its folder
+        dir: PathBuf,
+    },
+    /// Make a key that signs tasks for one operator
+    Sign(OperatorRootSign),
+    /// Say whom devices shall believe, signed by the root
+    Policy(OperatorRootPolicy),
+    /// Let the master of this host hand a policy to devices
+    Install {
+        /// As `operator-root policy` wrote it
+        policy: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct OperatorRootSign {
+    /// The root's folder
+    pub dir: PathBuf,
+    /// Of the operator
+    #[arg(long)]
+    pub name: String,
+    /// Key and certificate go here
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// How long it is good
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "365d", value_name = "DURATION")]
+    pub ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct OperatorRootPolicy {
+    /// The root's folder
+    pub dir: PathBuf,
+    /// The network's id, or any of its enrollment links
+    #[arg(long, value_name = "ID|LINK")]
+    pub network: String,
+    /// Devices refuse tasks that no operator signed
+    #[arg(long = "require")]
+    pub require: bool,
+    /// An operator's key that counts no longer; may be given more than once
+    #[arg(long, value_name = "KEY-ID")]
+    pub withdraw: Vec<String>,
+    /// The policy goes here
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// Id, the beginning of an id, or host name; or operators/NAME, cmdbs/NAME
@@ -418,6 +509,9 @@ pub struct Lost {
     /// Erase it whenever it comes back, within 30 days
     #[arg(long)]
     pub erase: bool,
+    /// Sign with this key of the operators' root
+    #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
+    pub sign_with: Option<PathBuf>,
     /// For the audit log
     #[arg(long, default_value = "", hide_default_value = true)]
     pub comment: String,
@@ -433,6 +527,9 @@ pub struct Lock {
     /// Let people in again
     #[arg(long)]
     pub release: bool,
+    /// Sign with this key of the operators' root
+    #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
+    pub sign_with: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -3,11 +3,13 @@
 //! The flags' own definitions are the only list of settings: the file has the same names, and the reference is made of them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use muster_kit::dirs;
-use muster_kit::telemetry::{LogFormat, TelemetryConfig};
+use muster_kit::listen::HANDSHAKES;
+use muster_kit::telemetry::{self, LogFormat, TelemetryConfig, TelemetryGuard};
 use muster_types::limits::DEFAULT_PORT;
 use serde::Deserialize;
 
@@ -18,6 +20,10 @@ use crate::exit::Failure;
 pub const FILE: &str = "/etc/muster/muster.toml";
 /// Holds a password as often as not, and so has no flag.
 pub const DATABASE_VARIABLE: &str = "MUSTER_DATABASE_URL";
+/// The same of the bus between replicas.
+pub const BUS_VARIABLE: &str = "MUSTER_NATS_URL";
+/// Where traces go to, of a master and of an operator's command alike.
+const OTLP_VARIABLE: &str = "MUSTER_OTLP_ENDPOINT";
 /// Metrics and probes.
 pub const OBSERVE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT + 1);
 
@@ -38,9 +44,18 @@ pub struct Settings {
     /// Where metrics and probes are served, in the clear [default: 127.0.0.1:27432]
     #[arg(long, env = "MUSTER_OBSERVE", value_name = "IP:PORT")]
     pub observe: Option<SocketAddr>,
+    /// TLS handshakes begun in a second; further callers are told when to try again [default: 500]
+    #[arg(long, env = "MUSTER_HANDSHAKES_PER_SECOND", value_name = "N")]
+    pub handshakes_per_second: Option<NonZeroU32>,
     /// Where auth is, if it does not run in this process [default: the address in the link that lets a service join]
     #[arg(long, env = "MUSTER_AUTH_ADDRESS", value_name = "HOST:PORT")]
     pub auth_address: Option<String>,
+    /// Something in front of the master hides where devices come from; then nothing is concluded from their addresses
+    #[arg(long, env = "MUSTER_BEHIND_PROXY")]
+    pub behind_proxy: bool,
+    /// The secret that opens the authority's keys; replicas share it [default: auth.secret in the data directory]
+    #[arg(long, env = "MUSTER_SECRET_FILE", value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
     /// Domain whose _muster._tcp SRV records name the master [default: none]
     #[arg(long, env = "MUSTER_DISCOVERY_DOMAIN", value_name = "DOMAIN")]
     pub discovery_domain: Option<String>,
@@ -51,7 +66,7 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_LOG_FORMAT", value_name = "FORMAT", value_parser = log_format)]
     pub log_format: Option<LogFormat>,
     /// A collector of traces, as in http://127.0.0.1:4317 [default: none; nothing is traced]
-    #[arg(long, env = "MUSTER_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(long, env = OTLP_VARIABLE, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
     /// The secret that opens the certificate authority's keys [default: auth.secret in the data directory]
     #[arg(long, env = "MUSTER_SECRET_FILE", value_name = "FILE")]
@@ -65,6 +80,9 @@ pub struct Settings {
     /// PostgreSQL for all services, as in postgres://user@host/database; only in the file or the environment.
     #[arg(skip)]
     pub database_url: Option<String>,
+    /// NATS, by which replicas wake each other, as in nats://host:4222; only in the file or the environment.
+    #[arg(skip)]
+    pub nats_url: Option<String>,
 }
 
 /// A master, as it will run.
@@ -76,12 +94,16 @@ pub struct MasterConfig {
     /// Empty: this host's own.
     pub addresses: Vec<String>,
     pub observe: SocketAddr,
+    pub handshakes_per_second: NonZeroU32,
     pub auth_address: Option<String>,
     pub discovery_domain: String,
     pub secret_file: Option<PathBuf>,
     pub est_listen: Option<SocketAddr>,
     pub scep_listen: Option<SocketAddr>,
     pub database_url: Option<String>,
+    pub nats_url: Option<String>,
+    pub secret_file: Option<PathBuf>,
+    pub behind_proxy: bool,
     pub telemetry: TelemetryConfig,
 }
 
@@ -108,20 +130,57 @@ impl Settings {
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
             otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
         };
+        let database_url = set(DATABASE_VARIABLE).or(file.database_url);
+        let nats_url = set(BUS_VARIABLE).or(file.nats_url);
+        if nats_url.is_some() && database_url.is_none() {
+            return Err(Failure::usage(
+                "NATS wakes replicas, and there can be only one on SQLite",
+                format!("{BUS_VARIABLE} is set and {DATABASE_VARIABLE} is not"),
+            )
+            .next(format!(
+                "set {DATABASE_VARIABLE}=postgres://user@host/database, or leave out {BUS_VARIABLE}"
+            )));
+        }
         Ok(MasterConfig {
             data_dir,
             listen: self.listen.or(file.listen),
             addresses,
             observe: self.observe.or(file.observe).unwrap_or(OBSERVE),
+            handshakes_per_second: self
+                .handshakes_per_second
+                .or(file.handshakes_per_second)
+                .unwrap_or(HANDSHAKES),
             auth_address: self.auth_address.or(file.auth_address),
             discovery_domain: self.discovery_domain.or(file.discovery_domain).unwrap_or_default(),
-            secret_file: self.secret_file.or(file.secret_file),
+            database_url,
+            nats_url,
+            behind_proxy: self.behind_proxy || file.behind_proxy,
             est_listen: self.est_listen.or(file.est_listen),
             scep_listen: self.scep_listen.or(file.scep_listen),
-            database_url: std::env::var(DATABASE_VARIABLE).ok().or(file.database_url),
+            secret_file: self.secret_file.or(file.secret_file),
             telemetry,
         })
     }
+}
+
+/// A variable that is empty is not set: charts and shells cannot leave one out as easily.
+fn set(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+/// Traces of an operator's command, if the environment names a collector; messages are the command's own.
+pub fn operator_telemetry() -> Result<Option<TelemetryGuard>, Failure> {
+    let Some(endpoint) = set(OTLP_VARIABLE) else {
+        return Ok(None);
+    };
+    let config = TelemetryConfig {
+        log: "warn".to_owned(),
+        otlp_endpoint: Some(endpoint),
+        ..TelemetryConfig::default()
+    };
+    telemetry::init("muster-cli", &config)
+        .map(Some)
+        .map_err(|error| Failure::usage("cannot trace as configured", error))
 }
 
 fn read(named: Option<&Path>) -> Result<Settings, Failure> {

@@ -6,13 +6,14 @@ use std::time::Duration;
 use muster_auth::config::operator_file;
 use muster_kit::connect::{AUTH, Master, MasterChannel, TOPOLOGY};
 use muster_kit::dirs;
-use muster_kit::tls::ClientTls;
+use muster_kit::tls::{self, ClientTls};
 use muster_proto::auth::v1::audit_service_client::AuditServiceClient;
 use muster_proto::auth::v1::certificate_authority_service_client::CertificateAuthorityServiceClient;
 use muster_proto::auth::v1::enrollment_request_service_client::EnrollmentRequestServiceClient;
 use muster_proto::auth::v1::link_service_client::LinkServiceClient;
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
 use muster_proto::fleet::v1::fleet_service_client::FleetServiceClient;
+use muster_types::NetworkId;
 use tonic::Status;
 
 use crate::cli::Place;
@@ -26,8 +27,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A way to one master.
 pub struct Session {
     master: Master,
+    pub credentials: Credentials,
     /// The master as messages name it.
     pub place: String,
+    pub network: NetworkId,
 }
 
 impl Session {
@@ -42,9 +45,13 @@ impl Session {
             }
         };
         let place = credentials.addresses.join(", ");
-        let tls = ClientTls::new(credentials.material)
+        let own = tls::peer_identity(&credentials.material.chain);
+        let network =
+            own.map_err(|error| Failure::usage("cannot act as an operator", error))?.identity.network;
+        let tls = ClientTls::new(credentials.material.clone())
             .map_err(|error| Failure::usage("cannot act as an operator", error))?;
-        Ok(Self { master: Master::new(credentials.addresses, tls).keep_alive(KEEP_ALIVE), place })
+        let master = Master::new(credentials.addresses.iter().cloned(), tls).keep_alive(KEEP_ALIVE);
+        Ok(Self { master, credentials, place, network })
     }
 
     pub fn fleet(&self) -> FleetServiceClient<MasterChannel> {

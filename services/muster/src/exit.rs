@@ -23,6 +23,8 @@ pub enum Exit {
     Incomplete = 5,
     /// What was named does not exist, or is not in the state that the command needs.
     NotFound = 6,
+    /// `muster doctor` found something that does not work.
+    Unhealthy = 7,
     /// A fault of ours.
     Internal = 70,
     /// Left by Ctrl-C.
@@ -38,6 +40,7 @@ pub const HELP: &str = "Exit codes:\n  \
     4    the master refused\n  \
     5    no host failed, but not all did it: offline, expired, timed out, cancelled, lost\n  \
     6    what was named does not exist, or is not in the state that the command needs\n  \
+    7    muster doctor found something that does not work\n  \
     70   a fault of muster itself\n  \
     130  left by Ctrl-C";
 
@@ -103,6 +106,16 @@ impl Failure {
         }
     }
 
+    /// What failed, and why.
+    pub fn reason(&self) -> String {
+        format!("{}: {}", self.what, self.why)
+    }
+
+    /// What to type next, if anything helps.
+    pub fn remedy(&self) -> &str {
+        self.next.as_deref().unwrap_or("read the master's log")
+    }
+
     /// Tells stderr, and gives the code.
     pub fn report(&self) -> ExitCode {
         let Self { exit, what, why, next } = self;
@@ -148,6 +161,11 @@ fn of_trouble(what: String, trouble: Trouble, place: &str) -> Failure {
             "{} does not accept our certificate: it has expired, was revoked, or is of another network",
             "muster login LINK, with a link that an operator made for you",
         ),
+        Trouble::Busy => fail(
+            Exit::Unreachable,
+            "{} has more callers than it admits now",
+            "the same command again in a moment",
+        ),
         Trouble::Lost => fail(
             Exit::Unreachable,
             "the connection to {} was lost",
@@ -179,6 +197,7 @@ mod tests {
             Exit::Refused,
             Exit::Incomplete,
             Exit::NotFound,
+            Exit::Unhealthy,
             Exit::Internal,
             Exit::Interrupted,
         ] {

@@ -1,77 +1,79 @@
-//! `muster init`: founds a network, once; or the two halves of it where the root is kept elsewhere.
+//! `muster init` founds the network of a store, once; `muster invite` lets a service of another process join it.
+//!
+//! Both open auth's store themselves, with the authority's secret, and need no master at work: they are what a chart
+//! runs before its pods.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use muster_auth::join::pem;
-use muster_auth::{Config, StartError, bootstrap, config as auth_config};
-use muster_kit::telemetry;
+use muster_auth::{Auth, Config, StartError, bootstrap, config as auth_config};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::cli::{Init, Output, Place};
+use crate::cli::{Init, Invite, Output, Place};
 use crate::config::MasterConfig;
 use crate::exit::{Exit, Failure};
+use crate::master;
 use crate::render::json;
 use crate::target::Target;
 
+/// What links say before any address is set.
+const NO_ADDRESS: &str = "localhost:27431";
+
 pub async fn run(place: &Place, output: Output, init: Init) -> Result<Exit, Failure> {
     let config = init.settings.resolve(place, "warn")?;
-    let _telemetry = telemetry::init("muster", &config.telemetry)
-        .map_err(|error| Failure::usage("cannot log as configured", error))?;
-    let auth = auth_config_of(&config);
+    let addresses =
+        if config.addresses.is_empty() { vec![NO_ADDRESS.to_owned()] } else { config.addresses.clone() };
+    let settings = master::auth_config(&config, addresses);
     if init.external_root {
-        return prepare(output, &auth).await;
+        return prepare(output, &settings).await;
     }
     let opened = match &init.import {
-        Some(file) => muster_auth::complete(&auth, &certificates(file)?).await,
-        None => muster_auth::init(&auth).await,
+        Some(file) => muster_auth::complete(&settings, &certificates(file)?).await,
+        None => muster_auth::init(&settings).await,
     };
     let auth = opened.map_err(|error| failed(&error))?;
-    for target in Target::SERVICES.into_iter().filter(|target| *target != Target::Auth) {
-        let file = auth_config::join_file(&config.data_dir, target.as_str());
-        if !file.exists() {
-            bootstrap::write_join_link(&auth, target.as_str(), &file)
-                .await
-                .map_err(|error| Failure::internal("cannot let services join", error))?;
-        }
-    }
-    let network = auth.authority().network().to_string();
-    let join = config.data_dir.join("join").display().to_string();
+    let network = auth.authority().network();
     match output {
-        Output::Json => json::print(
-            "Init",
-            [
-                ("network", network.into()),
-                ("dataDir", config.data_dir.display().to_string().into()),
-                ("joinLinks", join.into()),
-            ],
-        ),
-        Output::Table => {
-            println!("network {network}");
-            eprintln!("Links by which services join from elsewhere: {join}");
-            eprintln!("Keep the secret apart from the database, and a copy of both: {}", secret(&config));
-        }
+        Output::Json => json::print("Init", [("network", network.to_string().into())]),
+        Output::Table => eprintln!("Network {network} is there. Repeated, this changes nothing."),
     }
     Ok(Exit::Ok)
 }
 
-fn secret(config: &MasterConfig) -> String {
-    let usual = config.data_dir.join("auth.secret");
-    config.secret_file.as_ref().unwrap_or(&usual).display().to_string()
+/// Leaves a link for the service where it looks for one; the state of an earlier pod makes another one unnecessary.
+pub async fn invite(place: &Place, output: Output, invite: Invite) -> Result<Exit, Failure> {
+    let config = invite.settings.resolve(place, "warn")?;
+    let service = invite.service;
+    if service == Target::All || service == Target::Auth {
+        return Err(Failure::usage(
+            format!("{} needs no invitation", service.as_str()),
+            "it has the authority's keys",
+        ));
+    }
+    let file = auth_config::join_file(&config.data_dir, service.as_str());
+    if !file.exists() {
+        let auth = open(&config).await?;
+        bootstrap::write_join_link(&auth, service.as_str(), &file)
+            .await
+            .map_err(|error| Failure::internal("no link could be made", error))?;
+    }
+    match output {
+        Output::Json => json::print("Invite", [("file", file.display().to_string().into())]),
+        Output::Table => eprintln!("{} lets {} join.", file.display(), service.as_str()),
+    }
+    Ok(Exit::Ok)
 }
 
-/// Auth's configuration as far as founding needs it.
-fn auth_config_of(config: &MasterConfig) -> Config {
-    // Links name an address; who founds may not know it yet.
-    let addresses = match config.addresses.is_empty() {
-        true => vec![format!("{}:{}", crate::config::own_address(), muster_types::limits::DEFAULT_PORT)],
-        false => config.addresses.clone(),
-    };
-    Config {
-        database_url: config.database_url.clone(),
-        secret_file: config.secret_file.clone(),
-        ..Config::embedded(&config.data_dir, addresses)
-    }
+async fn open(config: &MasterConfig) -> Result<Arc<Auth>, Failure> {
+    let address = config.auth_address.clone().ok_or_else(|| {
+        Failure::usage("where is auth?", "the link must say where the service finds it")
+            .next("--auth-address HOST:PORT")
+    })?;
+    muster_auth::open(&master::auth_config(config, vec![address]))
+        .await
+        .map_err(|error| Failure::internal("auth's store does not open", error).next("muster init, first"))
 }
 
 async fn prepare(output: Output, auth: &Config) -> Result<Exit, Failure> {

@@ -7,16 +7,20 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing::Instrument;
 
-use cli::{Arguments, Command};
+use cli::{Arguments, Command, Output, Place};
 use exit::{Exit, Failure};
 
 pub mod audit;
+pub mod backup;
 pub mod ca;
 pub mod cli;
 pub mod config;
 pub mod context;
 pub mod credentials;
+pub mod database;
+pub mod doctor;
 pub mod exit;
 pub mod fleet;
 pub mod init;
@@ -25,6 +29,7 @@ pub mod link;
 pub mod login;
 pub mod master;
 pub mod nodes;
+pub mod operator_root;
 pub mod reference;
 pub mod render;
 pub mod requests;
@@ -32,6 +37,7 @@ pub mod revoke;
 pub mod run;
 pub mod selection;
 pub mod serve;
+pub mod signing;
 pub mod target;
 pub mod tasks;
 pub mod topology;
@@ -54,6 +60,15 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     let Arguments { place, output, command } = arguments;
+    // What serves has telemetry among its settings, and one span for each call.
+    if matches!(command, Command::Up(_) | Command::Serve(_)) {
+        return perform(place, output, command).await;
+    }
+    let _telemetry = config::operator_telemetry()?;
+    perform(place, output, command).instrument(tracing::info_span!("muster")).await
+}
+
+async fn perform(place: Place, output: Output, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Up(up) => up::run(&place, output, *up).await,
         Command::Init(init) => init::run(&place, output, *init).await,
@@ -75,10 +90,16 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Lost(lost) => revoke::lost(&place, output, lost).await,
         Command::Found { node } => revoke::found(&place, output, &node).await,
         Command::Lock(lock) => revoke::lock(&place, output, lock).await,
-        Command::Erase { node } => revoke::erase(&place, output, &node).await,
+        Command::Erase { node, sign_with } => revoke::erase(&place, output, &node, sign_with).await,
+        Command::OperatorRoot(command) => operator_root::run(&place, command),
+        Command::Approve { task } => tasks::approve(&place, output, &task).await,
         Command::Cancel { task } => tasks::cancel(&place, output, &task).await,
         Command::Run(run) => run::run(&place, output, *run).await,
         Command::Inventory(inventory) => inventory::run(&place, output, inventory).await,
+        Command::Doctor(doctor) => doctor::run(&place, output, *doctor).await,
+        Command::Backup(backup) => backup::take(&place, output, *backup).await,
+        Command::Restore(restore) => backup::restore(&place, output, *restore).await,
+        Command::Invite(invite) => init::invite(&place, output, *invite).await,
         Command::ConfigReference => Ok(reference::print()),
         Command::Completions { shell } => Ok(cli::completions(shell)),
     }

@@ -1,12 +1,12 @@
 //! `muster login`: an operator's link becomes a context; and the renewal of its certificate, on the way to other work.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use muster_auth::join::{self, JoinError, Joined, Key};
-use muster_kit::clock;
-use muster_kit::tls;
+use muster_kit::{clock, crash, tls};
 use muster_types::EnrollmentLink;
 
 use crate::cli::{Login, Output};
@@ -17,6 +17,8 @@ use crate::render::json;
 
 /// A link is short; more than this on stdin is something else.
 const LINK_BYTES: u64 = 4096;
+/// Of the link's hash in the name of the file that keeps its key: tells links of one master apart.
+const KEY_FILE_BYTES: usize = 4;
 /// Renewal is work on the side: the command that was typed should not wait for it.
 const RENEWAL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -31,11 +33,15 @@ pub async fn run(output: Output, login: Login) -> Result<Exit, Failure> {
         return Err(Failure::usage(format!("{name:?} cannot be a context's name"), "it names a file"));
     }
     let path = context::context_file(&name)?;
-    let (credentials, who) = enroll(&link).await?;
+    let key = key_file(&path, &link);
+    let (credentials, who) = enroll(&link, &key).await?;
+    crash::point("login.answered");
     credentials.save(&path).map_err(|error| {
         Failure::internal("the master let you in, but the answer could not be kept", error)
-            .next("mend that, and log in with another link: this one has been used")
+            .next("mend that, and log in again with the same link")
     })?;
+    // Left behind it would be no harm: it is the context's own key.
+    let _ = std::fs::remove_file(key);
     match output {
         Output::Table => eprintln!("You are {who} of {}, context {name}. Try: muster nodes", link.address),
         Output::Json => json::print("Login", [("context", name.into()), ("name", who.into())]),
@@ -55,8 +61,14 @@ fn default_name(address: &str) -> String {
     host.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect()
 }
 
-async fn enroll(link: &EnrollmentLink) -> Result<(Credentials, String), Failure> {
-    let key = Key::draw().map_err(|error| Failure::internal("cannot make a key", error))?;
+/// Where the key waits for the answer, beside the context. A lost answer is repeated to the same key only.
+fn key_file(context: &Path, link: &EnrollmentLink) -> PathBuf {
+    let token = HEXLOWER.encode(&link.token.hash()[..KEY_FILE_BYTES]);
+    context.with_extension(format!("{token}.key"))
+}
+
+async fn enroll(link: &EnrollmentLink, key: &Path) -> Result<(Credentials, String), Failure> {
+    let key = Key::kept(key).map_err(|error| Failure::internal("cannot keep a key", error))?;
     let Joined { material, name, mut addresses } =
         join::enroll(link, &key).await.map_err(|error| match error {
             JoinError::Refused(status) => Failure::of_call("cannot log in", &status, &link.address),

@@ -12,11 +12,11 @@ use std::time::Duration;
 use muster_auth::bootstrap::{self, ServiceTls};
 use muster_auth::crl::{self, Shelf};
 use muster_auth::join::{self, pem};
-use muster_auth::{Auth, StartError, config as auth_config};
+use muster_auth::{Auth, StartError, config as auth_files};
 use muster_kit::connect::{self, AUTH, TOPOLOGY};
 use muster_kit::files;
 use muster_kit::listen::Listener;
-use muster_kit::observe::Observatory;
+use muster_kit::observe::{Observatory, Pages};
 use muster_kit::shutdown::Shutdown;
 use muster_kit::tls::{self, CallerCertificate};
 use muster_topology::StoreConfig;
@@ -78,6 +78,7 @@ impl Master {
         let observe = observatory.local_addr().unwrap_or(config.observe);
         let readiness = observatory.readiness();
         let mut listener = bind(config.listen).await?;
+        listener.limit_handshakes(config.handshakes_per_second);
         let bound = listener.local_addr().map_err(|error| Failure::internal("cannot listen", error))?;
         let local = SocketAddr::new(reachable_here(bound.ip()), bound.port()).to_string();
         let addresses = addresses(config, bound);
@@ -111,11 +112,17 @@ impl Master {
                 Some(_) => local.clone(),
                 None => auth_address(config)?,
             };
-            start_topology(config, &trust, tls, auth_address, &mut listener, &mut services, shutdown);
+            let topology = topology_config(config, &trust, observatory.pages());
+            start_topology(topology, tls, auth_address, &mut listener, &mut services, shutdown);
         }
         shutdown.spawn(listener.run(shutdown.clone()));
         shutdown.spawn(observatory.run(shutdown.clone()));
         readiness.set(true);
+        let (draining, ended) = (readiness, shutdown.clone());
+        shutdown.spawn(async move {
+            ended.triggered().await;
+            draining.set(false);
+        });
         let api = addresses.first().cloned().unwrap_or_else(|| local.clone());
         Ok(Self { api, local, observe, network: trust.network, auth, services, _lock: lock })
     }
@@ -138,7 +145,8 @@ impl Master {
     }
 }
 
-fn auth_config_of(config: &MasterConfig, addresses: Vec<String>) -> muster_auth::Config {
+/// Auth's own settings. The first of `addresses` stands in links.
+pub fn auth_config(config: &MasterConfig, addresses: Vec<String>) -> muster_auth::Config {
     muster_auth::Config {
         database_url: config.database_url.clone(),
         secret_file: config.secret_file.clone(),
@@ -154,7 +162,7 @@ async fn open_auth(
     addresses: Vec<String>,
     network: Network,
 ) -> Result<Arc<Auth>, Failure> {
-    let auth_config = auth_config_of(config, addresses);
+    let auth_config = self::auth_config(config, addresses);
     let opened = match network {
         Network::MayBeFounded => muster_auth::init(&auth_config).await,
         Network::MustBeThere => muster_auth::open(&auth_config).await,
@@ -177,7 +185,7 @@ async fn serve_auth(
     services: &mut JoinSet<Ended>,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
-    let auth_config = auth_config_of(config, addresses);
+    let auth_config = self::auth_config(config, addresses);
     let tls = bootstrap::service_tls(auth, "auth", CallerCertificate::Optional, shutdown)
         .await
         .map_err(|error| Failure::internal("auth gets no certificate", error))?;
@@ -201,7 +209,7 @@ async fn introduce(
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::internal("cannot let others in", error);
-    let operator = auth_config::operator_file(&config.data_dir);
+    let operator = auth_files::operator_file(&config.data_dir);
     bootstrap::local_operator(auth, operator, shutdown).await.map_err(|error| failed(&error))?;
     let place = config.data_dir.join(credentials::LOCAL_ADDRESS);
     files::write_private(&place, local.as_bytes()).map_err(|error| failed(&error))?;
@@ -209,7 +217,7 @@ async fn introduce(
         if target == Target::Auth || targets.contains(&target) {
             continue;
         }
-        let file = auth_config::join_file(&config.data_dir, target.as_str());
+        let file = auth_files::join_file(&config.data_dir, target.as_str());
         if !file.exists() {
             bootstrap::write_join_link(auth, target.as_str(), &file).await.map_err(|error| failed(&error))?;
         }
@@ -234,14 +242,14 @@ async fn join_elsewhere(
     shutdown: &Shutdown,
 ) -> Result<(Trust, ServiceTls), Failure> {
     let failed = |error: &dyn std::fmt::Display| {
-        let file = auth_config::join_file(&config.data_dir, name);
+        let file = auth_files::join_file(&config.data_dir, name);
         Failure::new(Exit::Unreachable, format!("{name} cannot join its network"), error).next(format!(
             "start auth first; it leaves {} in its data directory: copy that here",
             file.display()
         ))
     };
     let state = config.data_dir.join(format!("{name}.pem"));
-    let link = auth_config::join_file(&config.data_dir, name);
+    let link = auth_files::join_file(&config.data_dir, name);
     let tls = join::join(&link, state.clone(), CallerCertificate::Required, shutdown)
         .await
         .map_err(|error| failed(&error))?;
@@ -258,7 +266,7 @@ fn auth_address(config: &MasterConfig) -> Result<String, Failure> {
     if let Some(address) = &config.auth_address {
         return Ok(address.clone());
     }
-    let file = auth_config::join_file(&config.data_dir, "topology");
+    let file = auth_files::join_file(&config.data_dir, "topology");
     let link = std::fs::read_to_string(&file).ok().and_then(|text| text.parse().ok());
     link.map(|link: muster_types::EnrollmentLink| link.address).ok_or_else(|| {
         Failure::usage("auth is nowhere to be found", format!("{} holds no link", file.display()))
@@ -266,20 +274,27 @@ fn auth_address(config: &MasterConfig) -> Result<String, Failure> {
     })
 }
 
+fn topology_config(config: &MasterConfig, trust: &Trust, pages: Pages) -> muster_topology::Config {
+    let store = match &config.database_url {
+        Some(url) => StoreConfig::Postgres(url.clone()),
+        None => StoreConfig::Sqlite(config.data_dir.join("topology.db")),
+    };
+    muster_topology::Config {
+        bus: config.nats_url.clone(),
+        pages: Some(pages),
+        source_visible: !config.behind_proxy,
+        ..muster_topology::Config::new(store, &config.data_dir, trust.network, trust.roots.clone())
+    }
+}
+
 fn start_topology(
-    config: &MasterConfig,
-    trust: &Trust,
+    config: muster_topology::Config,
     tls: ServiceTls,
     auth_address: String,
     listener: &mut Listener,
     services: &mut JoinSet<Ended>,
     shutdown: &Shutdown,
 ) {
-    let store = match &config.database_url {
-        Some(url) => StoreConfig::Postgres(url.clone()),
-        None => StoreConfig::Sqlite(config.data_dir.join("topology.db")),
-    };
-    let config = muster_topology::Config::new(store, trust.network, trust.roots.clone());
     let auth = connect::Master::new([auth_address], tls.client).service(AUTH);
     let incoming = listener.service(TOPOLOGY, tls.server);
     let ended = shutdown.clone();
@@ -290,7 +305,7 @@ fn start_topology(
 }
 
 /// One process at a time writes to a data directory.
-fn lock(data_dir: &Path) -> Result<File, Failure> {
+pub fn lock(data_dir: &Path) -> Result<File, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::usage(format!("cannot keep the master's state in {}", data_dir.display()), error)
             .next("--data-dir DIR, a folder of yours")

@@ -100,6 +100,7 @@ fn wire_state(state: NodeState) -> fleet::NodeState {
         NodeState::Online => fleet::NodeState::Online,
         NodeState::Offline => fleet::NodeState::Offline,
         NodeState::Unreachable => fleet::NodeState::Unreachable,
+        NodeState::NeverSeen => fleet::NodeState::NeverSeen,
     }
 }
 

@@ -13,8 +13,8 @@ use muster_wire::envelope::{key_id, sign_p256};
 use muster_wire::time::to_wire;
 use prost::Message;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData,
 };
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
@@ -65,7 +65,8 @@ fn init(dir: &Path) -> Result<Exit, Failure> {
     let certificate = params.self_signed(&key).map_err(|error| fail(&error))?;
     files::create_private_dir(dir).map_err(|error| fail(&error))?;
     files::write_private(&dir.join(KEY), key.serialize_pem().as_bytes()).map_err(|error| fail(&error))?;
-    files::write_private(&dir.join(CERTIFICATE), certificate.pem().as_bytes()).map_err(|error| fail(&error))?;
+    files::write_private(&dir.join(CERTIFICATE), certificate.pem().as_bytes())
+        .map_err(|error| fail(&error))?;
     eprintln!(
         "The operators' root is in {}. Keep it offline. Next:\n  \
          muster operator-root sign {} --name ada --out ada.pem\n  \
@@ -82,8 +83,7 @@ fn open(dir: &Path) -> Result<(KeyPair, CertificateDer<'static>), Failure> {
     let fail = failed("cannot use the operators' root");
     let key = PrivateKeyDer::from_pem_file(dir.join(KEY)).map_err(|error| fail(&error))?;
     let key = KeyPair::try_from(&key).map_err(|error| fail(&error))?;
-    let certificate =
-        CertificateDer::from_pem_file(dir.join(CERTIFICATE)).map_err(|error| fail(&error))?;
+    let certificate = CertificateDer::from_pem_file(dir.join(CERTIFICATE)).map_err(|error| fail(&error))?;
     Ok((key, certificate))
 }
 
@@ -118,7 +118,9 @@ fn policy(wanted: &OperatorRootPolicy) -> Result<Exit, Failure> {
     let (key, root) = open(&wanted.dir)?;
     let withdrawn = wanted.withdraw.iter().map(|id| {
         let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(id.as_bytes());
-        bytes.map(Bytes::from).map_err(|_| Failure::usage("cannot withdraw a key", format!("{id:?} is no key id")))
+        bytes
+            .map(Bytes::from)
+            .map_err(|_| Failure::usage("cannot withdraw a key", format!("{id:?} is no key id")))
     });
     let policy = OperatorPolicy {
         network_id: Bytes::copy_from_slice(network(&wanted.network)?.as_bytes()),
@@ -129,13 +131,11 @@ fn policy(wanted: &OperatorRootPolicy) -> Result<Exit, Failure> {
         withdrawn_key_ids: withdrawn.collect::<Result<_, _>>()?,
         issue_time: Some(to_wire(clock::wall())),
     };
-    let pair = EcdsaKeyPair::from_pkcs8(
-        &ECDSA_P256_SHA256_ASN1_SIGNING,
-        &key.serialize_der(),
-        &SystemRandom::new(),
-    );
+    let pair =
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &key.serialize_der(), &SystemRandom::new());
     let id = key_id(&key.subject_public_key_info());
-    let sealed = sign_p256(OPERATOR_POLICY, policy.encode_to_vec().into(), &pair.map_err(|error| fail(&error))?, id);
+    let sealed =
+        sign_p256(OPERATOR_POLICY, policy.encode_to_vec().into(), &pair.map_err(|error| fail(&error))?, id);
     let sealed = sealed.map_err(|error| fail(&error))?;
     files::write_private(&wanted.out, &sealed.encode_to_vec()).map_err(|error| fail(&error))?;
     eprintln!("On each master: muster operator-root install {}", wanted.out.display());
@@ -146,7 +146,10 @@ fn policy(wanted: &OperatorRootPolicy) -> Result<Exit, Failure> {
 fn network(text: &str) -> Result<NetworkId, Failure> {
     let by_link = || text.parse::<EnrollmentLink>().ok().map(|link| link.root_key.network_id());
     text.parse::<NetworkId>().ok().or_else(by_link).ok_or_else(|| {
-        Failure::usage("the network is not understood", format!("{text:?} is neither its id nor one of its links"))
+        Failure::usage(
+            "the network is not understood",
+            format!("{text:?} is neither its id nor one of its links"),
+        )
     })
 }
 
@@ -163,7 +166,9 @@ fn install(place: &Place, policy: &PathBuf) -> Result<Exit, Failure> {
     let network = NetworkId::try_from(&network[..]).map_err(|error| fail(&error))?;
     muster_wire::OperatorPolicy::pin(&sealed, network).map_err(|error| fail(&error))?;
     files::write_private(&data_dir.join(POLICY), &bytes).map_err(|error| fail(&error))?;
-    eprintln!("Devices that enroll from now on pin this policy; those that pinned an earlier one take it over.");
+    eprintln!(
+        "Devices that enroll from now on pin this policy; those that pinned an earlier one take it over."
+    );
     Ok(Exit::Ok)
 }
 
@@ -181,7 +186,8 @@ impl OperatorKey {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| fail(&error))?;
         let random = SystemRandom::new();
-        let signing = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pair.serialize_der(), &random);
+        let signing =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pair.serialize_der(), &random);
         Ok(Self {
             key_id: key_id(&pair.subject_public_key_info()),
             key: signing.map_err(|error| fail(&error))?,

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 
 use crate::cli::Arguments;
-use crate::config::{DATABASE_VARIABLE, FILE};
+use crate::config::{BUS_VARIABLE, DATABASE_VARIABLE, FILE};
 use crate::exit::Exit;
 
 pub fn print() -> Exit {
@@ -36,7 +36,9 @@ fn text() -> String {
     }
     text.push_str(&format!(
         "| `database_url` | `{DATABASE_VARIABLE}` | - | PostgreSQL for all services, as in \
-         postgres://user@host/database [default: one SQLite file a service in the data directory] |\n"
+         postgres://user@host/database [default: one SQLite file a service in the data directory] |\n\
+         | `nats_url` | `{BUS_VARIABLE}` | - | NATS, by which replicas wake each other, as in nats://host:4222; \
+         wants PostgreSQL [default: none; there is one replica] |\n"
     ));
     text
 }

@@ -1,5 +1,7 @@
 //! `muster revoke`, `lost`, `found`, `lock`, `erase`: who is not admitted any more, and what a lost device still gets.
 
+use std::path::PathBuf;
+
 use muster_proto::auth::v1::{
     self as auth, ReinstateCertificateRequest, RevokeCertificateRequest, revoke_certificate_request::Subject,
 };
@@ -15,7 +17,7 @@ use crate::context::Session;
 use crate::exit::{Exit, Failure};
 use crate::fleet as listing;
 use crate::render::{json, words};
-use crate::run;
+use crate::{run, signing};
 
 pub async fn revoke(place: &Place, output: Output, wanted: Revoke) -> Result<Exit, Failure> {
     let session = Session::open(place).await?;
@@ -43,10 +45,11 @@ pub async fn lost(place: &Place, output: Output, wanted: Lost) -> Result<Exit, F
     let revoked = say(&session, name.clone(), RevocationReason::Lost, wanted.comment).await?;
     let mut orders = Vec::new();
     if wanted.lock {
-        orders.push(order(&session, &name, "lock", &task::LockArguments::default()).await?);
+        orders
+            .push(order(&session, &name, "lock", &task::LockArguments::default(), &wanted.sign_with).await?);
     }
     if wanted.erase {
-        orders.push(order(&session, &name, "erase", &task::EraseArguments {}).await?);
+        orders.push(order(&session, &name, "erase", &task::EraseArguments {}, &wanted.sign_with).await?);
     }
     match output {
         Output::Json => json::print(
@@ -81,14 +84,19 @@ pub async fn lock(place: &Place, output: Output, wanted: Lock) -> Result<Exit, F
     let session = Session::open(place).await?;
     let name = listing::node(&session, &wanted.node).await?.name;
     let arguments = task::LockArguments { message: wanted.message, release: wanted.release };
-    let order = order(&session, &name, "lock", &arguments).await?;
+    let order = order(&session, &name, "lock", &arguments, &wanted.sign_with).await?;
     run::follow(&session, output, &order.name).await
 }
 
-pub async fn erase(place: &Place, output: Output, node: &str) -> Result<Exit, Failure> {
+pub async fn erase(
+    place: &Place,
+    output: Output,
+    node: &str,
+    sign_with: Option<PathBuf>,
+) -> Result<Exit, Failure> {
     let session = Session::open(place).await?;
     let name = listing::node(&session, node).await?.name;
-    let order = order(&session, &name, "erase", &task::EraseArguments {}).await?;
+    let order = order(&session, &name, "erase", &task::EraseArguments {}, &sign_with).await?;
     run::follow(&session, output, &order.name).await
 }
 
@@ -117,7 +125,13 @@ async fn say(
 }
 
 /// A task for one host, which waits for it as long as a task can.
-async fn order(session: &Session, node: &str, kind: &str, arguments: &impl Message) -> Result<Task, Failure> {
+async fn order(
+    session: &Session,
+    node: &str,
+    kind: &str,
+    arguments: &impl Message,
+    sign_with: &Option<PathBuf>,
+) -> Result<Task, Failure> {
     let request = CreateTaskRequest {
         spec: Some(task::TaskSpec {
             r#type: kind.to_owned(),
@@ -132,6 +146,7 @@ async fn order(session: &Session, node: &str, kind: &str, arguments: &impl Messa
         display_name: format!("{kind} {}", words::short(node)),
         ..CreateTaskRequest::default()
     };
+    let request = signing::signed_if(session, sign_with.as_deref(), request).await?;
     let created = session.fleet().create_task(request).await;
     Ok(created.map_err(session.failed("cannot make the task"))?.into_inner())
 }

@@ -13,6 +13,7 @@ use crate::context::Session;
 use crate::exit::{Exit, Failure};
 use crate::fleet as listing;
 use crate::render::{json, words};
+use crate::signing;
 use board::Board;
 
 mod board;
@@ -35,18 +36,25 @@ pub async fn run(place: &Place, output: Output, run: Run) -> Result<Exit, Failur
         spec: Some(task::TaskSpec {
             r#type: "run".to_owned(),
             arguments: Some(inline(&arguments)),
-            class: task::TaskClass::Open.into(),
+            class: if run.confidential { task::TaskClass::Confidential } else { task::TaskClass::Open }
+                .into(),
             lane: if run.exclusive { task::Lane::Exclusive } else { task::Lane::Parallel }.into(),
             timeout: run.timeout.map(words::to_duration),
+            ..task::TaskSpec::default()
         }),
-        display_name: title,
+        display_name: if run.confidential { "confidential".to_owned() } else { title },
         validate_only: run.dry_run,
         ..request(&run.selection, &run.patience)
     };
+    let request = signing::signed_if(&session, run.sign_with.as_deref(), request).await?;
     let created = session.fleet().create_task(request).await.map_err(session.failed("cannot run this"))?;
     let created = created.into_inner();
     if run.dry_run {
         return dry_run(&session, output, &run, &created).await;
+    }
+    if created.approval_wanted {
+        let name = &created.name;
+        eprintln!("It waits for a second person, who agrees by: muster approve {name}");
     }
     if run.detach {
         match output {

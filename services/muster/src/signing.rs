@@ -1,6 +1,8 @@
 //! Tasks that an operator signs here, before the master sees them: targets are frozen, orders written and signed with a key
 //! that no master has.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use muster_kit::clock;
 use muster_proto::fleet::v1::{CreateTaskRequest, Node, NodeFilter};
@@ -49,12 +51,25 @@ impl OperatorKey {
     }
 }
 
+/// The same, if there is a key to sign with.
+pub async fn signed_if(
+    session: &Session,
+    key: Option<&Path>,
+    request: CreateTaskRequest,
+) -> Result<CreateTaskRequest, Failure> {
+    match key {
+        Some(file) => signed(session, &OperatorKey::open(file)?, request).await,
+        None => Ok(request),
+    }
+}
+
 /// Turns a request into one whose orders this operator has signed, for exactly the hosts that it selects now.
 pub async fn signed(
     session: &Session,
     key: &OperatorKey,
     mut request: CreateTaskRequest,
 ) -> Result<CreateTaskRequest, Failure> {
+    name_result_key(session, &mut request).await?;
     let filter = request.filter.take().unwrap_or_default();
     let nodes = listing::nodes(session, filter).await?;
     if nodes.is_empty() {
@@ -85,6 +100,20 @@ pub async fn signed(
         spec.arguments = None;
     }
     Ok(request)
+}
+
+/// What is sealed to the master is sealed to a key that it names: the signature covers that too.
+async fn name_result_key(session: &Session, request: &mut CreateTaskRequest) -> Result<(), Failure> {
+    let confidential = request.spec.as_ref().is_some_and(|spec| spec.class() == TaskClass::Confidential);
+    if confidential {
+        let asked = CreateTaskRequest { validate_only: true, request_id: String::new(), ..request.clone() };
+        let planned = session.fleet().create_task(asked).await.map_err(session.failed("cannot run this"))?;
+        let key = planned.into_inner().spec.map(|spec| spec.result_key).unwrap_or_default();
+        if let Some(spec) = &mut request.spec {
+            spec.result_key = key;
+        }
+    }
+    Ok(())
 }
 
 /// As the API says.

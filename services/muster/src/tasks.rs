@@ -54,6 +54,18 @@ pub async fn show(place: &Place, output: Output, wanted: cli::Task) -> Result<Ex
     Ok(Exit::Ok)
 }
 
+pub async fn approve(place: &Place, output: Output, task: &str) -> Result<Exit, Failure> {
+    let session = Session::open(place).await?;
+    let name = listing::task_name(&session, task).await?;
+    let answer = session.fleet().approve_task(fleet::ApproveTaskRequest { name }).await;
+    let task = answer.map_err(session.failed("cannot approve the task"))?.into_inner();
+    match output {
+        Output::Json => json::print("Task", [("task", json::task(&task))]),
+        Output::Table => eprintln!("{} goes to its hosts", task.name),
+    }
+    Ok(Exit::Ok)
+}
+
 pub async fn cancel(place: &Place, output: Output, task: &str) -> Result<Exit, Failure> {
     let session = Session::open(place).await?;
     let name = listing::task_name(&session, task).await?;

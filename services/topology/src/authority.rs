@@ -1,5 +1,6 @@
 //! What topology has auth sign, in its own terms.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -7,6 +8,7 @@ use futures::stream::BoxStream;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_types::{NodeId, Timestamp};
 
+use crate::domain::admission::Admissions;
 use crate::domain::opaque::Opaque;
 use crate::domain::task::TaskId;
 
@@ -16,10 +18,42 @@ pub const STATEMENTS: usize = 1_000;
 /// What the master puts its name to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
-    Order { task: TaskId, targets: Vec<NodeId>, issued: Timestamp, lifetime: Duration, spec: Opaque },
-    Cancellation { task: TaskId, issued: Timestamp },
-    Uptime { node: NodeId, basis_points: u16, issued: Timestamp, expires: Timestamp },
-    Receipt { node: NodeId, lsn: NodeId, boot_nonce: u64, received: Timestamp, attached: Timestamp },
+    Order {
+        task: TaskId,
+        targets: Vec<NodeId>,
+        issued: Timestamp,
+        lifetime: Duration,
+        spec: Opaque,
+    },
+    /// An order that an operator wrote and signed: the payload as it is.
+    Countersigned {
+        payload: Opaque,
+    },
+    Cancellation {
+        task: TaskId,
+        issued: Timestamp,
+    },
+    Uptime {
+        node: NodeId,
+        basis_points: u16,
+        issued: Timestamp,
+        expires: Timestamp,
+    },
+    Receipt {
+        node: NodeId,
+        lsn: NodeId,
+        boot_nonce: u64,
+        received: Timestamp,
+        attached: Timestamp,
+    },
+}
+
+/// An LSN, as the answer of an enrollment may name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// Its claim, as signed by it.
+    pub claim: Opaque,
+    pub observed: Option<IpAddr>,
 }
 
 /// Auth did not sign, or did not tell whom to trust.
@@ -35,6 +69,10 @@ pub type Increments = BoxStream<'static, Result<Envelope, AuthorityError>>;
 pub trait Authority: Send + Sync + 'static {
     /// One sealed envelope for each statement, in their order.
     async fn sign(&self, statements: &[Statement]) -> Result<Vec<Opaque>, AuthorityError>;
+    /// Whom it has admitted behind this place of its feed.
+    async fn admissions(&self, after: u64) -> Result<Admissions, AuthorityError>;
+    /// LSNs that devices may meet first.
+    async fn publish(&self, contacts: Vec<Contact>) -> Result<(), AuthorityError>;
     /// Whose signatures are to be believed.
     async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError>;
     /// Signed increments of the list of revocations: all behind `after`, one at least, then those to come.

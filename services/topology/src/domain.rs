@@ -3,6 +3,7 @@
 //! Synchronous, `now` as an argument, no I/O. A [`ledger::Command`] says what it needs to read, changes the
 //! [`ledger::Ledger`] it is given, and answers; the writer commits what the ledger then holds.
 
+pub mod admission;
 pub mod attach;
 pub mod attachment;
 pub mod cell;
@@ -18,6 +19,7 @@ pub mod node;
 pub mod opaque;
 pub mod removal;
 pub mod reports;
+pub mod scope;
 pub mod table;
 pub mod target;
 pub mod task;

@@ -27,7 +27,7 @@ const CONTROL_METHODS: [&str; 3] = [
     "/muster.control.v1.ControlService/ListOwnTasks",
 ];
 
-const FLEET_METHODS: [&str; 15] = [
+const FLEET_METHODS: [&str; 16] = [
     "/muster.fleet.v1.FleetService/GetNode",
     "/muster.fleet.v1.FleetService/ListNodes",
     "/muster.fleet.v1.FleetService/UpdateNodeLabels",
@@ -38,6 +38,7 @@ const FLEET_METHODS: [&str; 15] = [
     "/muster.fleet.v1.FleetService/GetTask",
     "/muster.fleet.v1.FleetService/ListTasks",
     "/muster.fleet.v1.FleetService/CancelTask",
+    "/muster.fleet.v1.FleetService/ApproveTask",
     "/muster.fleet.v1.FleetService/ListTaskTargets",
     "/muster.fleet.v1.FleetService/ListTaskOutput",
     "/muster.fleet.v1.FleetService/WatchTask",

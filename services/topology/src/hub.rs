@@ -1,14 +1,19 @@
 //! What every stream and call of the service shares.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use muster_kit::bus::Bus;
 use muster_types::{NodeId, Version};
+use muster_wire::sealing::SealingKey;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
 use crate::domain::opaque::Opaque;
+use crate::peers::{self, Word};
 use crate::store::Store;
 use crate::trust::Trust;
 use crate::wake::WakeBus;
@@ -21,8 +26,8 @@ pub(crate) const MAIL: usize = 64;
 /// Probes that wait for answers at once, over all callers.
 const PROBES: usize = 256;
 
-/// What other parts of the process have for a stream.
-#[derive(Debug)]
+/// What other parts of the process, or other replicas, have for a stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Mail {
     /// The claim of another LSN for one of its subnet keys.
     Rival(Opaque),
@@ -45,8 +50,12 @@ pub(crate) struct Hub {
     /// This process, by a name of its own for each start.
     pub(crate) replica: String,
     pub(crate) store: Arc<dyn Store>,
+    /// Of the store; it changes only while nothing serves.
+    pub(crate) epoch: i64,
     pub(crate) writer: Writer,
     pub(crate) bus: Arc<dyn WakeBus>,
+    /// The other replicas; `None` where there is to be only one.
+    pub(crate) peers: Option<Bus>,
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) trust: Trust,
     pub(crate) minimum_version: Version,
@@ -55,6 +64,9 @@ pub(crate) struct Hub {
     pub(crate) probes: Mutex<HashMap<u64, mpsc::Sender<NodeId>>>,
     /// Up to where revocations are known here; every stream listens.
     pub(crate) revoked: watch::Sender<u64>,
+    pub(crate) sealing: SealingKey,
+    pub(crate) operator_policy_file: PathBuf,
+    pub(crate) task_policy_file: PathBuf,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -63,10 +75,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
-    /// The node's stream from now on; an earlier one is ended.
+    /// Control streams that stand now.
+    pub(crate) fn stream_count(&self) -> usize {
+        lock(&self.streams).len()
+    }
+
+    /// The node's stream from now on; an earlier one is ended, wherever it stands.
     pub(crate) fn register(&self, node: NodeId, handle: StreamHandle) {
         if let Some(earlier) = lock(&self.streams).insert(node, handle) {
             earlier.superseded.cancel();
+        }
+        self.tell(&Word::Attached { node });
+    }
+
+    /// Says it to the other replicas, if there are any.
+    pub(crate) fn tell(&self, word: &Word) {
+        if let Some(peers) = &self.peers {
+            peers::say(peers, word);
+        }
+    }
+
+    /// The session of the node's stream, if it stands here.
+    pub(crate) fn session(&self, node: NodeId) -> Option<u64> {
+        lock(&self.streams).get(&node).map(|handle| handle.session)
+    }
+
+    /// Ends the node's stream, if it is still this one.
+    pub(crate) fn supersede(&self, node: NodeId, session: u64) {
+        let streams = lock(&self.streams);
+        if let Some(handle) = streams.get(&node).filter(|handle| handle.session == session) {
+            handle.superseded.cancel();
         }
     }
 
@@ -77,8 +115,17 @@ impl Hub {
         }
     }
 
-    /// Puts a message in a stream's mailbox; says whether it has one here with room.
+    /// Puts a message in a stream's mailbox, or sends it to the replica that has the stream; says whether it may arrive.
     pub(crate) fn mail(&self, node: NodeId, mail: Mail) -> bool {
+        if self.session(node).is_some() || self.peers.is_none() {
+            return self.deliver(node, mail);
+        }
+        self.tell(&Word::Mail { node, mail });
+        true
+    }
+
+    /// Puts a message in the mailbox of a stream that stands here; says whether there is one with room.
+    pub(crate) fn deliver(&self, node: NodeId, mail: Mail) -> bool {
         lock(&self.streams).get(&node).is_some_and(|handle| handle.mail.try_send(mail).is_ok())
     }
 
@@ -96,9 +143,18 @@ impl Hub {
         lock(&self.probes).remove(&nonce);
     }
 
+    /// A node has answered: to a caller here, else to one of another replica.
     pub(crate) fn answer_probe(&self, nonce: u64, node: NodeId) {
-        if let Some(answers) = lock(&self.probes).get(&nonce) {
-            let _ = answers.try_send(node);
+        if !self.take_answer(nonce, node) {
+            self.tell(&Word::Answer { nonce, node });
         }
+    }
+
+    /// Hands an answer to the caller who waits for it here; says whether there is one.
+    pub(crate) fn take_answer(&self, nonce: u64, node: NodeId) -> bool {
+        let probes = lock(&self.probes);
+        let Some(answers) = probes.get(&nonce) else { return false };
+        let _ = answers.try_send(node);
+        true
     }
 }

@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use muster_kit::bus::{Bus, BusError};
 use muster_kit::connect::MasterChannel;
 use muster_kit::grpc::{Routes, ServeError};
 use muster_kit::listen::Incoming;
@@ -15,25 +16,35 @@ use muster_kit::shutdown::Shutdown;
 use muster_proto::control::v1::control_service_server::ControlServiceServer;
 use muster_proto::fleet::v1::fleet_service_server::FleetServiceServer;
 
+mod admissions;
 pub mod authority;
+mod census;
 pub mod config;
 pub mod domain;
+mod graph;
 pub mod grpc;
 mod hub;
 pub mod metrics;
+mod peers;
 mod revocations;
+mod sealed;
 pub mod store;
 mod sweep;
+mod tally;
 pub mod trust;
 pub mod wake;
 pub mod writer;
 
 pub use config::{Config, StoreConfig};
 
+pub use sweep::RENEWAL as LEASE_RENEWAL;
+
 use authority::Authority;
 use grpc::{Control, Fleet};
 use hub::Hub;
+use peers::SharedBus;
 use store::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore};
+use tokio_util::sync::CancellationToken;
 use trust::Trust;
 use wake::{LocalBus, WakeBus};
 use writer::Writer;
@@ -54,8 +65,14 @@ pub enum RunError {
     Store(#[from] StoreError),
     #[error("topology's PostgreSQL address: {0}")]
     Address(sqlx::Error),
+    #[error("topology's sealing key: {0}")]
+    Sealing(#[from] sealed::KeyFileError),
     #[error("the pinned roots: {0}")]
     Roots(#[from] muster_wire::trust::TrustError),
+    #[error("the bus between replicas: {0}")]
+    Bus(#[from] BusError),
+    #[error("another replica serves the same database, and no bus joins them: name a NATS server to both")]
+    NotAlone,
     #[error(transparent)]
     Serve(#[from] ServeError),
 }
@@ -86,14 +103,27 @@ pub async fn run_with(
 ) -> Result<(), RunError> {
     metrics::describe();
     let store = open(&config.store).await?;
-    let bus: Arc<dyn WakeBus> = Arc::new(LocalBus::default());
+    let tasks = shutdown.child();
+    let local = Arc::new(LocalBus::default());
+    let (peers, heard) = match &config.bus {
+        Some(url) => Bus::open(url, peers::subject(config.network), &tasks)
+            .await
+            .map(|(bus, heard)| (Some(bus), Some(heard)))?,
+        None => (None, None),
+    };
+    let bus: Arc<dyn WakeBus> = match &peers {
+        Some(bus) => Arc::new(SharedBus { local: local.clone(), bus: bus.clone() }),
+        None => local.clone(),
+    };
     let (writer, writing) = Writer::new(store.clone(), bus.clone());
     let writing = tokio::spawn(writing);
     let hub = Arc::new(Hub {
         replica: uuid::Uuid::now_v7().to_string(),
+        epoch: store.feed().await?.epoch,
         store,
         writer,
         bus,
+        peers,
         authority,
         trust: Trust::new(config.network, &config.roots)?,
         minimum_version: config.minimum_version,
@@ -101,13 +131,27 @@ pub async fn run_with(
         streams: Mutex::default(),
         probes: Mutex::default(),
         revoked: tokio::sync::watch::Sender::new(0),
+        sealing: sealed::own_key(&config.sealing_key_file)?,
+        operator_policy_file: config.operator_policy_file.clone(),
+        task_policy_file: config.task_policy_file.clone(),
     });
     sweep::renew_first(&hub).await?;
-    let tasks = shutdown.child();
+    if let Some(pages) = &config.pages {
+        graph::publish(&hub, pages);
+    }
+    let lonely = CancellationToken::new();
     tasks.spawn(revocations::follow(hub.clone(), tasks.clone()));
-    tasks.spawn(sweep::run(hub.clone(), config.retention, tasks.clone()));
+    tasks.spawn(sweep::run(hub.clone(), config.retention, lonely.clone(), tasks.clone()));
+    if let Some(heard) = heard {
+        tasks.spawn(peers::listen(hub.clone(), local, heard, tasks.clone()));
+    }
+    tasks.spawn(admissions::follow(hub.clone(), tasks.clone()));
     let policy = revocations::enforced(grpc::policy(), &hub);
-    let served = muster_kit::grpc::serve(NAME, routes(&hub, &tasks), incoming, policy, shutdown).await;
+    let serving = muster_kit::grpc::serve(NAME, routes(&hub, &tasks), incoming, policy, shutdown);
+    let served = tokio::select! {
+        served = serving => served.map_err(RunError::from),
+        () = lonely.cancelled() => Err(RunError::NotAlone),
+    };
     tasks.trigger();
     if let Err(error) = tasks.wait_drained(DRAIN_LIMIT).await {
         tracing::warn!(%error, "topology ends with work undone; what was not acknowledged comes again");
@@ -115,7 +159,7 @@ pub async fn run_with(
     // The last handle to the writer goes with the hub; then the writer has nothing left to do.
     drop(hub);
     let _ = tokio::time::timeout(DRAIN_LIMIT, writing).await;
-    Ok(served?)
+    served
 }
 
 async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {

@@ -75,6 +75,14 @@ pub struct TaskSummary {
     pub counts: BTreeMap<TargetState, u32>,
 }
 
+/// Which past the event feed has. A restored store opens another epoch: tokens of an earlier one lead nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feed {
+    pub epoch: i64,
+    /// Events up to here have been purged.
+    pub forgotten: Position,
+}
+
 #[derive(Debug, Clone)]
 pub struct TaskHappening {
     pub position: Position,
@@ -131,6 +139,22 @@ pub trait Store: Send + Sync + 'static {
     async fn renew_lease(&self, replica: &str, now: Timestamp, until: Timestamp) -> Result<(), StoreError>;
     async fn end_lease(&self, replica: &str) -> Result<(), StoreError>;
 
+    /// Other replicas whose leases live, and when they were renewed.
+    async fn others(&self, replica: &str, now: Timestamp) -> Result<Vec<(String, Timestamp)>, StoreError>;
+    /// Takes or prolongs the lease on what one replica does for all; `false` while another holds it.
+    async fn take_job(
+        &self,
+        job: &str,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    async fn feed(&self) -> Result<Feed, StoreError>;
+    /// After a restore, before anything serves: leases end, and `token`, which nobody knows, becomes that of every
+    /// stream. Answers the new epoch.
+    async fn open_epoch(&self, token: &Opaque, now: Timestamp) -> Result<i64, StoreError>;
+
     async fn request(&self, request: &Request) -> Result<Option<TaskId>, StoreError>;
     async fn task(&self, id: TaskId) -> Result<Option<TaskSummary>, StoreError>;
     /// Newest first, before the given one.
@@ -141,7 +165,8 @@ pub trait Store: Send + Sync + 'static {
         limit: i64,
     ) -> Result<Vec<TaskSummary>, StoreError>;
     async fn order(&self, task: TaskId, part: u32) -> Result<Option<Opaque>, StoreError>;
-    async fn target(&self, task: TaskId, node: NodeId) -> Result<Option<Stored<Target>>, StoreError>;
+    /// Those of these nodes.
+    async fn targets(&self, task: TaskId, nodes: &[NodeId]) -> Result<Vec<Stored<Target>>, StoreError>;
     async fn targets_after(
         &self,
         task: TaskId,
@@ -180,6 +205,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<TaskHappening>, StoreError>;
 
     async fn events(&self, after: Position, limit: i64) -> Result<Vec<Event>, StoreError>;
+    /// How far another service's feed was read; 0 of one that was not.
+    async fn cursor(&self, feed: &str) -> Result<u64, StoreError>;
+    async fn keep_cursor(&self, feed: &str, position: u64) -> Result<(), StoreError>;
+
     async fn events_end(&self) -> Result<Position, StoreError>;
 
     /// Removes one batch of what is too old or too much, and says how many rows.

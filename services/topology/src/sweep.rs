@@ -1,4 +1,6 @@
 //! What time alone changes: leases of replicas, lost streams, targets that no host will end, old rows.
+//!
+//! Of several replicas the one that holds the lease does it for all; the others only prolong their own lease.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,12 +8,14 @@ use std::time::Duration;
 
 use muster_kit::clock;
 use muster_kit::shutdown::Shutdown;
+use muster_types::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
 
+use crate::census;
 use crate::domain::attachment::REPLICA_LEASE;
 use crate::domain::departure::{Orphan, Settle};
 use crate::domain::ledger::Wake;
-use crate::domain::node::Presence;
 use crate::domain::tasks::EndTargets;
 use crate::hub::Hub;
 use crate::metrics;
@@ -23,7 +27,13 @@ use crate::writer::WriteError;
 const ROUND: Duration = Duration::from_secs(1);
 
 /// Three renewals fit into a lease.
-const RENEWAL: Duration = Duration::from_secs(5);
+pub const RENEWAL: Duration = Duration::from_secs(5);
+
+/// The lease on the rounds: a replica that died is replaced after so long, and several rounds fit into it.
+const ROUNDS_LEASE: Duration = Duration::from_secs(5);
+
+/// The name of that lease.
+const ROUNDS: &str = "rounds";
 
 /// Counts nodes and removes old rows this often.
 const CHORES: Duration = Duration::from_secs(60);
@@ -43,7 +53,8 @@ enum SweepError {
 }
 
 /// Sweeps until the shutdown; then the replica's lease ends.
-pub(crate) async fn run(hub: Arc<Hub>, retention: Retention, shutdown: Shutdown) {
+pub(crate) async fn run(hub: Arc<Hub>, retention: Retention, lonely: CancellationToken, shutdown: Shutdown) {
+    let begin = clock::wall();
     let mut wakes = hub.bus.subscribe();
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -54,14 +65,14 @@ pub(crate) async fn run(hub: Arc<Hub>, retention: Retention, shutdown: Shutdown)
             () = shutdown.triggered() => break,
             () = sleep_until(renewal) => {
                 renewal = Instant::now() + RENEWAL;
-                renew(&hub).await
+                renew(&hub, begin, &lonely).await
             }
             () = sleep_until(chores) => {
                 chores = Instant::now() + CHORES;
                 do_chores(&hub, retention).await
             }
-            () = wakes.next(|wake| *wake == Wake::Sweep) => end_overdue(&hub).await,
-            _ = rounds.tick() => look_around(&hub).await,
+            () = wakes.next(|wake| *wake == Wake::Sweep) => alone(&hub, end_overdue(&hub)).await,
+            _ = rounds.tick() => alone(&hub, look_around(&hub)).await,
         };
         if let Err(error) = swept {
             tracing::warn!(%error, "a sweep failed; the next one comes soon");
@@ -77,8 +88,27 @@ pub(crate) async fn renew_first(hub: &Hub) -> Result<(), StoreError> {
     hub.store.renew_lease(&hub.replica, now, now + REPLICA_LEASE).await
 }
 
-async fn renew(hub: &Hub) -> Result<(), SweepError> {
-    Ok(renew_first(hub).await?)
+/// Without a bus there is to be one replica: the younger of two says so and ends.
+async fn renew(hub: &Hub, begin: Timestamp, lonely: &CancellationToken) -> Result<(), SweepError> {
+    renew_first(hub).await?;
+    if hub.peers.is_some() {
+        return Ok(());
+    }
+    let others = hub.store.others(&hub.replica, clock::wall()).await?;
+    // Names are UUIDs of version 7, which rise with time; a predecessor that was killed renews no more.
+    if others.iter().any(|(name, renewed)| *renewed > begin && *name < hub.replica) {
+        lonely.cancel();
+    }
+    Ok(())
+}
+
+/// Does it if this replica is the one to do it.
+async fn alone(hub: &Hub, work: impl Future<Output = Result<(), SweepError>>) -> Result<(), SweepError> {
+    let now = clock::wall();
+    let chosen =
+        hub.peers.is_none() || hub.store.take_job(ROUNDS, &hub.replica, now, now + ROUNDS_LEASE).await?;
+    metrics::leads(chosen);
+    if chosen { work.await } else { Ok(()) }
 }
 
 async fn look_around(hub: &Hub) -> Result<(), SweepError> {
@@ -110,7 +140,7 @@ async fn end_overdue(hub: &Hub) -> Result<(), SweepError> {
 }
 
 async fn do_chores(hub: &Hub, retention: Retention) -> Result<(), SweepError> {
-    count_nodes(hub).await?;
+    alone(hub, async { Ok(census::take(hub).await?) }).await?;
     if let Err(error) = hub.trust.refresh(&*hub.authority).await {
         tracing::warn!(%error, every = ?trust::REFRESH, "cannot learn whom to believe");
     }
@@ -122,23 +152,4 @@ async fn do_chores(hub: &Hub, retention: Retention) -> Result<(), SweepError> {
         }
         tokio::time::sleep(PURGE_PAUSE).await;
     }
-}
-
-async fn count_nodes(hub: &Hub) -> Result<(), StoreError> {
-    let mut counts = [0; Presence::ALL.len()];
-    let mut after = None;
-    loop {
-        let page = hub.store.nodes_after(after).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.row.id);
-        for node in &page {
-            for (count, presence) in counts.iter_mut().zip(Presence::ALL) {
-                *count += usize::from(node.row.presence == presence);
-            }
-        }
-    }
-    for (count, presence) in counts.into_iter().zip(Presence::ALL) {
-        metrics::nodes(presence, count);
-    }
-    Ok(())
 }

@@ -12,23 +12,26 @@ use crate::domain::ledger::Wake;
 /// Batches of wake-ups that a slow reader may lag behind; further behind it looks at everything.
 const BACKLOG: usize = 1_024;
 
-/// Carries wake-ups between writers and readers, of one process or of several replicas.
+/// Carries wake-ups between writers and readers, of one process or, by [`crate::peers`], of several replicas.
 pub trait WakeBus: Send + Sync + 'static {
     fn publish(&self, wakes: BTreeSet<Wake>);
     fn subscribe(&self) -> Wakes;
 }
 
 /// Wake-ups from the moment of subscribing on.
-pub struct Wakes(broadcast::Receiver<Arc<BTreeSet<Wake>>>);
+pub struct Wakes(broadcast::Receiver<Batch>);
+
+/// `None`: some were missed, look at everything.
+type Batch = Option<Arc<BTreeSet<Wake>>>;
 
 impl Wakes {
     /// Waits for one of `interest`, or for having missed some.
     pub async fn next(&mut self, interest: impl Fn(&Wake) -> bool) {
         loop {
             match self.0.recv().await {
-                Ok(wakes) if wakes.iter().any(&interest) => return,
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => return,
+                Ok(Some(wakes)) if wakes.iter().any(&interest) => return,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(RecvError::Lagged(_)) => return,
                 // The bus is gone with its service; whoever waits is about to end too.
                 Err(RecvError::Closed) => std::future::pending().await,
             }
@@ -37,7 +40,7 @@ impl Wakes {
 }
 
 /// The bus of a service that runs as one process.
-pub struct LocalBus(broadcast::Sender<Arc<BTreeSet<Wake>>>);
+pub struct LocalBus(broadcast::Sender<Batch>);
 
 impl Default for LocalBus {
     fn default() -> Self {
@@ -45,10 +48,17 @@ impl Default for LocalBus {
     }
 }
 
+impl LocalBus {
+    /// Wakes every reader: something was missed, and nobody knows what.
+    pub fn wake_everyone(&self) {
+        let _ = self.0.send(None);
+    }
+}
+
 impl WakeBus for LocalBus {
     fn publish(&self, wakes: BTreeSet<Wake>) {
         // Without a reader there is nobody to wake.
-        let _ = self.0.send(Arc::new(wakes));
+        let _ = self.0.send(Some(Arc::new(wakes)));
     }
 
     fn subscribe(&self) -> Wakes {
@@ -79,6 +89,14 @@ mod tests {
         for _ in 0..=BACKLOG {
             bus.publish(BTreeSet::from([Wake::Events]));
         }
+        wakes.next(|_| false).await;
+    }
+
+    #[tokio::test]
+    async fn a_reader_is_woken_when_nobody_knows_what_was_missed() {
+        let bus = LocalBus::default();
+        let mut wakes = bus.subscribe();
+        bus.wake_everyone();
         wakes.next(|_| false).await;
     }
 }

@@ -9,9 +9,9 @@ use muster_kit::clock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::ledger::{Command, Ledger, Wanted};
-use crate::metrics;
 use crate::store::{Store, StoreError};
 use crate::wake::WakeBus;
+use crate::{metrics, tally};
 
 mod load;
 
@@ -92,6 +92,7 @@ async fn run(store: Arc<dyn Store>, bus: Arc<dyn WakeBus>, mut jobs: mpsc::Recei
     while jobs.recv_many(&mut batch, BATCH).await > 0 {
         let begin = Instant::now();
         let outcome = commit(&*store, &*bus, &mut batch).await.map_err(|error| {
+            metrics::store_failed();
             tracing::error!(%error, commands = batch.len(), "the store did not take a transaction");
             WriteError::Store(Arc::new(error))
         });
@@ -119,13 +120,7 @@ async fn commit(store: &dyn Store, bus: &dyn WakeBus, batch: &mut [Box<dyn Job>]
             Err(StoreError::Conflict) => metrics::conflict(),
             Err(error) => return Err(error),
             Ok(()) => {
-                for change in &changes.targets {
-                    if let Some(target) = change.after.as_ref().filter(|it| it.state.is_terminal())
-                        && change.before.as_ref().is_none_or(|it| !it.state.is_terminal())
-                    {
-                        metrics::target_ended(target.state);
-                    }
-                }
+                tally::count(&changes, now);
                 bus.publish(wakes);
                 return Ok(());
             }

@@ -12,9 +12,12 @@ use muster_proto::control::v1::{
 use muster_proto::fleet::v1 as fleet;
 use muster_proto::fleet::v1::NodeState;
 use muster_proto::payload_type;
-use muster_types::Role;
+use muster_proto::trust::v1::Envelope;
+use muster_topology::domain::admission::Admission;
+use muster_types::{NodeId, Role, Timestamp};
+use prost::Message;
 
-use world::World;
+use world::{World, run_on};
 
 const LINEAGE: u64 = 0x0123_4567_89ab_cdef;
 
@@ -44,6 +47,74 @@ async fn a_node_that_attaches_is_shown_and_one_that_parts_is_offline_with_its_re
     .await;
     let gone = world.until_node(node.id, NodeState::Offline).await;
     assert_eq!(gone.offline_reason, "parted (200): bye");
+}
+
+#[tokio::test]
+async fn a_node_that_auth_admitted_is_known_before_it_comes_and_has_its_task_then() {
+    let world = World::start().await;
+    let node = world.enroll(1);
+    world.authority.admitted.lock().unwrap().push(admission(1));
+    let known = world.until_node(node.id, NodeState::NeverSeen).await;
+    assert_eq!((known.host_name.as_str(), known.labels["site"].as_str()), ("host-1", "lab"));
+    assert!(known.last_seen_time.is_none() && known.enroll_time.is_some());
+    let task = world.create(run_on(&[node.id])).await;
+    assert!(!task.done);
+
+    let (mut link, _) = node.attach(&world, node.hello()).await;
+    link.until(|frame| match frame {
+        Down::Downstream(down) => match down.body {
+            Some(downstream::Body::TaskOffer(offer)) => Some(offer),
+            _ => None,
+        },
+        _ => None,
+    })
+    .await;
+    // What it shows itself is newer than what auth told.
+    let seen = world.node(node.id).await;
+    assert_eq!((seen.state(), seen.labels["fleet"].as_str()), (NodeState::Online, "test"));
+}
+
+/// As auth tells of a node that it has admitted.
+fn admission(name: u8) -> Admission {
+    Admission {
+        node: NodeId([name; 20]),
+        host_name: format!("host-{name}"),
+        software_version: "0.1.0".to_owned(),
+        labels: [("site".to_owned(), "lab".to_owned())].into(),
+        enrolled: Timestamp::from_micros(1_000_000),
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_was_deleted_does_not_come_back_by_auths_old_word() {
+    let mut world = World::start().await;
+    let admit = |world: &World, name| world.authority.admitted.lock().unwrap().push(admission(name));
+    for name in [7, 8] {
+        // The second is read only after the first's place in the feed is kept.
+        admit(&world, name);
+        world.until_node(NodeId([name; 20]), NodeState::NeverSeen).await;
+    }
+    let name = format!("nodes/{}", NodeId([7; 20]));
+    let request = fleet::DeleteNodeRequest { name: name.clone(), ..Default::default() };
+    world.fleet().delete_node(request).await.unwrap();
+    world.crash_and_restart().await;
+    admit(&world, 9);
+    world.until_node(NodeId([9; 20]), NodeState::NeverSeen).await;
+    let gone = world.fleet().get_node(fleet::GetNodeRequest { name }).await.unwrap_err();
+    assert_eq!(gone.code(), tonic::Code::NotFound);
+}
+
+#[tokio::test]
+async fn auth_is_told_of_lsns_for_those_whom_it_will_enroll() {
+    let world = World::start().await;
+    let lsn = world.enroll(1);
+    let (_link, _) = lsn.attach(&world, lsn.hello_as_lsn(LINEAGE, 1)).await;
+    let mut published = world.authority.published.subscribe();
+    let told = published.wait_for(|contacts| !contacts.is_empty());
+    let told = tokio::time::timeout(world::LIMIT, told).await.unwrap().unwrap().clone();
+    let [contact] = &told[..] else { panic!("one LSN, not {told:?}") };
+    assert_eq!(Envelope::decode(&contact.claim.0[..]).unwrap(), lsn.claim(LINEAGE, 1));
+    assert_eq!(contact.observed.map(|ip| ip.to_string()).as_deref(), Some("127.0.0.1"));
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use muster_topology::domain::update::{ChildChange, Sighting, Update, Updated};
 use muster_types::{NodeId, SubnetKey, Timestamp, limits};
 
 const LINEAGE: u64 = 0xaa;
+const HERE: SubnetKey = SubnetKey([5; 20]);
+const ELSEWHERE: SubnetKey = SubnetKey([6; 20]);
 
 /// What a store would hold, and a clock.
 struct Fleet {
@@ -60,12 +62,17 @@ impl Fleet {
     }
 
     fn attach(&mut self, node: NodeId, session: u64, claim: Option<Claim>) -> Attached {
+        self.attach_from(HERE, node, session, claim)
+    }
+
+    fn attach_from(&mut self, key: SubnetKey, node: NodeId, session: u64, claim: Option<Claim>) -> Attached {
         self.run(Attach {
             node,
             attested: Attested::default(),
             profile: Profile::default(),
             observed: None,
             claim,
+            keys: BTreeSet::from([key]),
             resume_token: Opaque::default(),
             fresh_token: Opaque(vec![session as u8]),
             replica: "r".to_owned(),
@@ -115,7 +122,7 @@ fn claim(claimant: NodeId, lineage: u64, epoch: u64) -> Claim {
         lineage,
         epoch,
         predecessor: None,
-        keys: BTreeSet::from([SubnetKey([5; 20])]),
+        keys: BTreeSet::from([HERE]),
         prefixes: Vec::new(),
         observed: None,
         sealed: Opaque(vec![claimant.0[0], epoch as u8]),
@@ -202,7 +209,7 @@ fn a_node_that_moved_is_not_taken_back_by_its_old_lsn() {
     let mut fleet = place();
     let first_attach = fleet.now;
     fleet.pass(Duration::from_secs(5));
-    fleet.attach(id(2), 9, None);
+    fleet.attach_from(ELSEWHERE, id(2), 9, None);
     assert_eq!(fleet.nodes[&id(2)].position, Position::Direct);
     let replay = vec![fleet.sighting(id(2), 1, first_attach)];
     let cell = CellId(LINEAGE);
@@ -213,6 +220,44 @@ fn a_node_that_moved_is_not_taken_back_by_its_old_lsn() {
     let departed = vec![ChildChange::Departed { node: id(2), reason: "lost connection".to_owned() }];
     fleet.run(Update { lsn: id(1), session: 1, cell, number: 3, snapshot: false, changes: departed });
     assert_eq!(fleet.presence(id(2)), Presence::Online);
+}
+
+#[test]
+fn a_child_whose_own_channel_opens_after_its_lsns_word_stays_one_and_gets_the_receipt_it_misses() {
+    let mut fleet = place();
+    fleet.pass(Duration::from_secs(5));
+    let attached = fleet.attach(id(2), 9, None);
+    assert_eq!((attached.position, fleet.nodes[&id(2)].lsn), (Position::Child, Some(id(1))));
+    assert_eq!(attached.shown.map(|(lsn, shown)| (lsn, shown.node)), Some((id(1), id(2))));
+    fleet.lose(id(2), 9);
+    fleet.pass(MISSED_AFTER + DARK_AFTER);
+    assert!(fleet.settle(id(2)));
+    assert_eq!(fleet.presence(id(2)), Presence::Online, "its own channel ended, its LSN's word stands");
+}
+
+#[test]
+fn a_child_with_a_channel_of_its_own_is_here_when_its_lsn_strikes_it_off() {
+    let mut fleet = place();
+    fleet.pass(Duration::from_secs(5));
+    fleet.attach(id(2), 9, None);
+    let departed = vec![ChildChange::Departed { node: id(2), reason: "lost connection".to_owned() }];
+    let cell = CellId(LINEAGE);
+    fleet.run(Update { lsn: id(1), session: 1, cell, number: 2, snapshot: false, changes: departed });
+    let node = &fleet.nodes[&id(2)];
+    assert_eq!((node.presence, node.position), (Presence::Online, Position::Direct));
+}
+
+#[test]
+fn who_comes_without_an_lsn_is_told_of_the_one_of_its_place() {
+    let mut fleet = place();
+    assert_eq!(fleet.attach(id(7), 7, None).rivals, vec![Opaque(vec![1, 1])]);
+    assert!(fleet.attach_from(ELSEWHERE, id(8), 8, None).rivals.is_empty());
+}
+
+#[test]
+fn an_lsn_whose_place_is_claimed_is_told_of_its_successor() {
+    let mut fleet = place();
+    assert_eq!(fleet.attach_lsn(id(2), 2, LINEAGE, 2).rivalled, vec![id(1)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use muster_topology::domain::node::{Attested, Node, Profile};
 use muster_topology::domain::opaque::Opaque;
 use muster_topology::domain::reports::{Report, Reports};
 use muster_topology::domain::target::{Ending, Step, TargetState};
-use muster_topology::domain::task::{MasterEnding, OfflinePolicy, Task, TaskId};
+use muster_topology::domain::task::{Approval, MasterEnding, OfflinePolicy, Task, TaskId};
 use muster_topology::domain::tasks::{CreateTask, EndTargets};
 use muster_topology::store::postgres::PostgresStore;
 use muster_topology::store::sqlite::SqliteStore;
@@ -39,6 +39,7 @@ fn attach(node: NodeId) -> Attach {
         profile: Profile { host_name: format!("host-{}", node.short()), ..Profile::default() },
         observed: None,
         claim: None,
+        keys: BTreeSet::new(),
         resume_token: Opaque::default(),
         fresh_token: Opaque(vec![1]),
         replica: "r".to_owned(),
@@ -60,6 +61,7 @@ fn create(nodes: &[NodeId], offline: OfflinePolicy, lifetime: Duration) -> Creat
             display_name: String::new(),
             target_count: u32::try_from(nodes.len()).unwrap(),
             traceparent: String::new(),
+            approval: Approval::NotWanted,
         },
         orders: vec![Opaque(vec![2])],
         targets: nodes.iter().map(|node| (*node, 0)).collect(),

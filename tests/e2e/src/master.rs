@@ -46,6 +46,18 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// Somebody's certificate and key, from a file that holds them in PEM: key, leaf, intermediates and, last, the root.
+///
+/// # Errors
+/// The file is not there or damaged.
+pub fn credentials_in(file: &Path) -> Result<Material> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let mut chain = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let root = chain.pop().with_context(|| format!("{} has no certificate", file.display()))?;
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes())?;
+    Ok(Material { chain, key, roots: vec![root] })
+}
+
 impl Master {
     /// `muster up` without an agent of its own, ready.
     ///
@@ -76,6 +88,17 @@ impl Master {
         self.words = words.into_iter().map(str::to_owned).collect();
         self.ready = SERVING;
         self.start(&[]).await
+    }
+
+    /// Becomes one of several replicas with every service, ready. `elsewhere` are the addresses of the others.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn serve_beside(&mut self, elsewhere: &[String], environment: &[(&str, &str)]) -> Result<()> {
+        let addresses = [&[self.address()], elsewhere].concat().join(",");
+        self.words = ["serve", "--target", "all", "--address", &addresses].map(str::to_owned).into();
+        self.ready = SERVING;
+        self.start(environment).await
     }
 
     /// A folder and a port without a master: a place for an operator who works from elsewhere.
@@ -112,6 +135,15 @@ impl Master {
         command.envs(environment.iter().copied());
         self.program = Some(Program::start(command)?);
         Ok(())
+    }
+
+    /// Starts it with this command line and environment, and does not wait for anything.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn spawn_words(&mut self, words: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+        self.words = words.iter().map(|word| (*word).to_owned()).collect();
+        self.spawn(environment)
     }
 
     /// The command line with nothing of this user's own.
@@ -186,7 +218,16 @@ impl Master {
     /// # Errors
     /// It does not start or end.
     pub async fn muster(&self, arguments: &[&str]) -> Result<Answer> {
+        self.muster_with(&[], arguments).await
+    }
+
+    /// The same with these variables in its environment.
+    ///
+    /// # Errors
+    /// It does not start or end.
+    pub async fn muster_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Result<Answer> {
         let mut command = self.bare()?;
+        command.envs(environment.iter().copied());
         command.arg("--data-dir").arg(self.data_dir()).args(arguments);
         ask(command, "").await
     }
@@ -199,6 +240,16 @@ impl Master {
         let mut command = self.bare()?;
         command.args(arguments);
         ask(command, input).await
+    }
+
+    /// The same with these variables in its environment, without waiting for its end.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn muster_elsewhere_on(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Result<Program> {
+        let mut command = self.bare()?;
+        command.envs(environment.iter().copied()).args(arguments);
+        Program::start(command)
     }
 
     /// Starts a command line that goes on, such as `watch`.
@@ -235,11 +286,7 @@ impl Master {
     /// # Errors
     /// The file is not there or damaged.
     pub fn operator(&self) -> Result<Material> {
-        let text = std::fs::read_to_string(self.data_dir().join(OPERATOR))?;
-        let mut chain = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-        let root = chain.pop().context("the operator has no certificate")?;
-        let key = PrivateKeyDer::from_pem_slice(text.as_bytes())?;
-        Ok(Material { chain, key, roots: vec![root] })
+        credentials_in(&self.data_dir().join(OPERATOR))
     }
 
     /// A way to topology with somebody's certificate.
@@ -248,6 +295,15 @@ impl Master {
     /// The certificate cannot be used.
     pub fn topology_as(&self, material: Material) -> Result<MasterChannel> {
         Ok(Way::new([self.address()], ClientTls::new(material)?).service(TOPOLOGY))
+    }
+
+    /// The Fleet API of whichever of these masters answers, as this one's operator.
+    ///
+    /// # Errors
+    /// The operator's file is damaged.
+    pub fn fleet_of(&self, addresses: &[String]) -> Result<Fleet> {
+        let tls = ClientTls::new(self.operator()?)?;
+        Ok(Fleet::new(Way::new(addresses.iter().cloned(), tls).service(TOPOLOGY)))
     }
 
     /// A way to auth with somebody's certificate.

@@ -21,6 +21,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("muster-topology", &["muster-types", "muster-proto", "muster-wire", "muster-overlay", "muster-kit"]),
     ("muster-auth", &["muster-types", "muster-proto", "muster-wire", "muster-kit"]),
     (
+        "muster-relay",
+        &["muster-types", "muster-overlay", "muster-proto", "muster-wire", "muster-net", "muster-kit"],
+    ),
+    (
         "muster-agent",
         &["muster-types", "muster-overlay", "muster-proto", "muster-wire", "muster-net", "muster-kit"],
     ),

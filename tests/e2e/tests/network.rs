@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use muster_e2e::fleet::{command, is_online};
 use muster_e2e::{Agent, Fleet, Master};
+use muster_proto::fleet::v1::NodeState;
 use muster_proto::task::v1::TaskState;
 
 /// Where auth leaves, below its data directory, the link by which topology joins.
@@ -10,9 +11,8 @@ const JOIN: &str = "join/topology.link";
 
 #[tokio::test]
 async fn two_commands_give_a_working_network() -> Result<()> {
-    // The first of them: a master and an agent of this host.
+    // The first of them: a master and an agent of this host, which is there when `up` says so.
     let master = Master::up_with(&[]).await?;
-    master.fleet()?.until_node(&own_node(&master).await?, is_online).await?;
     // The second: what it prints as the thing to try.
     let ran = master.muster(&["run", "--all", "--", "echo", "it works"]).await?.expect(0)?;
     ensure!(ran.stdout.contains("| it works"), "{ran}");
@@ -57,6 +57,33 @@ async fn an_enrolled_agent_shows_in_the_list_of_nodes_with_what_it_is() -> Resul
         status["node"] == agent.name()?.as_str() && status["masterAddress"] == master.address(),
         "{status}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_enrolled_device_is_listed_before_it_ever_came_and_its_task_waits_for_it() -> Result<()> {
+    let master = Master::up().await?;
+    let mut agent = Agent::enrolled(&master, &[]).await?;
+    let (fleet, name) = (master.fleet()?, agent.name()?);
+    fleet.until_node(&name, |node| node.state() == NodeState::NeverSeen).await?;
+    let listed = master.muster(&["nodes", "--state", "never-seen"]).await?.expect(0)?;
+    ensure!(listed.stdout.contains("never seen"), "{listed}");
+    let task = fleet.create(&command(&[&name], &["true"], "")).await?;
+    agent.start(&[])?;
+    let ended = fleet.until_ended(&task, &name).await?;
+    ensure!(ended.state() == TaskState::Succeeded, "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn up_leaves_one_open_link_however_often_it_starts() -> Result<()> {
+    let mut master = Master::up().await?;
+    master.stop().await?;
+    master.start(&[]).await?;
+    let listed = master.muster(&["link", "list", "--output", "json"]).await?.expect(0)?;
+    let links = listed.document("Links")?;
+    let states: Vec<_> = links["links"].as_array().context("a list")?.iter().map(|it| &it["state"]).collect();
+    ensure!(states.iter().filter(|state| **state == "open").count() == 1, "{states:?}");
     Ok(())
 }
 

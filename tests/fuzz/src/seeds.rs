@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_overlay::Claim;
 use muster_overlay::message::{
     Accepted, Attach, Beat, Discovery, Join, LsnQuery, Message, Neighbor, NeighborList, Part, PartCode, Ping,
@@ -12,8 +13,11 @@ use muster_overlay::standing::{Standing, Uptime};
 use muster_proto::control::v1::{
     Downstream, Probe, ProbeAnswer, Upstream, UpstreamItem, downstream, upstream_item,
 };
+use muster_proto::payload_type::TASK;
 use muster_types::{Address, Contact, EnrollmentLink, NodeId, RootKey, SubnetKey, Token};
 use muster_wire::hello::Host;
+use muster_wire::revocation::{self, Reason, Revocation};
+use muster_wire::sealing::{self, ARGUMENTS};
 use muster_wire::testing::NOW;
 use muster_wire::{beat, discovery, hello, sealed, session};
 use prost::Message as _;
@@ -60,7 +64,7 @@ fn accepted(world: &World) -> Accepted {
     Accepted {
         neighbors: NeighborList {
             number: 2,
-            neighbors: vec![neighbor(NodeId([6; 20])), neighbor(NodeId([7; 20]))],
+            neighbors: [neighbor(NodeId([6; 20])), neighbor(NodeId([7; 20]))].into(),
         },
         claim: claim(world),
         terms: Terms { lease: Duration::from_secs(10), ping_interval: Duration::from_secs(3) },
@@ -98,7 +102,7 @@ pub(crate) fn session_messages(world: &World) -> Vec<Vec<u8>> {
         Message::Join(join),
         Message::Refused(part(world)),
         Message::Ping(Ping { sequence: 4, load_percent: 50 }),
-        Message::Pong(Pong { sequence: 4, load_percent: 50, lsn: Some(claim(world)) }),
+        Message::Pong(Pong { sequence: 4, load_percent: 50, lsn: Some(claim(world)), without_master: true }),
         Message::Part(part(world)),
         Message::NeighborList(accepted(world).neighbors),
         Message::Claim(claim(world)),
@@ -115,7 +119,11 @@ pub(crate) fn session_messages(world: &World) -> Vec<Vec<u8>> {
 fn passing_through(world: &World) -> Vec<Vec<u8>> {
     let node_id = world.node.id.as_bytes().to_vec();
     let answer = ProbeAnswer { nonce: 1, ..ProbeAnswer::default() };
-    let item = UpstreamItem { class: 1, body: Some(upstream_item::Body::ProbeAnswer(answer)) };
+    let item = UpstreamItem {
+        class: 1,
+        body: Some(upstream_item::Body::ProbeAnswer(answer)),
+        traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
+    };
     let up = Upstream { node_id: node_id.clone().into(), items: vec![item] };
     let body = Some(downstream::Body::Probe(Probe { nonce: 1 }));
     let down = Downstream { targets: vec![node_id.into()], body };
@@ -194,4 +202,32 @@ fn request(params: rcgen::CertificateParams) -> Vec<u8> {
 
 pub(crate) fn scep_messages() -> Vec<Vec<u8>> {
     vec![muster_auth::scep::testing::message()]
+}
+
+/// What sealed seeds belong to.
+pub const PLACE: &[u8] = b"one task on one node";
+
+pub(crate) fn envelopes(world: &World) -> Vec<Vec<u8>> {
+    let master = world.network.sign(TASK, Bytes::from_static(b"order"));
+    let both = world.operators.countersign(TASK, master.clone());
+    vec![master.encode_to_vec(), both.encode_to_vec()]
+}
+
+pub(crate) fn revocation_lists(world: &World) -> Vec<Vec<u8>> {
+    let one = world.node.revocation(3, Reason::Lost);
+    let two = Revocation { key: Some([5; 32]), number: 7, reason: Reason::Revoked, ..one.clone() };
+    vec![revocation::encode(0, 7, NOW, &[one, two]).to_vec()]
+}
+
+pub(crate) fn sealed_arguments(world: &World) -> Vec<Vec<u8>> {
+    let sealed = sealing::seal(world.sealing.public(), ARGUMENTS, PLACE, b"a secret");
+    sealed.iter().map(|sealed| sealed.encode_to_vec()).collect()
+}
+
+pub(crate) fn operator_policies(world: &World) -> Vec<Vec<u8>> {
+    vec![world.operators.says(world.network.id, 4, true).encode_to_vec()]
+}
+
+pub(crate) fn operator_certificates(world: &World) -> Vec<Vec<u8>> {
+    vec![world.operators.certificate.to_vec()]
 }

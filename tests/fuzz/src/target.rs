@@ -4,12 +4,13 @@ use bytes::Bytes;
 use muster_auth::domain::device::DeviceRequest;
 use muster_auth::domain::request::CertificateRequest;
 use muster_auth::scep;
-use muster_proto::payload_type::{ATTACH, CLAIM, NODE_TICKET, UPTIME_TICKET};
-use muster_proto::trust::v1::TrustBundle;
+use muster_proto::payload_type::{ATTACH, CLAIM, NODE_TICKET, REVOCATION_LIST, TASK, UPTIME_TICKET};
+use muster_proto::trust::v1::{Envelope, Sealed, TrustBundle};
 use muster_types::EnrollmentLink;
 use muster_wire::hello::{self, TlsPeer};
+use muster_wire::sealing::ARGUMENTS;
 use muster_wire::testing::NOW;
-use muster_wire::{NodeTicket, beat, discovery, frame, sealed, session, ticket};
+use muster_wire::{NodeTicket, OperatorPolicy, beat, discovery, frame, sealed, session, ticket};
 use prost::Message;
 
 use crate::seeds;
@@ -51,6 +52,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "node_ticket", seeds: seeds::node_tickets, feed: node_ticket },
     Target { name: "uptime_ticket", seeds: seeds::uptime_tickets, feed: uptime_ticket },
     Target { name: "trust_bundle", seeds: seeds::trust_bundles, feed: trust_bundle },
+    Target { name: "dsse", seeds: seeds::envelopes, feed: dsse },
+    Target { name: "revocation_list", seeds: seeds::revocation_lists, feed: revocation_list },
+    Target { name: "sealed", seeds: seeds::sealed_arguments, feed: unseal },
+    Target { name: "operator_policy", seeds: seeds::operator_policies, feed: operator_policy },
+    Target { name: "operator_certificate", seeds: seeds::operator_certificates, feed: operator_certificate },
     Target {
         name: "certificate_request",
         seeds: |_| seeds::certificate_requests(),
@@ -96,6 +102,36 @@ fn node_ticket(world: &World, payload: &[u8]) -> bool {
 fn uptime_ticket(world: &World, payload: &[u8]) -> bool {
     let sealed = world.network.sign(UPTIME_TICKET, Bytes::copy_from_slice(payload));
     ticket::open_uptime(&sealed, &world.trust, NOW).is_ok()
+}
+
+fn dsse(world: &World, bytes: &[u8]) -> bool {
+    Envelope::decode(bytes).is_ok_and(|sealed| world.trust.open(&sealed, TASK).is_ok())
+}
+
+fn revocation_list(world: &World, payload: &[u8]) -> bool {
+    let sealed = world.network.sign(REVOCATION_LIST, Bytes::copy_from_slice(payload));
+    world.trust.clone().revoke([&sealed]).is_ok()
+}
+
+fn unseal(world: &World, bytes: &[u8]) -> bool {
+    let open = |sealed: Sealed| world.sealing.open(ARGUMENTS, seeds::PLACE, &sealed).is_ok();
+    Sealed::decode(bytes).is_ok_and(open)
+}
+
+fn operator_policy(world: &World, payload: &[u8]) -> bool {
+    let sealed = world.operators.seal_policy(Bytes::copy_from_slice(payload));
+    OperatorPolicy::pin(&sealed, world.network.id).is_ok()
+}
+
+fn operator_certificate(world: &World, der: &[u8]) -> bool {
+    let policy = world.operators.policy(&world.operators.says(world.network.id, 1, true));
+    let Ok(policy) = OperatorPolicy::pin(&policy, world.network.id) else { return false };
+    let sealed = world.network.sign(TASK, Bytes::from_static(b"order"));
+    let mut sealed = world.operators.countersign(TASK, sealed);
+    for signature in sealed.signatures.iter_mut().filter(|it| !it.certificates.is_empty()) {
+        signature.certificates = vec![Bytes::copy_from_slice(der)];
+    }
+    policy.operator_of(&sealed, TASK, NOW).is_ok()
 }
 
 fn trust_bundle(world: &World, bytes: &[u8]) -> bool {

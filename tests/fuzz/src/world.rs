@@ -2,6 +2,8 @@
 
 use muster_overlay::standing::Uptime;
 use muster_types::NodeId;
+use muster_wire::sealing::SealingKey;
+use muster_wire::testing::operators::TestOperators;
 use muster_wire::testing::{NOW, TestNetwork, TestNode};
 use muster_wire::{Hello, Signer, TrustStore, Verifier};
 
@@ -17,6 +19,8 @@ pub struct World {
     pub trust: TrustStore,
     pub signer: Signer,
     pub hello: Hello,
+    pub operators: TestOperators,
+    pub sealing: SealingKey,
 }
 
 impl Default for World {
@@ -27,7 +31,8 @@ impl Default for World {
         let mut signer = node.signer(NONCE);
         signer.set_uptime(network.uptime(NODE, UPTIME));
         let hello = node.hello(NONCE, &trust);
-        Self { network, node, trust, signer, hello }
+        let (operators, sealing) = (TestOperators::new(), SealingKey::new([7; 32]));
+        Self { network, node, trust, signer, hello, operators, sealing }
     }
 }
 

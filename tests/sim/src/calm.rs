@@ -26,7 +26,7 @@ pub struct Calm {
 
 /// Boots a place, listens to its silence, then kills its LSN so many times, and lets it take its leave as often.
 pub fn run(nodes: usize, rounds: usize, seed: u64) -> Calm {
-    let setup = Setup { nodes, places: 1, link: office_link() };
+    let setup = Setup { nodes, places: 1, link: office_link(), rest: false, datagrams: true };
     let mut world = World::new(&setup, seed);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     for host in 0..nodes {

@@ -27,6 +27,8 @@ pub struct Churn {
     pub places: usize,
     /// How long things happen; the morning before and the settling after are not counted.
     pub span: Duration,
+    /// `false`: a network that drops UDP.
+    pub datagrams: bool,
     /// Hosts whose story is told on stderr.
     pub watch: Vec<HostId>,
 }
@@ -70,7 +72,8 @@ pub fn office_link() -> Shape {
 
 impl Churn {
     pub fn run(&self, seed: u64) -> Outcome {
-        let setup = Setup { nodes: self.nodes, places: self.places, link: office_link() };
+        let (nodes, places, datagrams) = (self.nodes, self.places, self.datagrams);
+        let setup = Setup { nodes, places, link: office_link(), rest: false, datagrams };
         let mut world = World::new(&setup, seed);
         world.watch(&self.watch);
         let oracle = Oracle::new(&world);
@@ -235,7 +238,11 @@ impl Run {
 
     fn kill(&mut self, host: HostId, lsn: HostId) {
         self.gone(host, lsn, false);
-        self.world.kill(host);
+        if self.rng.random_bool(0.5) {
+            self.world.crash(host);
+        } else {
+            self.world.kill(host);
+        }
         self.after(5.0, 40.0, Act::Boot(host));
     }
 
@@ -243,7 +250,7 @@ impl Run {
     fn kill_the_line(&mut self, lsn: HostId) {
         let place = self.world.place(lsn);
         for host in self.world.line_of(lsn) {
-            self.world.kill(host);
+            self.world.crash(host);
             self.after(5.0, 40.0, Act::Boot(host));
         }
         self.shake(place);

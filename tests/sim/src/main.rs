@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use muster_sim::measure::{Measure, Sample};
+use muster_sim::scale::{Alone, Day, Decapitation, Detections, Liars, Outage, Victims, Weather};
 use muster_sim::{Churn, Outcome};
 
 /// Runs the overlay's real state machines in a simulated world and judges what the world shows.
@@ -30,6 +31,47 @@ enum Command {
     Churn(ChurnArgs),
     /// One calm place: its quiet traffic, and how long it takes to get over the loss of its LSN.
     Calm(CalmArgs),
+    /// What befalls a whole fleet at once.
+    Scale(ScaleArgs),
+    /// The hash table, up to a million nodes.
+    #[command(subcommand)]
+    Dht(muster_sim::dht::command::Command),
+}
+
+#[derive(Debug, Args)]
+struct ScaleArgs {
+    #[arg(value_enum)]
+    scenario: Scenario,
+    /// Hosts, spread evenly over the places.
+    #[arg(long, default_value_t = 30_000)]
+    nodes: usize,
+    #[arg(long, default_value_t = 1_000)]
+    places: usize,
+    /// Of `outage`, `alone` and `detections`.
+    #[arg(long, default_value_t = 1)]
+    hours: u32,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Scenario {
+    /// Half of the hosts go home in the evening and come back in the morning.
+    Day,
+    /// The power comes back while the master is away, then the master does.
+    Outage,
+    /// 70 % of all LSNs are killed at once.
+    Decapitation,
+    /// The best connected 95 % of all LSNs are killed at once.
+    BestConnected,
+    /// LSNs drop, delay, forge, equivocate and boast.
+    Liars,
+    /// No master, for so many hours.
+    Alone,
+    /// False detections at 1 % independent loss, everything simulated.
+    Detections,
+    /// The same under bursts of 300 ms, once in ten minutes.
+    Bursts,
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +103,9 @@ struct ChurnArgs {
     /// Simulated seconds in which things happen.
     #[arg(long, default_value_t = 240)]
     seconds: u64,
+    /// The network drops UDP: sessions go by TCP, and nobody hears discovery.
+    #[arg(long)]
+    tcp: bool,
     /// Tell on stderr what befalls these hosts.
     #[arg(long, value_delimiter = ',', requires = "seed")]
     watch: Vec<usize>,
@@ -73,7 +118,43 @@ fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Churn(args) => churn(args),
         Command::Calm(args) => calm(&args),
+        Command::Scale(args) => scale(&args),
+        Command::Dht(command) => {
+            let met = command.run(&mut std::io::stdout().lock())?;
+            Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
     }
+}
+
+fn scale(args: &ScaleArgs) -> anyhow::Result<ExitCode> {
+    let &ScaleArgs { nodes, places, hours, seed, .. } = args;
+    let away = Duration::from_secs(3_600) * hours;
+    let bursts = Weather::Bursts { every: Duration::from_secs(600) };
+    let began = std::time::Instant::now();
+    let report = match args.scenario {
+        Scenario::Day => Day { nodes, places }.run(seed),
+        Scenario::Outage => Outage { nodes, places, away }.run(seed),
+        Scenario::Decapitation => Decapitation { nodes, places, victims: Victims::AnyPercent(70) }.run(seed),
+        Scenario::BestConnected => {
+            Decapitation { nodes, places, victims: Victims::BestConnectedPercent(95) }.run(seed)
+        }
+        Scenario::Liars => Liars { nodes, places, span: away }.run(seed),
+        Scenario::Alone => Alone { nodes, places, hours }.run(seed),
+        Scenario::Detections => {
+            Detections { nodes, places, hours, weather: Weather::Independent(0.01) }.run(seed)
+        }
+        Scenario::Bursts => Detections { nodes, places, hours, weather: bursts }.run(seed),
+    };
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{:?}: {nodes} nodes in {places} places, seed {seed}, simulated in {:.0} s",
+        args.scenario,
+        began.elapsed().as_secs_f64()
+    )?;
+    report.lines.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+    report.failures.iter().for_each(|failure| eprintln!("FAILED: {failure}"));
+    Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn calm(args: &CalmArgs) -> anyhow::Result<ExitCode> {
@@ -92,6 +173,7 @@ fn churn(args: ChurnArgs) -> anyhow::Result<ExitCode> {
         nodes: args.nodes,
         places: usize::try_from(args.places)?,
         span: Duration::from_secs(args.seconds),
+        datagrams: !args.tcp,
         watch: args.watch,
     };
     let seeds: Vec<u64> = args.seed.map_or_else(|| (1..=args.seeds).collect(), |seed| vec![seed]);

@@ -8,6 +8,10 @@ use muster_types::Instant;
 
 use crate::world::HostId;
 
+mod load;
+
+pub use self::load::{Load, Loads};
+
 /// Durations, to be summed up when all are known.
 #[derive(Debug, Clone, Default)]
 pub struct Sample(Vec<Duration>);
@@ -41,6 +45,11 @@ impl Sample {
         sorted.get(place).copied().unwrap_or_default()
     }
 
+    /// How many do not exceed `limit`.
+    pub fn within(&self, limit: Duration) -> usize {
+        self.0.iter().filter(|span| **span <= limit).count()
+    }
+
     pub fn worst(&self) -> Duration {
         self.percentile(100)
     }
@@ -54,13 +63,13 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    fn add(&mut self, bytes: usize) {
+    pub(crate) fn add(&mut self, bytes: usize) {
         self.messages += 1;
         self.bytes += bytes as u64;
     }
 
     /// What has come since `earlier`.
-    pub(crate) fn since(&self, earlier: &Self) -> Self {
+    pub fn since(&self, earlier: &Self) -> Self {
         Self { messages: self.messages - earlier.messages, bytes: self.bytes - earlier.bytes }
     }
 
@@ -100,6 +109,16 @@ pub struct Measure {
     pub false_detections: u64,
     /// Claims of deputies whose LSN had died.
     pub takeovers: u64,
+    /// From the death of its LSN among many until a survivor is under another.
+    pub reattached: Sample,
+    /// From the master's return until it shows a host again.
+    pub shown_again: Sample,
+    /// Living hosts within hearing of their LSN that it reported as gone without a word.
+    pub false_departures: u64,
+    pub loads: Loads,
+    /// When its LSN died, and which it was.
+    orphans: Vec<Option<(Instant, HostId)>>,
+    missed: Vec<Option<Instant>>,
     network_up: Vec<Option<Instant>>,
     crashes: BTreeMap<HostId, (Crash, bool)>,
     claimed: BTreeSet<(u64, u64)>,
@@ -109,16 +128,66 @@ pub struct Measure {
 
 impl Measure {
     pub(crate) fn new(hosts: usize) -> Self {
-        Self { network_up: vec![None; hosts], ..Self::default() }
+        Self {
+            network_up: vec![None; hosts],
+            orphans: vec![None; hosts],
+            missed: vec![None; hosts],
+            loads: Loads::new(hosts),
+            ..Self::default()
+        }
     }
 
-    pub(crate) fn message(&mut self, _from: HostId, kind: &'static str, bytes: usize) {
+    pub(crate) fn message(&mut self, from: HostId, kind: &'static str, bytes: usize, now: Instant) {
         self.lan.add(bytes);
         self.by_kind.entry(kind).or_default().add(bytes);
+        self.loads.sent(from, bytes as u64, now);
     }
 
-    pub(crate) fn wan(&mut self, _host: HostId, bytes: usize) {
+    /// What a host sent while its place rested.
+    pub(crate) fn rested(
+        &mut self,
+        from: HostId,
+        kind: &'static str,
+        messages: u64,
+        bytes: usize,
+        now: Instant,
+    ) {
+        let traffic = Traffic { messages, bytes: messages * bytes as u64 };
+        self.lan.merge(&traffic);
+        self.by_kind.entry(kind).or_default().merge(&traffic);
+        self.loads.rested(from, traffic.bytes, now);
+    }
+
+    pub(crate) fn wan(&mut self, host: HostId, bytes: usize, now: Instant) {
         self.wan.add(bytes);
+        self.loads.sent(host, bytes as u64, now);
+        self.loads.at_master(bytes as u64, now);
+    }
+
+    /// This host's LSN died; it is to find another.
+    pub(crate) fn orphaned(&mut self, host: HostId, lsn: HostId, now: Instant) {
+        self.orphans[host] = Some((now, lsn));
+    }
+
+    /// How many have not found one.
+    pub fn still_orphaned(&self) -> usize {
+        self.orphans.iter().flatten().count()
+    }
+
+    /// From now on the master is there, and does not know of this host's whereabouts.
+    pub(crate) fn missed(&mut self, host: HostId, now: Instant) {
+        self.missed[host] = Some(now);
+    }
+
+    pub fn still_missed(&self) -> usize {
+        self.missed.iter().flatten().count()
+    }
+
+    /// The master knows again where it is.
+    pub(crate) fn is_back(&mut self, host: HostId, now: Instant) {
+        if let Some(since) = self.missed[host].take() {
+            self.shown_again.add(now.since(since));
+        }
     }
 
     pub(crate) fn disconnected(&mut self, disconnection: Disconnection) {
@@ -176,6 +245,9 @@ impl Measure {
     }
 
     fn attached(&mut self, host: HostId, lsn: Option<HostId>, now: Instant) {
+        if let Some((since, _)) = self.orphans[host].take_if(|(_, gone)| lsn != Some(*gone)) {
+            self.reattached.add(now.since(since));
+        }
         for (&gone, (crash, announced)) in &mut self.crashes {
             let Some(done) = crash.attached.get_mut(&host).filter(|done| !**done) else { continue };
             if lsn == Some(gone) {

@@ -13,6 +13,8 @@ use crate::world::{HostId, Life, PlaceId, World};
 pub const ONE_LSN: Duration = Duration::from_secs(30);
 /// And every running node is attached and shown within this: the same, then its own slow lease and search.
 pub const ATTACHED: Duration = Duration::from_secs(45);
+/// After which a node has its channel to the master again: the longest pause between two tries.
+const CHANNEL_BACK: Duration = Duration::from_secs(30);
 /// A planned change of LSN, by which a better one takes over: the only excuse when all is quiet.
 const HANDOVER: Duration = Duration::from_secs(3);
 /// Service that is older than this is none: a ping interval and two repetitions.
@@ -67,6 +69,10 @@ impl Oracle {
     /// Looks at every cell and every host. `settled`: nothing has happened for so long that no excuse is left.
     pub fn look(&mut self, world: &mut World, settled: bool) {
         for place in 0..world.place_count() {
+            if !world.datagrams && !world.is_visible(place) {
+                // Who hears no discovery and cannot ask the master knows nobody.
+                self.disturb(place, world.now() + CHANNEL_BACK);
+            }
             for segment in 0..2 {
                 let lsns = world.who_is_lsn(place, segment);
                 let members: Vec<_> = world.running(place, segment).collect();

@@ -5,10 +5,12 @@ mod channel;
 mod clock;
 mod cost;
 mod host;
+mod lie;
 mod master;
+mod quiet;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -22,10 +24,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use self::channel::MasterEvent;
-use self::clock::Clock;
+pub(crate) use self::clock::Clock;
 use self::host::{Host, address, host_at};
 pub use self::host::{HostId, Life, PlaceId};
+pub use self::lie::Lie;
 pub use self::master::{Master, Shown};
+use self::quiet::Quiet;
 use self::session::Arrival;
 use crate::measure::Measure;
 use crate::model::{Link, Shape};
@@ -42,16 +46,20 @@ pub struct Setup {
     pub places: usize,
     /// Of each host's way to its local network, one direction.
     pub link: Shape,
+    /// The clocks of places in which nothing happens stand still, and what they would have sent is computed.
+    pub rest: bool,
+    /// `false`: firewalls drop UDP, so nobody hears discovery, and sessions go by TCP.
+    pub datagrams: bool,
 }
 
 #[derive(Debug)]
 enum Event {
     Wake { host: HostId, at: Instant },
-    Local { host: HostId, boot: u32, input: Input },
-    Arrive(Arrival),
-    Retry(Arrival),
-    HandshakeLimit { host: HostId, boot: u32, peer: HostId, id: u64 },
-    Master(MasterEvent),
+    Local { host: HostId, boot: u32, place: PlaceId, input: Box<Input> },
+    Arrive(Box<Arrival>),
+    Retry(Box<Arrival>),
+    HandshakeLimit { host: HostId, boot: u32, place: PlaceId, peer: HostId, id: u64 },
+    Master(Box<MasterEvent>),
 }
 
 #[derive(Debug)]
@@ -59,6 +67,8 @@ pub(crate) struct Place {
     /// Round trip to the master.
     pub(crate) round_trip: Duration,
     pub(crate) wan: bool,
+    pub(crate) members: BTreeSet<HostId>,
+    quiet: Quiet,
 }
 
 /// Who served a child last, and when: an answered ping, a beat, an acceptance.
@@ -74,6 +84,7 @@ pub struct World {
     rng: ChaCha8Rng,
     pub(crate) hosts: Vec<Host>,
     pub(crate) places: Vec<Place>,
+    pub(crate) datagrams: bool,
     by_id: BTreeMap<NodeId, HostId>,
     pub(crate) master: Master,
     pub(crate) measure: Measure,
@@ -84,13 +95,19 @@ pub struct World {
     trace: DefaultHasher,
     watched: Vec<HostId>,
     events: u64,
+    rest: bool,
 }
 
 impl World {
     pub fn new(setup: &Setup, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let places = (0..setup.places)
-            .map(|_| Place { round_trip: Duration::from_millis(rng.random_range(15..=60)), wan: true })
+            .map(|place| Place {
+                round_trip: Duration::from_millis(rng.random_range(15..=60)),
+                wan: true,
+                members: (place..setup.nodes).step_by(setup.places).collect(),
+                quiet: Quiet::default(),
+            })
             .collect();
         let hosts: Vec<_> = (0..setup.nodes)
             .map(|host| Host::new(host % setup.places, Link::new(setup.link), &mut rng))
@@ -103,8 +120,10 @@ impl World {
             measure: Measure::new(hosts.len()),
             hosts,
             places,
+            datagrams: setup.datagrams,
             by_id,
-            master: Master::default(),
+            master: Master::new(setup.nodes),
+            rest: setup.rest,
             handshakes: BTreeMap::new(),
             made: 0,
             oracle_heard: Vec::new(),
@@ -169,7 +188,7 @@ impl World {
     // --- what can befall a host ---
 
     pub fn boot(&mut self, host: HostId) {
-        let now = self.now();
+        let now = self.stir(self.hosts[host].place);
         self.note("boot", host, 0);
         self.hosts[host].boot(now);
         self.served[host] = None;
@@ -180,26 +199,44 @@ impl World {
 
     /// The power fails: silence.
     pub fn kill(&mut self, host: HostId) {
-        let now = self.now();
+        let now = self.stir(self.hosts[host].place);
         self.note("kill", host, 0);
         self.hosts[host].halt(Life::Dead, now);
     }
 
+    /// Its process dies, and its system closes the TCP connections that it had.
+    pub fn crash(&mut self, host: HostId) {
+        self.kill(host);
+        if self.datagrams {
+            return;
+        }
+        self.hosts[host].refuses = true;
+        let broken = |peer: &HostId| self.hosts[*peer].sessions.contains_key(&host);
+        let peers: Vec<_> =
+            (0..self.hosts.len()).filter(broken).filter(|&peer| self.can_hear(host, peer)).collect();
+        let gone = self.hosts[host].id;
+        for peer in peers {
+            self.hosts[peer].sessions.remove(&host);
+            self.locally(peer, Duration::from_millis(1), Input::Closed { peer: gone });
+        }
+    }
+
     /// The user shuts it down: it takes its leave.
     pub fn leave(&mut self, host: HostId) {
+        self.stir(self.hosts[host].place);
         self.note("leave", host, 0);
         self.input(host, Input::Leave { code: PartCode::LEAVING, description: "shut down".to_owned() });
     }
 
     pub fn sleep(&mut self, host: HostId) {
-        let now = self.now();
+        let now = self.stir(self.hosts[host].place);
         self.note("sleep", host, 0);
         let host = &mut self.hosts[host];
         (host.life, host.since) = (Life::Asleep, now);
     }
 
     pub fn wake(&mut self, host: HostId) {
-        let now = self.now();
+        let now = self.stir(self.hosts[host].place);
         self.note("wake", host, 0);
         (self.hosts[host].life, self.hosts[host].since) = (Life::Running, now);
         self.served[host] = None;
@@ -209,14 +246,18 @@ impl World {
 
     /// Its process gets no CPU for so long.
     pub fn freeze(&mut self, host: HostId, span: Duration) {
+        self.stir(self.hosts[host].place);
         self.note("freeze", host, span.as_micros() as u64);
         self.hosts[host].frozen_until = self.now() + span;
     }
 
     /// The user carries it to another place.
     pub fn carry(&mut self, host: HostId, place: PlaceId) {
-        let now = self.now();
+        self.stir(self.hosts[host].place);
+        let now = self.stir(place);
         self.note("carry", host, place as u64);
+        self.places[self.hosts[host].place].members.remove(&host);
+        self.places[place].members.insert(host);
         self.hosts[host].place = place;
         self.hosts[host].segment = 0;
         self.hosts[host].since = now;
@@ -228,9 +269,10 @@ impl World {
 
     /// The hosts chosen hear the others of their place no more.
     pub fn part(&mut self, place: PlaceId, apart: impl Fn(HostId) -> bool) {
+        self.stir(place);
         self.note("part", place, 0);
-        for (number, host) in self.hosts.iter_mut().enumerate().filter(|(_, host)| host.place == place) {
-            host.segment = u8::from(apart(number));
+        for &host in &self.places[place].members {
+            self.hosts[host].segment = u8::from(apart(host));
         }
     }
 
@@ -239,6 +281,7 @@ impl World {
     }
 
     pub fn set_wan(&mut self, place: PlaceId, up: bool) {
+        self.stir(place);
         self.note("wan", place, u64::from(up));
         self.places[place].wan = up;
     }
@@ -250,9 +293,11 @@ impl World {
 
     /// Every host of a segment that answers discovery at once, as a stranger on that LAN would hear it.
     pub fn who_is_lsn(&mut self, place: PlaceId, segment: u8) -> Vec<HostId> {
+        self.thaw(place);
         let query = LsnQuery { node: NodeId([0xff; 20]), subnet_keys: vec![], uptime: Uptime(0), nonce: 0 };
-        let here: Vec<_> = (0..self.hosts.len())
-            .filter(|&host| self.hosts[host].place == place && self.hosts[host].segment == segment)
+        let members = self.places[place].members.iter().copied();
+        let here: Vec<_> = members
+            .filter(|&host| self.hosts[host].segment == segment)
             .filter(|&host| self.hosts[host].is_running() && self.hosts[host].frozen_until <= self.now())
             .collect();
         self.oracle_heard.clear();
@@ -265,9 +310,9 @@ impl World {
     /// Hosts of a segment whose process runs now.
     pub fn running(&self, place: PlaceId, segment: u8) -> impl Iterator<Item = HostId> + '_ {
         let now = self.now();
-        self.hosts.iter().enumerate().filter_map(move |(number, host)| {
-            let here = host.place == place && host.segment == segment;
-            (here && host.is_running() && host.frozen_until <= now).then_some(number)
+        self.places[place].members.iter().copied().filter(move |&number| {
+            let host = &self.hosts[number];
+            host.segment == segment && host.is_running() && host.frozen_until <= now
         })
     }
 
@@ -287,10 +332,13 @@ impl World {
     }
 
     /// Who was last served by this LSN and can still hear it: those who will miss it.
-    pub(crate) fn children_of(&self, lsn: HostId) -> Vec<HostId> {
+    pub(crate) fn children_of(&mut self, lsn: HostId) -> Vec<HostId> {
+        let place = self.hosts[lsn].place;
+        self.thaw(place);
         let now = self.now();
         let recent = |served: &Served| served.by == lsn && now.since(served.at) < STALL_MEMORY;
-        (0..self.hosts.len())
+        let members = self.places[place].members.iter().copied();
+        members
             .filter(|&host| host != lsn && self.can_hear(lsn, host))
             .filter(|&host| self.served[host].as_ref().is_some_and(recent))
             .collect()
@@ -300,6 +348,11 @@ impl World {
     pub(crate) fn line_of(&self, lsn: HostId) -> Vec<HostId> {
         let deputies = self.hosts[lsn].machine.children().into_iter().take(2);
         std::iter::once(lsn).chain(deputies.filter_map(|node| self.host_of(node))).collect()
+    }
+
+    /// Changes that the fullest LSN keeps for the master: what grows when it is away.
+    pub fn most_unsaid(&self) -> usize {
+        self.hosts.iter().map(|host| host.machine.unsaid_changes()).max().unwrap_or_default()
     }
 
     /// Can the master hear from a place at all?
@@ -322,12 +375,35 @@ impl World {
     fn take(&mut self, event: Event) {
         match event {
             Event::Wake { host, at } => self.on_wake(host, at),
-            Event::Local { host, boot, input } => self.when_awake(host, boot, input),
-            Event::Arrive(arrival) => self.on_arrival(arrival),
-            Event::Retry(arrival) => self.on_retry(arrival),
-            Event::HandshakeLimit { host, boot, peer, id } => self.on_handshake_limit(host, boot, peer, id),
-            Event::Master(event) => self.on_master_event(event),
+            Event::Local { host, boot, place, input } => {
+                self.came(place);
+                self.when_awake(host, boot, *input);
+            }
+            Event::Arrive(arrival) => {
+                self.came(arrival.place);
+                self.on_arrival(*arrival);
+            }
+            Event::Retry(arrival) => {
+                self.came(arrival.place);
+                self.on_retry(*arrival);
+            }
+            Event::HandshakeLimit { host, boot, place, peer, id } => {
+                self.came(place);
+                self.on_handshake_limit(host, boot, peer, id);
+            }
+            Event::Master(event) => self.on_master_event(*event),
         }
+    }
+
+    /// Something is on its way in a place.
+    fn later(&mut self, place: PlaceId, at: Instant, event: Event) {
+        self.places[place].quiet.pending += 1;
+        self.clock.schedule(at, event);
+    }
+
+    fn came(&mut self, place: PlaceId) {
+        self.places[place].quiet.pending -= 1;
+        self.thaw(place);
     }
 
     /// Inputs wait while the host's process does not run, and come before its timers when it does again.
@@ -337,8 +413,8 @@ impl World {
             return;
         }
         if known.frozen_until > self.now() {
-            let at = known.frozen_until;
-            return self.clock.schedule(at, Event::Local { host, boot, input });
+            let (at, place) = (known.frozen_until, known.place);
+            return self.later(place, at, Event::Local { host, boot, place, input: Box::new(input) });
         }
         self.input(host, input);
     }
@@ -355,24 +431,30 @@ impl World {
             return self.clock.schedule(at, Event::Wake { host, at });
         }
         known.wake_at = None;
-        known.machine.handle_timeout(now, &mut known.rng);
+        known.machine.handle_timeout(now - known.rested, &mut self.rng);
+        let place = known.place;
         self.drain(host);
+        self.rest_if_quiet(place);
     }
 
     /// One input, then everything the machine wants.
     fn input(&mut self, host: HostId, input: Input) {
-        let now = self.clock.now();
-        let known = &mut self.hosts[host];
-        known.machine.handle(input, now, &mut known.rng);
+        self.thaw(self.hosts[host].place);
+        let (now, known) = (self.clock.now(), &mut self.hosts[host]);
+        known.machine.handle(input, now - known.rested, &mut self.rng);
         self.drain(host);
     }
 
     fn drain(&mut self, host: HostId) {
         while let Some(intent) = self.hosts[host].machine.poll_intent() {
-            self.perform(host, intent);
+            match self.hosts[host].lie {
+                None => self.perform(host, intent),
+                Some(lie) => self.perform_lying(host, lie, intent),
+            }
         }
         let known = &mut self.hosts[host];
-        let next = known.machine.poll_timeout().filter(|_| known.is_running()).map(|(at, _)| at);
+        let next = known.machine.poll_timeout().filter(|_| known.is_running());
+        let next = next.map(|(at, _)| at + known.rested);
         if let Some(at) = next.filter(|&at| known.wake_at != Some(at)) {
             known.wake_at = Some(at);
             self.clock.schedule(at, Event::Wake { host, at });
@@ -420,7 +502,9 @@ impl World {
     }
 
     fn locally(&mut self, host: HostId, after: Duration, input: Input) {
-        let boot = self.hosts[host].boot;
-        self.clock.schedule(self.now() + after, Event::Local { host, boot, input });
+        let Host { boot, place, .. } = self.hosts[host];
+        self.stir(place);
+        let event = Event::Local { host, boot, place, input: Box::new(input) };
+        self.later(place, self.now() + after, event);
     }
 }

@@ -1,7 +1,7 @@
 //! The second life of this executable: between fork and exec of a task's program.
 //!
-//! The agent hands it an order on its standard input, a socket. It joins the cgroup, leads a session of its own,
-//! becomes the user and executes the program. The socket closes by itself when that succeeds; else the reason comes
+//! The agent tells it its post and hands it an order on its standard input, a socket. It joins the cgroup, leads a session
+//! of its own, becomes the user and executes the program. The socket closes by itself when that succeeds; else the reason comes
 //! back through it. So nothing unsafe runs between fork and exec, and no secret stands in an argument.
 
 use std::io::{BufRead, BufReader, Write};
@@ -32,6 +32,12 @@ const ANSWER_BYTES: u64 = 4096;
 /// New files of a task may be read by all and written by their owner.
 const UMASK: u32 = 0o022;
 
+/// Where the launcher waits for its order.
+#[derive(Debug, Serialize, Deserialize)]
+struct Post {
+    cgroup_procs: Option<PathBuf>,
+}
+
 /// What the agent asks of the launcher.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
@@ -39,50 +45,84 @@ pub(super) struct Order {
     environment: Vec<(String, String)>,
     directory: PathBuf,
     user: Option<User>,
-    cgroup_procs: Option<PathBuf>,
 }
 
 impl Order {
-    pub(super) fn new(program: &Program, mark: &str, cgroup_procs: Option<PathBuf>) -> Self {
+    pub(super) fn new(program: &Program, mark: &str) -> Self {
         let mut environment = program.environment.clone();
         environment.push((MARK.to_owned(), mark.to_owned()));
         let Program { argv, directory, user, .. } = program.clone();
-        Self { argv, environment, directory, user, cgroup_procs }
+        Self { argv, environment, directory, user }
     }
 }
 
-/// Starts the launcher and returns once the program runs in its place.
-pub(super) async fn launch(command: &LauncherCommand, order: &Order) -> Result<Child, SpawnError> {
-    let broken = |source| SpawnError::Launcher { path: command.program.clone(), source };
-    let (ours, theirs) = UnixStream::pair().map_err(broken)?;
-    let child = tokio::process::Command::new(&command.program)
-        .arg(&command.argument)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = child.map_err(broken)?;
-    match ask(ours, order).await.map_err(broken)? {
-        reason if reason.is_empty() => Ok(child),
-        reason => {
-            child.wait().await.map_err(broken)?;
-            let program = order.argv.first().cloned().unwrap_or_default();
-            Err(SpawnError::Program { program, reason })
+/// A launcher that has no order yet.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    child: Child,
+    socket: UnixStream,
+    path: PathBuf,
+}
+
+impl Launcher {
+    /// Starts it and sends it to its post; does not wait until it is there.
+    pub(super) fn start(
+        command: &LauncherCommand,
+        cgroup_procs: Option<PathBuf>,
+    ) -> Result<Self, SpawnError> {
+        let broken = |source| SpawnError::Launcher { path: command.program.clone(), source };
+        let (mut socket, theirs) = UnixStream::pair().map_err(broken)?;
+        let child = tokio::process::Command::new(&command.program)
+            .arg(&command.argument)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(broken)?;
+        // One short line fits into the socket, whether it is read yet or not.
+        line(&Post { cgroup_procs }).and_then(|line| socket.write_all(&line)).map_err(broken)?;
+        Ok(Self { child, socket, path: command.program.clone() })
+    }
+
+    /// Whether it can still take an order.
+    pub(super) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Gives it its order; returns once the program runs in its place.
+    pub(super) async fn obey(self, order: &Order) -> Result<Child, SpawnError> {
+        let Self { mut child, socket, path } = self;
+        let broken = |source| SpawnError::Launcher { path: path.clone(), source };
+        match ask(socket, order).await.map_err(broken)? {
+            reason if reason.is_empty() => Ok(child),
+            reason => {
+                child.wait().await.map_err(broken)?;
+                let program = order.argv.first().cloned().unwrap_or_default();
+                Err(SpawnError::Program { program, reason })
+            }
         }
     }
+}
+
+fn line(message: &impl Serialize) -> std::io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 async fn ask(socket: UnixStream, order: &Order) -> std::io::Result<String> {
     socket.set_nonblocking(true)?;
     let mut socket = tokio::net::UnixStream::from_std(socket)?;
-    let mut line = serde_json::to_vec(order)?;
-    line.push(b'\n');
-    socket.write_all(&line).await?;
+    let sent = socket.write_all(&line(order)?).await;
     let mut answer = String::new();
     socket.take(ANSWER_BYTES).read_to_string(&mut answer).await?;
+    // One that could not go to its post says why, and reads no order.
+    if answer.is_empty() {
+        sent?;
+    }
     Ok(answer)
 }
 
@@ -97,17 +137,27 @@ pub fn run_if_asked() {
 fn run() -> i32 {
     let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return FAILED };
     let mut socket = UnixStream::from(socket);
-    let mut line = String::new();
-    if BufReader::new(&socket).read_line(&mut line).is_err() {
-        return FAILED;
-    }
-    let reason = match serde_json::from_str::<Order>(&line) {
+    let mut lines = BufReader::new(&socket);
+    let order = next(&mut lines).and_then(|post| go_to(&post)).and_then(|()| next(&mut lines));
+    let reason = match order {
         Ok(order) => become_program(&order),
-        Err(error) => format!("the launcher does not understand its order: {error}"),
+        Err(reason) => reason,
     };
     // If even this fails, the agent sees the exit code.
     let _ = socket.write_all(reason.as_bytes());
     FAILED
+}
+
+fn next<T: serde::de::DeserializeOwned>(lines: &mut impl BufRead) -> Result<T, String> {
+    let mut line = String::new();
+    lines.read_line(&mut line).map_err(|error| format!("the launcher's socket: {error}"))?;
+    serde_json::from_str(&line)
+        .map_err(|error| format!("the launcher does not understand its order: {error}"))
+}
+
+fn go_to(post: &Post) -> Result<(), String> {
+    let Some(procs) = &post.cgroup_procs else { return Ok(()) };
+    std::fs::write(procs, "0").map_err(|error| format!("its cgroup {}: {error}", procs.display()))
 }
 
 /// Returns only when it fails, with the reason.
@@ -142,9 +192,6 @@ fn resolve(program: &str, path: &str) -> PathBuf {
 }
 
 fn prepare(order: &Order) -> Result<(), String> {
-    if let Some(procs) = &order.cgroup_procs {
-        std::fs::write(procs, "0").map_err(|error| format!("its cgroup {}: {error}", procs.display()))?;
-    }
     setsid().map_err(|error| format!("a session of its own: {error}"))?;
     umask(rustix::fs::Mode::from_raw_mode(UMASK));
     if let Some(user) = &order.user {

@@ -7,15 +7,19 @@
 mod cgroup;
 pub mod launcher;
 mod marked;
+mod spare;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use tokio::process::{Child, ChildStderr, ChildStdout};
 
 use crate::platform::users::User;
 pub use cgroup::CgroupError;
+use launcher::Launcher;
+use spare::{Posted, Spare};
 
 /// The variable that marks every process of a task.
 pub const MARK: &str = "MUSTER_TASK";
@@ -62,6 +66,7 @@ impl Default for LauncherCommand {
 pub struct Processes {
     launcher: LauncherCommand,
     containment: Containment,
+    spare: Arc<Spare>,
 }
 
 #[derive(Debug, Clone)]
@@ -78,12 +83,13 @@ impl Processes {
             Ok(hierarchy) => Containment::Cgroups(hierarchy),
             Err(error) => Containment::Marks { why: error.to_string() },
         };
-        Self { launcher, containment }
+        Self { launcher, containment, spare: Arc::default() }
     }
 
     /// Keeps processes by mark, as on a host without cgroups.
     pub fn without_cgroups(launcher: LauncherCommand) -> Self {
-        Self { launcher, containment: Containment::Marks { why: "asked to".to_owned() } }
+        let containment = Containment::Marks { why: "asked to".to_owned() };
+        Self { launcher, containment, spare: Arc::default() }
     }
 
     /// How processes are kept together, for people.
@@ -96,6 +102,7 @@ impl Processes {
 
     /// Removes what was made for all tasks, once none runs any more.
     pub fn close(&self) {
+        self.spare.dismiss();
         if let Containment::Cgroups(hierarchy) = &self.containment {
             hierarchy.remove();
         }
@@ -106,12 +113,8 @@ impl Processes {
     /// # Errors
     /// The program cannot be executed as asked, or the launcher or its cgroup cannot be made.
     pub async fn spawn(&self, name: &str, program: &Program) -> Result<Running, SpawnError> {
-        let tree = match &self.containment {
-            Containment::Cgroups(hierarchy) => Tree::Cgroup(hierarchy.create(name)?),
-            Containment::Marks { .. } => Tree::Marked { mark: name.to_owned(), session: None },
-        };
-        let order = launcher::Order::new(program, name, tree.cgroup_procs());
-        let mut child = match launcher::launch(&self.launcher, &order).await {
+        let (launcher, tree) = self.launcher(name)?;
+        let mut child = match launcher.obey(&launcher::Order::new(program, name)).await {
             Ok(child) => child,
             Err(error) => {
                 tree.remove().await;
@@ -121,7 +124,21 @@ impl Processes {
         let tree = tree.with_leader(child.id());
         let stdout = child.stdout.take();
         let stderr = child.stderr.take();
-        Ok(Running { child, stdout, stderr, tree })
+        Ok(Running { child, stdout, stderr, tree, processes: self.clone() })
+    }
+
+    /// The one that waits, or a new one.
+    fn launcher(&self, name: &str) -> Result<(Launcher, Tree), SpawnError> {
+        let marked = || Tree::Marked { mark: name.to_owned(), session: None };
+        if let Some(Posted { launcher, group, .. }) = self.spare.take() {
+            return Ok((launcher, group.map_or_else(marked, Tree::Cgroup)));
+        }
+        let tree = match &self.containment {
+            Containment::Cgroups(hierarchy) => Tree::Cgroup(hierarchy.create(name)?),
+            Containment::Marks { .. } => marked(),
+        };
+        let launcher = Launcher::start(&self.launcher, tree.cgroup_procs());
+        Ok((launcher.inspect_err(|_| tree.forget())?, tree))
     }
 }
 
@@ -154,6 +171,13 @@ impl Tree {
         }
     }
 
+    /// Of a launcher that did not even start.
+    fn forget(&self) {
+        if let Self::Cgroup(group) = self {
+            group.remove_soon();
+        }
+    }
+
     async fn remove(self) {
         if let Self::Cgroup(group) = self {
             group.remove().await;
@@ -168,6 +192,7 @@ pub struct Running {
     pub stdout: Option<ChildStdout>,
     pub stderr: Option<ChildStderr>,
     tree: Tree,
+    processes: Processes,
 }
 
 impl Running {
@@ -191,5 +216,6 @@ impl Running {
             tracing::warn!(%error, "a task's process could not be waited for");
         }
         self.tree.remove().await;
+        self.processes.prepare_next();
     }
 }

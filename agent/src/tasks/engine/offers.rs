@@ -8,6 +8,7 @@ use muster_proto::task::v1::{Delivered, Finished, Started, TaskState};
 use muster_types::NodeId;
 use prost::Message;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use super::unheard::send_unacknowledged;
 use super::{Accepted, Done, Engine, logged};
@@ -38,7 +39,8 @@ impl Engine {
     pub(super) fn accept(&mut self, admitted: Admitted, offer: &TaskOffer) {
         crash::point("order.verified");
         let started = self.lanes.take(admitted.exclusive);
-        let mut reporter = self.reporter(&admitted.key, 1, &offer.traceparent);
+        let mut reporter =
+            self.reporter(&admitted.key, 1, &offer.traceparent).sealing_to(admitted.result_key.clone());
         let mut reports = vec![reporter.write(Step::Delivered(Delivered {}))];
         if started {
             reports.push(reporter.write(Step::Started(Started {})));
@@ -46,9 +48,10 @@ impl Engine {
         let bytes = Bytes::from(offer.encode_to_vec());
         let kept = Offer { key: admitted.key.clone(), bytes, reports: reports.clone() };
         let commit = self.journal().admit(kept, started, self.signer.clock.now());
+        let receive = tracing::info_span!(parent: reporter.span(), "task.receive");
         self.commits.push(Box::pin(async move {
             let place = started.then_some(admitted.exclusive);
-            let answer = commit.await;
+            let answer = commit.instrument(receive).await;
             let done = answer.map(|answer| Done::Offered { admitted, reporter, started, reports, answer });
             logged(done, place)
         }));
@@ -90,8 +93,9 @@ impl Engine {
         self.running.insert(key.clone(), stop.clone());
         let name = name_of(self.signer.node, &key);
         let context = Context { name, reporter, stop: stopped };
+        let run = tracing::info_span!(parent: context.reporter.span(), "task.run");
         self.executions.spawn(async move {
-            execute(job, context, stop, timeout).await;
+            execute(job, context, stop, timeout).instrument(run).await;
             (key, exclusive)
         });
     }

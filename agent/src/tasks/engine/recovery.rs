@@ -28,6 +28,7 @@ impl Engine {
             let mut reporter = self.reporter(&key, next + SEQUENCES_OF_ONE_LIFE, &offer.traceparent);
             match self.admission.judge(&offer, now) {
                 Ok(admitted) => {
+                    let reporter = reporter.sealing_to(admitted.result_key.clone());
                     self.lanes.wait(admitted.exclusive, Accepted { admitted, reporter });
                 }
                 Err(Refusal::Answered { state, code, reason, .. }) => {

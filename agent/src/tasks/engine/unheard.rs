@@ -41,7 +41,7 @@ impl Engine {
             failure_time: Some(to_wire(made)),
         };
         let body = Some(upstream_item::Body::Failure(failure));
-        let item = UpstreamItem { class: TrafficClass::Telemetry.into(), body };
+        let item = UpstreamItem { class: TrafficClass::Telemetry.into(), body, ..UpstreamItem::default() };
         let outbox = self.outbox.clone();
         self.commits.push(Box::pin(async move {
             outbox.keep(id, made, item).await;

@@ -13,6 +13,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::overheard::Overheard;
+
 /// What an attempt has before the next begins (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 /// Addresses that are tried in all.
@@ -33,6 +35,8 @@ pub enum ConnectError {
     Tls { address: SocketAddr, source: rustls::Error },
     #[error("{address} answers, but does not speak TLS as the master does: {source}")]
     NotTls { address: SocketAddr, source: io::Error },
+    #[error("{address} admits no more connections now; it asks to be tried again in {retry_after:?}")]
+    Busy { address: SocketAddr, retry_after: Duration },
     #[error("no answer from {addresses} within {limit:?}")]
     Slow { addresses: String, limit: Duration },
 }
@@ -41,6 +45,7 @@ impl ConnectError {
     /// What somebody answered says more than silence does.
     fn weight(&self) -> u8 {
         match self {
+            Self::Busy { .. } => 4,
             Self::Tls { .. } => 3,
             Self::NotTls { .. } => 2,
             Self::Unreachable { .. } => 1,
@@ -55,7 +60,7 @@ pub(super) async fn connect(
     name: ServerName<'static>,
     tls: Arc<ClientConfig>,
     limit: Duration,
-) -> Result<TlsStream<TcpStream>, ConnectError> {
+) -> Result<TlsStream<Overheard>, ConnectError> {
     let slow = || ConnectError::Slow { addresses: addresses.join(", "), limit };
     let race = async {
         let targets = resolve(addresses).await?;
@@ -68,7 +73,7 @@ async fn race(
     targets: Vec<SocketAddr>,
     name: ServerName<'static>,
     tls: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, ConnectError> {
+) -> Result<TlsStream<Overheard>, ConnectError> {
     let mut waiting = targets.into_iter();
     let mut running = FuturesUnordered::new();
     let mut worst = ConnectError::NoAddress;
@@ -96,11 +101,15 @@ async fn attempt(
     address: SocketAddr,
     name: ServerName<'static>,
     tls: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, ConnectError> {
+) -> Result<TlsStream<Overheard>, ConnectError> {
     let unreachable = |source| ConnectError::Unreachable { address, source };
     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
-    TlsConnector::from(tls).connect(name, stream).await.map_err(|source| {
+    let handshake = TlsConnector::from(tls).connect(name, Overheard::new(stream));
+    handshake.into_fallible().await.map_err(|(source, stream)| {
+        if let Some(retry_after) = stream.retry_after() {
+            return ConnectError::Busy { address, retry_after };
+        }
         match source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(error) => ConnectError::Tls { address, source: error.clone() },
             None => ConnectError::NotTls { address, source },

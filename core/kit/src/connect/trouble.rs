@@ -25,6 +25,8 @@ pub enum Trouble {
     NotValidNow,
     /// The master refuses our certificate: expired, revoked or of another network.
     CertificateRefused,
+    /// The master has more callers than it takes now, and said when to try again.
+    Busy,
     /// The connection stood and was lost.
     Lost,
 }
@@ -75,6 +77,7 @@ fn of_connecting(error: &ConnectError) -> Trouble {
     match error {
         ConnectError::NoAddress | ConnectError::Unresolved { .. } => Trouble::NotResolved,
         ConnectError::Unreachable { .. } | ConnectError::Slow { .. } => Trouble::NotReached,
+        ConnectError::Busy { .. } => Trouble::Busy,
         ConnectError::NotTls { .. } | ConnectError::BadName(_) => Trouble::NotAMaster,
         ConnectError::Tls { source, .. } => of_tls(source),
     }

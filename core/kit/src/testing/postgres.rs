@@ -53,20 +53,18 @@ impl Postgres {
                 .arg("--pgdata")
                 .arg(&data),
         )?;
-        let log = fs::File::create(folder.path().join("log"))?;
-        let server = as_user(&programs.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(folder.path())
-            .args(["-c", "listen_addresses=", "-c", "max_connections=50"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
+        let server = serve(&programs, folder.path())?;
         let mut postgres = Self { folder, server };
         postgres.wait_until_up(&programs.join("pg_isready"))?;
         Ok(postgres)
+    }
+
+    /// Ends it at once, as a crash of its host would (what is committed is on its disk), and starts it again.
+    pub fn crash_and_restart(&mut self) -> Result<(), PostgresError> {
+        let programs = programs()?;
+        self.end();
+        self.server = serve(&programs, self.folder.path())?;
+        self.wait_until_up(&programs.join("pg_isready"))
     }
 
     /// What sqlx connects to.
@@ -96,8 +94,23 @@ impl Postgres {
     }
 }
 
+/// Starts the server on what initdb made in `folder`.
+fn serve(programs: &Path, folder: &Path) -> Result<Child, PostgresError> {
+    let log = fs::File::create(folder.join("log"))?;
+    let mut command = as_user(&programs.join("postgres"));
+    command.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
+    command.args(["-c", "listen_addresses=", "-c", "max_connections=50"]);
+    Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?)
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Postgres {
+    fn end(&mut self) {
         // The first line of postmaster.pid is the server's own id, not that of the program that changed users for it.
         let pid = fs::read_to_string(self.folder.path().join("data/postmaster.pid"))
             .ok()

@@ -4,6 +4,7 @@
 //! The crate is `noq`, n0's maintained fork of `quinn`: same API and rustls, but state per path, senders that know
 //! the destination they wait for, observed addresses, and network changes as a call.
 
+mod burst;
 mod carrier;
 mod connection;
 
@@ -16,6 +17,7 @@ use noq::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use noq::{EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use ring::{digest, hmac};
 
+pub use burst::{Burst, BurstSocket, Bursts};
 pub(crate) use carrier::{Carrier, Tap, Tapped};
 pub(crate) use connection::{Connection, Loss, read_error};
 pub(crate) use noq::{RecvStream, SendStream};

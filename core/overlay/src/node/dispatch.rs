@@ -1,9 +1,10 @@
 //! Which room hears of what.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use muster_types::{Instant, NodeId};
-use rand::RngCore;
+use rand::{Rng, RngCore};
 
 use super::station::State;
 use super::{Node, SESSIONS};
@@ -13,7 +14,7 @@ use crate::intent::{Intent, LossReason};
 use crate::message::{Discovery, Message, Part, PartCode, Pong};
 use crate::step::Step;
 use crate::timer::Timer;
-use crate::timing::RECEIPT_RETRY;
+use crate::timing::{RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_RETRY, RECEIPT_TURN, RECEIPT_TURN_MAX};
 use crate::turn::Turn;
 
 impl Node {
@@ -63,13 +64,47 @@ impl Node {
         }
     }
 
-    /// "A hidden node goes to topology itself after 5 s" (design, section 2: Presence), and asks its LSN again.
+    /// "A hidden node goes to topology itself after 5 s" (design, section 2: Presence), and asks its LSN again. Where the
+    /// LSN has no channel, or topology is not reached from here either, nobody is hidden: the cell's nodes look in turns.
     fn want_receipt(&mut self, now: Instant, rng: &mut dyn RngCore) {
-        if !std::mem::replace(&mut self.master, true) {
-            self.intents.push_back(Intent::AttachMaster(None));
+        let pause = match (self.master, self.attached) {
+            (true, true) => {
+                self.renew(now, rng);
+                RECEIPT_RETRY
+            }
+            (true, false) => {
+                self.let_go_of_master();
+                self.receipt_pause(rng)
+            }
+            (false, _) if self.lsn_lacks_master && self.receipt_looks == 0 => self.receipt_pause(rng),
+            (false, _) => {
+                self.master = true;
+                self.intents.push_back(Intent::AttachMaster(None));
+                if !self.lsn_lacks_master {
+                    self.renew(now, rng);
+                }
+                RECEIPT_ATTEMPT
+            }
+        };
+        self.timers.set(Timer::Receipt, now + pause);
+    }
+
+    /// A turn for each node of the cell, longer from round to round.
+    fn receipt_pause(&mut self, rng: &mut dyn RngCore) -> Duration {
+        self.receipt_looks += 1;
+        let cell = self.neighbors().map_or(0, |list| list.neighbors.len()) + 1;
+        let turn = RECEIPT_TURN.saturating_mul(1 << self.receipt_looks.min(16)).min(RECEIPT_TURN_MAX);
+        let round = turn.saturating_mul(u32::try_from(cell).unwrap_or(u32::MAX));
+        rng.random_range(round / 2..=round)
+    }
+
+    /// The LSN's word about its own channel. When it has one again, the receipt is due as after an attach.
+    fn on_lsns_word(&mut self, lacks_master: bool, now: Instant) {
+        let found_again = std::mem::replace(&mut self.lsn_lacks_master, lacks_master) && !lacks_master;
+        if found_again && self.timers.is_set(Timer::Receipt) && !self.master {
+            self.receipt_looks = 0;
+            self.timers.set(Timer::Receipt, now + RECEIPT_PATIENCE);
         }
-        self.timers.set(Timer::Receipt, now + RECEIPT_RETRY);
-        self.renew(now, rng);
     }
 
     fn on_network(&mut self, network: Network, now: Instant, rng: &mut dyn RngCore) -> Step {
@@ -173,6 +208,11 @@ impl Node {
                 claims.into_iter().for_each(|claim| joining.search_mut().add(claim, own));
                 Step::Stay
             }
+            // The answer took longer than the patience of who asked.
+            State::IsLsn(office) => {
+                claims.into_iter().for_each(|claim| office.on_rival(claim, &mut turn));
+                Step::Stay
+            }
             _ => Step::Stay,
         }
     }
@@ -181,11 +221,17 @@ impl Node {
         if !self.sessions.contains_key(&from) {
             return Step::Stay;
         }
+        if let Message::Pong(pong) = &message
+            && self.membership().is_some_and(|membership| membership.lsn() == from)
+        {
+            self.on_lsns_word(pong.without_master, now);
+        }
         let (state, mut turn) = self.parts(now, rng);
         match (state, message) {
             (State::Joining(joining), message) if joining.lsn() == from => {
                 joining.on_message(message, &mut turn)
             }
+            (State::Joining(joining), Message::Claim(claim)) => joining.on_call(claim, &mut turn),
             (State::IsLsn(office), message) => office.on_message(from, message, &mut turn),
             (State::HasLsn(membership), message) if membership.lsn() == from => {
                 membership.on_message(message, &mut turn)
@@ -211,6 +257,7 @@ impl Node {
         let (state, mut turn) = self.parts(now, rng);
         match state {
             State::Joining(joining) => joining.on_opened(peer, &mut turn),
+            State::HasLsn(membership) if membership.lsn() == peer => membership.on_opened(&mut turn),
             State::IsLsn(office) => office.on_opened(peer, &mut turn),
             _ => {}
         }
@@ -220,6 +267,7 @@ impl Node {
         let (state, mut turn) = self.parts(now, rng);
         match state {
             State::Joining(joining) if joining.lsn() == peer => joining.give_up(None, &mut turn),
+            State::HasLsn(membership) if membership.lsn() == peer => membership.on_open_failed(&mut turn),
             State::IsLsn(office) => {
                 office.on_unreachable(peer, &mut turn);
                 Step::Stay
@@ -232,7 +280,10 @@ impl Node {
         self.sessions.remove(&peer);
         let (state, mut turn) = self.parts(now, rng);
         match state {
-            State::HasLsn(membership) if membership.lsn() == peer => membership.on_closed(&mut turn),
+            State::HasLsn(membership) if membership.lsn() == peer => {
+                membership.on_closed(&mut turn);
+                Step::Stay
+            }
             _ => self.on_open_failed(peer, now, rng),
         }
     }
@@ -240,9 +291,8 @@ impl Node {
     fn on_receipt(&mut self, lsn: NodeId) {
         if self.membership().is_some_and(|membership| membership.lsn() == lsn) {
             self.timers.stop(Timer::Receipt);
-            if std::mem::take(&mut self.master) {
-                self.intents.push_back(Intent::DetachMaster);
-            }
+            self.receipt_looks = 0;
+            self.let_go_of_master();
         }
     }
 
@@ -265,6 +315,11 @@ impl Node {
     }
 
     fn on_office_input(&mut self, input: Input, now: Instant, rng: &mut dyn RngCore) {
+        match input {
+            Input::MasterAttached { .. } => self.attached = true,
+            Input::MasterDetached { .. } => self.attached = false,
+            _ => {}
+        }
         let (state, mut turn) = self.parts(now, rng);
         match (state, input) {
             (State::IsLsn(office), Input::BeatReceived { from, beat }) => office.on_beat(from, beat, now),
@@ -303,7 +358,10 @@ fn refer(from: NodeId, message: &Message, lsn: Option<&Claim>, turn: &mut Turn<'
         }
         Message::Ping(ping) => {
             let (sequence, load_percent) = (ping.sequence, turn.own.load_percent);
-            turn.send(from, Message::Pong(Pong { sequence, load_percent, lsn: lsn.cloned() }));
+            turn.send(
+                from,
+                Message::Pong(Pong { sequence, load_percent, lsn: lsn.cloned(), without_master: false }),
+            );
         }
         _ => {}
     }

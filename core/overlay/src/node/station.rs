@@ -64,9 +64,7 @@ impl Node {
         self.lose(Some(LossReason::NetworkLost), now);
         self.drop_sessions();
         self.timers.stop_all();
-        if std::mem::take(&mut self.master) {
-            self.intents.push_back(Intent::DetachMaster);
-        }
+        self.let_go_of_master();
         self.state = State::NoConnection;
         self.changed()
     }
@@ -82,16 +80,21 @@ impl Node {
             }
             // Nobody there: become LSN (specification, section 4), the first of a lineage.
             Quest::Nobody => {
+                let State::Looking(search) = &mut self.state else { return Step::Stay };
                 let claim = self.own.claim(rng.next_u64(), 1, None);
-                Step::Ascend(Box::new(Ascent { claim, roll: Vec::new(), predecessor: None }))
+                let roll = search.take_line().into_roll();
+                Step::Ascend(Box::new(Ascent { claim, roll, predecessor: None }))
             }
         }
     }
 
     fn look(&mut self, reason: Option<LossReason>, now: Instant, rng: &mut dyn RngCore) -> Step {
         self.lose(reason, now);
+        let lost = matches!(reason, Some(LossReason::LsnLost | LossReason::LsnParted));
+        let own = self.own.node;
+        let line = self.membership().filter(|_| lost).map(|membership| membership.line(own));
         let (_, mut turn) = self.parts(now, rng);
-        let search = Search::new(&mut turn);
+        let search = Search::after(line.unwrap_or_default(), &mut turn);
         self.resume(search, now, rng)
     }
 
@@ -115,6 +118,7 @@ impl Node {
     fn settle(&mut self, mut membership: Box<Membership>, now: Instant, rng: &mut dyn RngCore) -> Step {
         self.timers.stop_all();
         let lsn = membership.lsn();
+        (self.lsn_lacks_master, self.receipt_looks) = (false, 0);
         let (_, mut turn) = self.parts(now, rng);
         membership.begin(&mut turn);
         self.withdraw_claim();

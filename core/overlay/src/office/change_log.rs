@@ -59,6 +59,15 @@ impl ChangeLog {
         self.sent.iter().cloned().collect()
     }
 
+    /// Nodes with changes that wait.
+    pub fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub fn is_attached(&self) -> bool {
+        self.attached
+    }
+
     pub fn on_detached(&mut self) {
         self.attached = false;
     }

@@ -1,5 +1,6 @@
 //! Two LSNs in one cell: each compares the other's claim with its own (specification, section 4). The loser proves that
-//! it can reach the winner by becoming its child, and only then gives up its own; the winner shows itself.
+//! it can reach the winner by becoming its child, and only then gives up its own; the winner shows itself. Both try again
+//! by themselves: where the LAN carries no datagrams, nobody reminds them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,33 +9,39 @@ use muster_types::{Instant, NodeId};
 
 use crate::claim::Claim;
 use crate::intent::Intent;
-use crate::message::{Discovery, Message};
+use crate::message::{Discovery, Message, Ping};
 use crate::timer::Timer;
-use crate::timing::{RIVAL_PAUSE, YIELD_PATIENCE};
+use crate::timing::{RIVAL_PAUSE, RIVAL_PAUSE_MAX, YIELD_PATIENCE};
 use crate::turn::Turn;
 
-/// Rivals remembered at once; when more appear, the one whose pause ends first is forgotten.
+/// Rivals remembered at once; when more appear, the one met longest ago is forgotten.
 const RIVALS: usize = 32;
 
 #[derive(Debug, Default)]
 pub(crate) struct Contest {
+    /// The better LSN that has been reached, and asked to take this one in.
     yielding: Option<Claim>,
-    /// It can be reached, and has been asked.
+    rivals: BTreeMap<NodeId, Rival>,
+}
+
+#[derive(Debug)]
+struct Rival {
+    claim: Claim,
+    /// Its claim is the better one.
+    prevails: bool,
+    /// To take this LSN in, since it was met.
     asked: bool,
-    /// Left alone until then: shown our claim, or not reached.
-    paused: BTreeMap<NodeId, Instant>,
+    met: Instant,
+    /// When to try again unasked.
+    again: Instant,
+    tries: u32,
 }
 
 impl Contest {
-    /// The better LSN that this one is asking to take it in.
+    /// The better LSN that this one is asking to take it in. It is known to live: an LSN about to become a child itself
+    /// takes nobody new along, or three that yield in a circle would all end as children.
     pub(crate) fn winner(&self) -> Option<&Claim> {
         self.yielding.as_ref()
-    }
-
-    /// The same, once it is known to live: an LSN about to become a child itself takes nobody new along, or three that
-    /// yield in a circle would all end as children.
-    pub(crate) fn asked_winner(&self) -> Option<&Claim> {
-        self.yielding.as_ref().filter(|_| self.asked)
     }
 
     pub(crate) fn on_rival(
@@ -44,37 +51,73 @@ impl Contest {
         heard: Option<SocketAddr>,
         turn: &mut Turn<'_>,
     ) {
-        if rival.claimant.node == own.claimant.node || !self.is_news(&rival, turn.now) {
+        let node = rival.claimant.node;
+        let prevails = rival.prevails_over(own);
+        let old = |known: &Rival| {
+            let same = known.prevails == prevails && known.claim.tenure() == rival.tenure();
+            same && turn.now.since(known.met) < RIVAL_PAUSE
+        };
+        if node == own.claimant.node || self.rivals.get(&node).is_some_and(old) {
             return;
         }
-        if rival.prevails_over(own) {
-            if self.yielding.as_ref().is_none_or(|winner| rival.prevails_over(winner)) {
-                turn.set(Timer::Yield, YIELD_PATIENCE);
-                turn.intend(Intent::Open(rival.claimant.clone()));
-                (self.yielding, self.asked) = (Some(rival), false);
-            }
-            return;
-        }
-        self.pause(rival.claimant.node, turn.now);
-        if let Some(to) = heard {
+        if let Some(to) = heard.filter(|_| !prevails) {
             turn.intend(Intent::Answer { to, discovery: Discovery::Claim(own.clone()) });
         }
-        turn.intend(Intent::Open(rival.claimant));
+        self.meet(rival, prevails, turn);
+    }
+
+    /// The one that was asked has begun another tenure since: it is asked for that.
+    pub(crate) fn ask_again(&mut self, own: &Claim, winner: Claim, turn: &mut Turn<'_>) {
+        self.yielding = None;
+        self.forget(winner.claimant.node);
+        self.on_rival(own, winner, None, turn);
+    }
+
+    /// Tries those again whose pause is over.
+    pub(crate) fn on_timer(&mut self, own: &Claim, turn: &mut Turn<'_>) {
+        let due = |rival: &&Rival| rival.again <= turn.now;
+        let claims: Vec<_> = self.rivals.values().filter(due).map(|rival| rival.claim.clone()).collect();
+        for claim in claims {
+            let prevails = claim.prevails_over(own);
+            self.meet(claim, prevails, turn);
+        }
+        self.set_timer(turn);
+    }
+
+    /// It is a child now, this LSN's or another's.
+    pub(crate) fn forget(&mut self, node: NodeId) {
+        self.rivals.remove(&node);
+    }
+
+    /// Whatever its claim is worth, it has to be reached first; a better one may be dead.
+    fn meet(&mut self, rival: Claim, prevails: bool, turn: &mut Turn<'_>) {
+        turn.intend(Intent::Open(rival.claimant.clone()));
+        self.note(rival, prevails, turn);
     }
 
     pub(crate) fn on_opened(&mut self, own: &Claim, peer: NodeId, turn: &mut Turn<'_>) {
-        match &self.yielding {
-            Some(winner) if winner.claimant.node == peer => {
-                self.asked = true;
-                turn.send(peer, Message::Join(turn.own.join(winner.tenure())));
-            }
-            _ if self.paused.contains_key(&peer) => turn.send(peer, Message::Claim(own.clone())),
-            _ => {}
+        let Some(rival) = self.rivals.get(&peer) else { return };
+        if !rival.claim.prevails_over(own) {
+            turn.send(peer, Message::Claim(own.clone()));
+            // Whoever is no LSN any more answers with the name of its own.
+            let load_percent = turn.own.load_percent;
+            turn.send(peer, Message::Ping(Ping { sequence: 0, load_percent }));
+        } else if self.yielding.is_none() {
+            self.ask(peer, turn);
         }
     }
 
-    /// The winner cannot be reached, or does not take this node in: two cells, as long as that lasts.
-    pub(crate) fn give_up(&mut self, peer: Option<NodeId>, turn: &mut Turn<'_>) {
+    fn ask(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
+        let Some(rival) = self.rivals.get_mut(&peer).filter(|rival| !rival.asked) else { return };
+        rival.asked = true;
+        turn.send(peer, Message::Join(turn.own.join(rival.claim.tenure())));
+        turn.set(Timer::Yield, YIELD_PATIENCE);
+        self.yielding = Some(rival.claim.clone());
+    }
+
+    /// The winner cannot be reached, or does not take this node in: two cells, as long as that lasts, unless another one
+    /// that prevails is there.
+    pub(crate) fn give_up(&mut self, own: &Claim, peer: Option<NodeId>, turn: &mut Turn<'_>) {
         let Some(winner) =
             self.yielding.take_if(|winner| peer.is_none_or(|peer| peer == winner.claimant.node))
         else {
@@ -82,19 +125,35 @@ impl Contest {
         };
         turn.timers.stop(Timer::Yield);
         turn.intend(Intent::Close(winner.claimant.node));
-        self.pause(winner.claimant.node, turn.now);
-    }
-
-    fn is_news(&self, rival: &Claim, now: Instant) -> bool {
-        self.paused.get(&rival.claimant.node).is_none_or(|&until| until <= now)
-    }
-
-    fn pause(&mut self, rival: NodeId, now: Instant) {
-        self.paused.retain(|_, until| *until > now);
-        if self.paused.len() >= RIVALS {
-            let first = self.paused.iter().min_by_key(|(_, until)| **until).map(|(&node, _)| node);
-            first.map(|node| self.paused.remove(&node));
+        if let Some(rival) = self.rivals.get_mut(&winner.claimant.node) {
+            rival.met = turn.now;
         }
-        self.paused.insert(rival, now + RIVAL_PAUSE);
+        let reached = |node: &&NodeId| turn.sessions.contains_key(*node);
+        let prevailing =
+            self.rivals.iter().filter(|(_, rival)| !rival.asked && rival.claim.prevails_over(own));
+        let next = prevailing.map(|(node, _)| node).find(reached).copied();
+        next.into_iter().for_each(|node| self.ask(node, turn));
+    }
+
+    fn note(&mut self, claim: Claim, prevails: bool, turn: &mut Turn<'_>) {
+        let (now, node) = (turn.now, claim.claimant.node);
+        let tries = self.rivals.remove(&node).filter(|known| known.claim.tenure() == claim.tenure());
+        let tries = tries.map_or(0, |known| known.tries.saturating_add(1));
+        if self.rivals.len() >= RIVALS {
+            let oldest = self.rivals.iter().min_by_key(|(_, rival)| rival.met).map(|(&node, _)| node);
+            oldest.map(|node| self.rivals.remove(&node));
+        }
+        let rivals = u32::try_from(self.rivals.len() + 1).unwrap_or(u32::MAX);
+        let pause = RIVAL_PAUSE.saturating_mul(2u32.saturating_pow(tries));
+        let pause = pause.min(RIVAL_PAUSE_MAX.saturating_mul(rivals));
+        self.rivals
+            .insert(node, Rival { claim, prevails, asked: false, met: now, again: now + pause, tries });
+        self.set_timer(turn);
+    }
+
+    fn set_timer(&self, turn: &mut Turn<'_>) {
+        if let Some(next) = self.rivals.values().map(|rival| rival.again).min() {
+            turn.timers.set(Timer::Rival, next);
+        }
     }
 }

@@ -28,12 +28,12 @@ impl Lists {
     }
 
     pub(crate) fn of_newcomer(&self, children: &ChildTable) -> NeighborList {
-        NeighborList { number: self.number, neighbors: children.neighbors(LISTED) }
+        NeighborList { number: self.number, neighbors: children.neighbors(LISTED).into() }
     }
 
     pub(crate) fn send_to_deputies(&mut self, children: &ChildTable, turn: &mut Turn<'_>) {
         self.number += 1;
-        let list = NeighborList { number: self.number, neighbors: children.neighbors(CHILDREN) };
+        let list = NeighborList { number: self.number, neighbors: children.neighbors(CHILDREN).into() };
         for to in children.ranking().take(DEPUTIES) {
             turn.send(to, Message::NeighborList(list.clone()));
         }
@@ -47,7 +47,7 @@ impl Lists {
         }
         self.told = nodes;
         self.number += 1;
-        let list = NeighborList { number: self.number, neighbors };
+        let list = NeighborList { number: self.number, neighbors: neighbors.into() };
         for to in children.ranking().skip(DEPUTIES) {
             turn.intents.push_back(Intent::Send { to, message: Message::NeighborList(list.clone()) });
         }

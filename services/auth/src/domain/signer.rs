@@ -3,7 +3,8 @@
 use std::fmt;
 
 use muster_proto::payload_type::{
-    AUDIT_HEADS, NODE_TICKET, PRESENCE_RECEIPT, REVOCATION_LIST, TASK, TASK_CANCELLATION, UPTIME_TICKET,
+    AUDIT_HEADS, NODE_TICKET, PRESENCE_RECEIPT, RELAY_TICKET, REVOCATION_LIST, TASK, TASK_CANCELLATION,
+    UPTIME_TICKET,
 };
 use ring::signature::EcdsaKeyPair;
 
@@ -32,7 +33,7 @@ impl Purpose {
 }
 
 /// Every payload type that a signer signs: its purpose, and the one service that may ask for it.
-const SIGNABLE: [(&str, Purpose, &str); 7] = [
+const SIGNABLE: [(&str, Purpose, &str); 8] = [
     (TASK, Purpose::Tasks, "topology"),
     (TASK_CANCELLATION, Purpose::Tasks, "topology"),
     (UPTIME_TICKET, Purpose::Tickets, "topology"),
@@ -40,6 +41,7 @@ const SIGNABLE: [(&str, Purpose, &str); 7] = [
     (NODE_TICKET, Purpose::Tickets, "auth"),
     (REVOCATION_LIST, Purpose::Tickets, "auth"),
     (AUDIT_HEADS, Purpose::Receipts, "auth"),
+    (RELAY_TICKET, Purpose::Tickets, "gsn-registry"),
 ];
 
 /// The caller may not have this signed.

@@ -54,7 +54,7 @@ impl Enrollment {
                 self.cooldown().on_failure(source, self.clock.now());
             }
         });
-        self.directory.credentials(&admission.map_err(fault::of)?)
+        self.directory.enrolled(&admission.map_err(fault::of)?, source)
     }
 
     async fn try_renew(&self, request: RenewRequest) -> Result<Credentials, Fault> {

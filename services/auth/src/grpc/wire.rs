@@ -1,5 +1,6 @@
 //! Auth's records to protobuf messages and back.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use muster_types::Role;
 use muster_wire::{envelope, time};
 use prost::Message;
 
+use super::contacts::Contacts;
 use super::{Whereabouts, fault};
 use crate::domain::Authority;
 use crate::domain::principal::Ticket;
@@ -23,14 +25,38 @@ const UUID_CHARS: usize = 36;
 
 /// What every set of credentials says beside the certificate.
 #[derive(Debug, Clone)]
-pub(super) struct Directory(Arc<Whereabouts>);
+pub(super) struct Directory {
+    whereabouts: Arc<Whereabouts>,
+    contacts: Contacts,
+}
 
 impl Directory {
-    pub(super) fn new(whereabouts: Whereabouts) -> Self {
-        Self(Arc::new(whereabouts))
+    pub(super) fn new(whereabouts: Whereabouts, contacts: Contacts) -> Self {
+        Self { whereabouts: Arc::new(whereabouts), contacts }
     }
 
-    /// The answer to whoever was enrolled or renewed.
+    /// Devices pin it, and judge it themselves.
+    fn operator_policy(&self) -> Option<Envelope> {
+        let bytes = std::fs::read(&self.whereabouts.operator_policy_file).ok()?;
+        Envelope::decode(&bytes[..])
+            .inspect_err(
+                |error| tracing::error!(%error, "the operators' policy cannot be read; devices pin none"),
+            )
+            .ok()
+    }
+
+    /// The answer to whoever was enrolled; `source` is where it called from.
+    pub(super) fn enrolled(
+        &self,
+        admission: &Admission,
+        source: Option<IpAddr>,
+    ) -> Result<wire::Credentials, Fault> {
+        let is_node = admission.principal.identity.node_id().is_some();
+        let contacts = if is_node { self.contacts.claims_for(source) } else { Vec::new() };
+        Ok(wire::Credentials { contacts, ..self.credentials(admission)? })
+    }
+
+    /// The answer to whoever was renewed.
     pub(super) fn credentials(&self, admission: &Admission) -> Result<wire::Credentials, Fault> {
         let Admission { principal, leaf, ticket, authority, time } = admission;
         let ticket = ticket.as_ref().map(|ticket| {
@@ -45,10 +71,11 @@ impl Directory {
             certificate_chain: [vec![leaf.der.clone().into()], bytes(&authority.chain())].concat(),
             ticket: ticket.transpose()?,
             trust_bundle: Some(trust_bundle(authority)),
-            master_addresses: self.0.addresses.clone(),
+            master_addresses: self.whereabouts.addresses.clone(),
             contacts: Vec::new(),
             master_time: Some(time::to_wire(*time)),
-            discovery_domain: self.0.discovery_domain.clone(),
+            discovery_domain: self.whereabouts.discovery_domain.clone(),
+            operator_policy: self.operator_policy(),
         })
     }
 }

@@ -70,7 +70,11 @@ impl Auth {
             link.contested(source, now);
             writes.push(Write::ReplaceLink { link, expected: revision });
         }
-        self.store.commit(Change { writes, deed }).await?;
+        match self.store.commit(Change { writes, deed: deed.clone() }).await {
+            // Many race for one link: that it is contested says whoever comes through.
+            Err(StoreError::Conflict) => self.store.commit(Change { writes: Vec::new(), deed }).await?,
+            committed => committed?,
+        };
         Ok(())
     }
 

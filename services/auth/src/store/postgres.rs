@@ -117,6 +117,10 @@ impl Store for PostgresStore {
         run!(self, principal, name)
     }
 
+    async fn nodes(&self, after: Revision, limit: u32) -> Result<Vec<Stored<Principal>>, StoreError> {
+        run!(self, nodes, after, limit)
+    }
+
     async fn certificate(&self, serial: &Serial) -> Result<Option<Certificate>, StoreError> {
         run!(self, certificate, serial)
     }

@@ -94,6 +94,8 @@ impl SqliteStore {
             .map_err(|error| opening(error.to_string()))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
+            // A file's connection does not break; asking it before each use would double the way of every query.
+            .test_before_acquire(false)
             .connect_with(options.create_if_missing(false))
             .await
             .map_err(|error| opening(error.to_string()))?;
@@ -250,6 +252,10 @@ impl Store for SqliteStore {
 
     async fn principal(&self, name: &str) -> Result<Option<Stored<Principal>>, StoreError> {
         read!(self, principal, name)
+    }
+
+    async fn nodes(&self, after: Revision, limit: u32) -> Result<Vec<Stored<Principal>>, StoreError> {
+        read!(self, nodes, after, limit)
     }
 
     async fn certificate(&self, serial: &Serial) -> Result<Option<Certificate>, StoreError> {

@@ -1,22 +1,8 @@
-//! What can be typed of founding, enrollment requests, the certificate authority and the audit log.
+//! What can be typed of enrollment requests, the certificate authority and the audit log.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
-
-use crate::config::Settings;
-
-#[derive(Debug, Args)]
-pub struct Init {
-    #[command(flatten)]
-    pub settings: Settings,
-    /// The root is kept elsewhere: make the authorities' keys, and print what is to be signed there
-    #[arg(long, conflicts_with = "import")]
-    pub external_root: bool,
-    /// Take in the root and what it signed, in PEM
-    #[arg(long, value_name = "FILE")]
-    pub import: Option<PathBuf>,
-}
+use clap::{Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub enum RequestsCommand {

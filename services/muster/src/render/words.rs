@@ -17,10 +17,10 @@ pub fn of_enum(name: &str, prefix: &str) -> String {
 }
 
 pub fn node_state(state: NodeState) -> String {
-    let text = of_enum(state.as_str_name(), "NODE_STATE_");
+    let text = of_enum(state.as_str_name(), "NODE_STATE_").replace('_', " ");
     let colour = match state {
         NodeState::Online => Colour::Green,
-        NodeState::Offline | NodeState::Unspecified => Colour::Grey,
+        NodeState::Offline | NodeState::NeverSeen | NodeState::Unspecified => Colour::Grey,
         NodeState::Unreachable => Colour::Yellow,
     };
     Paint::stdout().paint(colour, &text)

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_line_that_comes_in_two_chunks_is_kept_until_it_is_whole() {
-        let chunk = |data: &'static [u8]| Output { stream: 1, offset: 0, data: data.into() };
+        let chunk = |data: &'static [u8]| Output { stream: 1, data: data.into(), ..Output::default() };
         let mut lines = Lines::new(4);
         lines.print("host", &chunk(b"one\ntw"));
         let key = ("host".to_owned(), OutputStream::Stdout);

@@ -10,6 +10,7 @@ use super::cell::{Cell, CellId, Claim, Verdict};
 use super::ledger::{Command, Ledger, Wake, Wanted};
 use super::node::{Attested, Node, Position, Profile};
 use super::opaque::Opaque;
+use super::update::Shown;
 
 /// Rivals that one LSN is told of at once; more are told as contests end.
 const RIVALS: usize = 8;
@@ -22,6 +23,8 @@ pub struct Attach {
     pub observed: Option<IpAddr>,
     /// Verified; of a node that is not an LSN none.
     pub claim: Option<Claim>,
+    /// Of the place where the node is now.
+    pub keys: BTreeSet<SubnetKey>,
     pub resume_token: Opaque,
     /// Drawn at random, for a stream that starts anew.
     pub fresh_token: Opaque,
@@ -37,10 +40,22 @@ pub struct Attached {
     pub resync: bool,
     pub position: Position,
     pub cell: Option<CellId>,
-    /// Claims of other LSNs for this one's subnet keys.
+    /// Claims of other LSNs for this node's subnet keys.
     pub rivals: Vec<Opaque>,
-    /// LSNs that are to be told of this one's claim.
+    /// LSNs that are to be told of this one's claim: those of other cells here, and the one that it deposed.
     pub rivalled: Vec<NodeId>,
+    /// The node is a child as before: its LSN, and what its receipt says.
+    pub shown: Option<(NodeId, Shown)>,
+}
+
+/// What became of a claim.
+struct Placed {
+    /// The cell that the claim is granted, if it is.
+    cell: Option<CellId>,
+    /// Cells whose LSNs contest it.
+    rivals: Vec<Cell>,
+    /// The LSN of the same lineage that it takes the place of, and that may not have noticed.
+    deposed: Option<NodeId>,
 }
 
 impl Command for Attach {
@@ -49,13 +64,62 @@ impl Command for Attach {
     fn wants(&self, wanted: &mut Wanted) {
         wanted.nodes.insert(self.node);
         wanted.attachments.insert(self.node);
-        if let Some(claim) = &self.claim {
-            wanted.lineages.insert(claim.lineage);
-            wanted.keys.extend(claim.keys.iter().copied());
+        match &self.claim {
+            Some(claim) => {
+                wanted.lineages.insert(claim.lineage);
+                wanted.keys.extend(claim.keys.iter().copied());
+            }
+            None => wanted.keys.extend(self.keys.iter().copied()),
         }
     }
 
     fn apply(&self, ledger: &mut Ledger) -> Attached {
+        let shown = self.shown_already(ledger);
+        let placed = match &self.claim {
+            Some(claim) => place(ledger, claim),
+            None => Placed { cell: None, rivals: self.served_here(ledger), deposed: None },
+        };
+        let cell = placed.cell;
+        let position = match shown {
+            Some(_) => Position::Child,
+            None => self.appear(ledger, cell),
+        };
+        ledger.wakes.insert(Wake::Carrier(self.node));
+
+        let contested = placed.rivals.iter().filter(|_| cell.is_some()).filter_map(|rival| rival.lsn);
+        let rivalled = contested.chain(placed.deposed).collect();
+        let rivals = placed.rivals.into_iter().map(|rival| rival.claim).collect();
+        let attachment = self.attachment(ledger, cell);
+        let (token, known_update) = (attachment.token.clone(), attachment.known_update);
+        let resync = cell.is_some() && known_update == 0;
+        ledger.attachments.put(self.node, attachment);
+        Attached { token, known_update, resync, position, cell, rivals, rivalled, shown }
+    }
+}
+
+impl Attach {
+    /// Its own word and its LSN's cross on the way. In the same life a child remains one, as long as its LSN says so:
+    /// its own channel is for the receipt that it misses.
+    fn shown_already(&self, ledger: &Ledger) -> Option<(NodeId, Shown)> {
+        let node = ledger.nodes.find(&self.node).filter(|node| self.claim.is_none() && node.is_online())?;
+        let same_life = node.profile.boot_nonce == self.profile.boot_nonce;
+        let lsn = node.lsn.filter(|_| same_life && node.position == Position::Child)?;
+        let cell = ledger.cells.find(&node.cell?)?;
+        let moved = !cell.keys.is_empty() && !self.keys.is_empty() && cell.keys.is_disjoint(&self.keys);
+        let serves = |it: &&Attachment| !moved && it.is_live() && it.cell == Some(cell.id);
+        ledger.attachments.find(&lsn).filter(serves)?;
+        let (boot_nonce, attach_time) = (node.profile.boot_nonce, node.attach_time);
+        Some((lsn, Shown { node: self.node, boot_nonce, attach_time }))
+    }
+
+    /// The cells of this place that have an LSN: one of them is the node's to join.
+    fn served_here(&self, ledger: &Ledger) -> Vec<Cell> {
+        let here = |cell: &&Cell| !cell.keys.is_disjoint(&self.keys) && cell.lsn != Some(self.node);
+        let cells = ledger.cells.iter().map(|(_, cell)| cell).filter(here);
+        cells.filter(|cell| ledger.is_served(cell)).take(RIVALS).cloned().collect()
+    }
+
+    fn appear(&self, ledger: &mut Ledger, cell: Option<CellId>) -> Position {
         let now = ledger.now;
         let mut node = ledger
             .nodes
@@ -65,25 +129,13 @@ impl Command for Attach {
         node.attest(&self.attested);
         node.profile = self.profile.clone();
         node.observed = self.observed;
-
-        let (cell, rivals) = self.claim.as_ref().map_or((None, Vec::new()), |claim| place(ledger, claim));
         leave_other_cell(ledger, &node, cell);
         let position = if cell.is_some() { Position::Lsn } else { Position::Direct };
         node.appear(position, None, cell.or(node.cell.filter(|_| self.claim.is_none())), now);
         ledger.nodes.put(self.node, node);
-        ledger.wakes.insert(Wake::Carrier(self.node));
-
-        let rivalled = rivals.iter().filter(|_| cell.is_some()).filter_map(|rival| rival.lsn).collect();
-        let rivals = rivals.into_iter().map(|rival| rival.claim).collect();
-        let attachment = self.attachment(ledger, cell);
-        let (token, known_update) = (attachment.token.clone(), attachment.known_update);
-        let resync = cell.is_some() && known_update == 0;
-        ledger.attachments.put(self.node, attachment);
-        Attached { token, known_update, resync, position, cell, rivals, rivalled }
+        position
     }
-}
 
-impl Attach {
     /// Resumes the numbering if both sides mean the same one, else starts a new one.
     fn attachment(&self, ledger: &Ledger, cell: Option<CellId>) -> Attachment {
         let (lineage, epoch) = self
@@ -113,14 +165,13 @@ impl Attach {
     }
 }
 
-/// The cell that the claim is granted, if it is, and the cells whose LSNs contest it.
-fn place(ledger: &mut Ledger, claim: &Claim) -> (Option<CellId>, Vec<Cell>) {
+fn place(ledger: &mut Ledger, claim: &Claim) -> Placed {
     let uptime = |node| ledger.nodes.find(&node).map_or(0, |it| it.uptime.basis_points(ledger.now));
     let own = ledger.cells.iter().map(|(_, cell)| cell).find(|cell| cell.lineage == claim.lineage).cloned();
     if let Some(own) = &own
         && own.judge(claim, uptime) == Verdict::Superseded
     {
-        return (None, vec![own.clone()]);
+        return Placed { cell: None, rivals: vec![own.clone()], deposed: None };
     }
     let shares_key = |cell: &Cell, keys: &BTreeSet<SubnetKey>| !cell.keys.is_disjoint(keys);
     let near: Vec<Cell> = ledger
@@ -133,11 +184,12 @@ fn place(ledger: &mut Ledger, claim: &Claim) -> (Option<CellId>, Vec<Cell>) {
     let (served, orphaned): (Vec<_>, Vec<_>) =
         near.into_iter().partition(|cell| ledger.is_served(cell) && cell.lsn != Some(claim.claimant));
     let heir = orphaned.into_iter().next().filter(|_| served.is_empty());
+    let deposed = own.as_ref().and_then(|own| own.lsn).filter(|lsn| *lsn != claim.claimant);
     let mut cell = own.or(heir).unwrap_or_else(|| Cell::found(claim));
     cell.grant(claim);
     let id = cell.id;
     ledger.cells.put(id, cell);
-    (Some(id), served.into_iter().take(RIVALS).collect())
+    Placed { cell: Some(id), rivals: served.into_iter().take(RIVALS).collect(), deposed }
 }
 
 /// The cell that the node was the LSN of has none now.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_types::{NodeId, SubnetKey, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::attachment::Attachment;
 use super::cell::{Cell, CellId};
@@ -50,7 +51,7 @@ pub struct Request {
 }
 
 /// Something that readers should look at again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Wake {
     /// There may be something to send down this node's stream.
     Carrier(NodeId),
@@ -89,6 +90,8 @@ pub struct Ledger {
     pub requests: BTreeMap<Request, TaskId>,
     pub tasks: Vec<NewTask>,
     pub cancellations: Vec<Cancellation>,
+    /// Tasks as they are after somebody's word.
+    pub approvals: Vec<Task>,
     pub log: Vec<LogEntry>,
     pub events: Vec<NewEvent>,
     pub wakes: BTreeSet<Wake>,
@@ -103,6 +106,7 @@ pub struct Changes {
     pub targets: Vec<Change<(TaskId, NodeId), Target>>,
     pub tasks: Vec<NewTask>,
     pub cancellations: Vec<Cancellation>,
+    pub approvals: Vec<Task>,
     pub log: Vec<LogEntry>,
     pub events: Vec<NewEvent>,
     /// How many targets of each task ended; a task without open targets is done, and an event says so.
@@ -117,6 +121,7 @@ impl Changes {
             && self.targets.is_empty()
             && self.tasks.is_empty()
             && self.cancellations.is_empty()
+            && self.approvals.is_empty()
             && self.log.is_empty()
             && self.events.is_empty()
     }
@@ -179,6 +184,7 @@ impl Ledger {
             targets,
             tasks: self.tasks,
             cancellations: self.cancellations,
+            approvals: self.approvals,
             log: self.log,
             events: self.events,
             ended,

@@ -24,16 +24,19 @@ pub enum Presence {
     Offline,
     /// Its whole place went dark: it may well be running.
     Unreachable,
+    /// Enrolled, and not once attached since.
+    NeverSeen,
 }
 
 impl Presence {
-    pub const ALL: [Self; 3] = [Self::Online, Self::Offline, Self::Unreachable];
+    pub const ALL: [Self; 4] = [Self::Online, Self::Offline, Self::Unreachable, Self::NeverSeen];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Online => "online",
             Self::Offline => "offline",
             Self::Unreachable => "unreachable",
+            Self::NeverSeen => "never_seen",
         }
     }
 }
@@ -45,6 +48,18 @@ pub enum Position {
     Lsn,
     /// Attached to topology itself, without an LSN.
     Direct,
+}
+
+impl Position {
+    pub const ALL: [Self; 3] = [Self::Child, Self::Lsn, Self::Direct];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Child => "child",
+            Self::Lsn => "lsn",
+            Self::Direct => "direct",
+        }
+    }
 }
 
 /// What a node says of itself.
@@ -67,6 +82,9 @@ pub struct Profile {
 pub struct Attested {
     /// Ed25519 public key that its reports and claims are signed with.
     pub signing_key: Opaque,
+    /// X25519 public key that what only it may read is sealed to.
+    #[serde(default)]
+    pub sealing_key: Opaque,
     pub labels: BTreeMap<String, String>,
     pub generation: u32,
     pub issued: Timestamp,
@@ -97,13 +115,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node at its first sight.
+    /// A node that nobody has seen yet.
     pub fn new(id: NodeId, attested: Attested, now: Timestamp) -> Self {
         Self {
             id,
-            presence: Presence::Offline,
+            presence: Presence::NeverSeen,
             since: now,
-            reason: "never seen".to_owned(),
+            reason: String::new(),
             position: Position::Direct,
             lsn: None,
             cell: None,

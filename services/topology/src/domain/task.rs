@@ -74,6 +74,21 @@ pub struct Task {
     pub target_count: u32,
     /// W3C trace context of its creation.
     pub traceparent: String,
+    #[serde(default)]
+    pub approval: Approval,
+}
+
+/// Whether a second person must agree before hosts hear of a task.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    #[default]
+    NotWanted,
+    Wanted,
+    Given {
+        by: String,
+        at: Timestamp,
+    },
 }
 
 /// Why the master ends a target.

@@ -84,6 +84,28 @@ impl Command for CancelTask {
     }
 }
 
+/// A second person agrees: hosts may hear of the task.
+#[derive(Debug, Clone)]
+pub struct ApproveTask {
+    /// As it is from now on.
+    pub task: Task,
+    /// Whose streams the orders go down.
+    pub carriers: Vec<NodeId>,
+}
+
+impl Command for ApproveTask {
+    type Answer = ();
+
+    fn wants(&self, _: &mut Wanted) {}
+
+    fn apply(&self, ledger: &mut Ledger) {
+        ledger.approvals.push(self.task.clone());
+        ledger.wakes.extend(self.carriers.iter().copied().map(Wake::Carrier));
+        ledger.wakes.insert(Wake::Task(self.task.id));
+        ledger.emit(EventBody::TaskChanged { task: self.task.id });
+    }
+}
+
 /// A target that no host will end, and what it was when that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overdue {

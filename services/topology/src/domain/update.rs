@@ -78,6 +78,7 @@ impl Command for Update {
         wanted.attachments.insert(self.lsn);
         wanted.nodes.insert(self.lsn);
         wanted.nodes.extend(self.changes.iter().map(ChildChange::node));
+        wanted.attachments.extend(self.changes.iter().map(ChildChange::node));
         wanted.counts.insert(self.cell);
         if self.snapshot {
             wanted.carried_by.insert(self.lsn);
@@ -149,12 +150,18 @@ impl Update {
         Some(sighting.shown())
     }
 
+    /// Who has attached to topology itself since it became a child is here all the same.
     fn hide(&self, ledger: &mut Ledger, id: NodeId, reason: &str) {
         let now = ledger.now;
+        let own_channel = ledger.attachments.find(&id).filter(|it| it.is_live()).map(|it| it.opened);
         if let Some(node) = ledger.nodes.find_mut(&id)
             && node.lsn == Some(self.lsn)
         {
-            node.vanish(Presence::Offline, reason.to_owned(), now, now);
+            if own_channel.is_some_and(|opened| opened > node.attach_time) {
+                node.appear(Position::Direct, None, node.cell, now);
+            } else {
+                node.vanish(Presence::Offline, reason.to_owned(), now, now);
+            }
         }
     }
 

@@ -1,34 +1,47 @@
 //! Auth by gRPC: statements become signed messages of the contracts.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use muster_kit::connect::MasterChannel;
+use muster_proto::auth::v1::admission_service_client::AdmissionServiceClient;
 use muster_proto::auth::v1::authority_service_client::AuthorityServiceClient;
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
-use muster_proto::auth::v1::{GetTrustBundleRequest, Payload, SignRequest, WatchRevocationListRequest};
+use muster_proto::auth::v1::{
+    self as wire, GetTrustBundleRequest, ListAdmissionsRequest, Payload, SignRequest,
+    WatchRevocationListRequest,
+};
 use muster_proto::control::v1::{CancellationOrder, PresenceReceipt};
 use muster_proto::payload_type;
 use muster_proto::task::v1::{TaskOrder, TaskSpec};
 use muster_proto::trust::v1::{Envelope, TrustBundle, UptimeTicket};
 use muster_types::{NetworkId, NodeId};
-use muster_wire::time::{span_to_wire, to_wire};
+use muster_wire::time::{from_wire, span_to_wire, to_wire};
 use prost::Message;
 
-use crate::authority::{Authority, AuthorityError, Increments, STATEMENTS, Statement};
+use crate::authority::{Authority, AuthorityError, Contact, Increments, STATEMENTS, Statement};
+use crate::domain::admission::{Admission, Admissions};
 use crate::domain::opaque::Opaque;
+use crate::grpc::render;
+
+/// The policy's reason for refusing a service what it does not know.
+const UNKNOWN_CALL: &str = "ROLE_NOT_ALLOWED";
 
 /// The client of auth's AuthorityService, and of its list of revocations.
 pub struct AuthClient {
     network: NetworkId,
     client: AuthorityServiceClient<MasterChannel>,
     revocations: RevocationServiceClient<MasterChannel>,
+    admissions: AdmissionServiceClient<MasterChannel>,
 }
 
 impl AuthClient {
     pub fn new(network: NetworkId, channel: MasterChannel) -> Self {
         let revocations = RevocationServiceClient::new(channel.clone());
-        Self { network, client: AuthorityServiceClient::new(channel), revocations }
+        let admissions = AdmissionServiceClient::new(channel.clone());
+        Self { network, client: AuthorityServiceClient::new(channel), revocations, admissions }
     }
 }
 
@@ -50,6 +63,21 @@ impl Authority for AuthClient {
         Ok(signed)
     }
 
+    async fn admissions(&self, after: u64) -> Result<Admissions, AuthorityError> {
+        let request = ListAdmissionsRequest { after_revision: after, page_size: 0 };
+        let answer = self.admissions.clone().list_admissions(request).await;
+        let answer = answer.map_err(|status| failed(&status))?.into_inner();
+        let nodes = answer.admissions.into_iter().filter(|it| !it.revoked).filter_map(admission).collect();
+        Ok(Admissions { nodes, last: answer.last_revision })
+    }
+
+    async fn publish(&self, contacts: Vec<Contact>) -> Result<(), AuthorityError> {
+        let contacts = contacts.iter().map(contact).collect();
+        let request = wire::PublishContactsRequest { contacts };
+        self.admissions.clone().publish_contacts(request).await.map_err(|status| failed(&status))?;
+        Ok(())
+    }
+
     async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError> {
         let answer = self.client.clone().get_trust_bundle(GetTrustBundleRequest {}).await;
         let bundle = answer.map_err(|status| failed(&status))?.into_inner().trust_bundle;
@@ -59,7 +87,7 @@ impl Authority for AuthClient {
     async fn revocations(&self, after: u64) -> Result<Increments, AuthorityError> {
         let request = WatchRevocationListRequest { after_number: after };
         let answer = self.revocations.clone().watch_revocation_list(request).await;
-        if answer.as_ref().is_err_and(|status| status.code() == tonic::Code::Unimplemented) {
+        if answer.as_ref().is_err_and(has_no_list) {
             let none = futures::stream::iter([Ok(Envelope::default())]);
             return Ok(none.chain(futures::stream::pending()).boxed());
         }
@@ -71,6 +99,32 @@ impl Authority for AuthClient {
             })
             .boxed())
     }
+}
+
+/// `None` if it names nobody; auth is not who would do that.
+fn admission(wire: wire::Admission) -> Option<Admission> {
+    Some(Admission {
+        node: NodeId::try_from(&wire.node_id[..]).ok()?,
+        host_name: wire.host_name,
+        software_version: wire.software_version,
+        labels: wire.labels.into_iter().collect(),
+        enrolled: wire.enroll_time.and_then(from_wire)?,
+    })
+}
+
+fn contact(contact: &Contact) -> wire::Contact {
+    let observed_ip = match contact.observed.map(|ip| ip.to_canonical()) {
+        Some(IpAddr::V4(ip)) => Bytes::copy_from_slice(&ip.octets()),
+        Some(IpAddr::V6(ip)) => Bytes::copy_from_slice(&ip.octets()),
+        None => Bytes::new(),
+    };
+    wire::Contact { claim: render::envelope(&contact.claim), observed_ip }
+}
+
+/// An auth that is older than the list: its policy, which stands before its services, knows no such call.
+fn has_no_list(status: &tonic::Status) -> bool {
+    let refused = muster_kit::status::reason(status).is_some_and(|reason| reason == UNKNOWN_CALL);
+    refused || status.code() == tonic::Code::Unimplemented
 }
 
 fn failed(status: &tonic::Status) -> AuthorityError {
@@ -98,6 +152,7 @@ pub fn payload(network: NetworkId, statement: &Statement) -> Result<Payload, Aut
             };
             (payload_type::TASK, order.encode_to_vec())
         }
+        Statement::Countersigned { payload } => (payload_type::TASK, payload.0.clone()),
         Statement::Cancellation { task, issued } => {
             let task_id = Bytes::copy_from_slice(task.as_bytes());
             let order = CancellationOrder { network_id, task_id, issue_time: Some(to_wire(*issued)) };

@@ -24,6 +24,7 @@ use crate::hub::Hub;
 
 mod admit;
 mod down;
+mod grants;
 mod presence;
 mod session;
 mod up;

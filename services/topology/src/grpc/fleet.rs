@@ -15,8 +15,10 @@ use crate::hub::Hub;
 mod create;
 mod nodes;
 mod page;
+mod policy;
 mod probe;
 mod select;
+mod signed;
 mod tasks;
 mod watch;
 
@@ -105,6 +107,11 @@ impl FleetService for Fleet {
 
     async fn cancel_task(&self, request: Request<fleet::CancelTaskRequest>) -> Answer<fleet::Task> {
         answer(tasks::cancel(&self.hub, request.into_inner()).await)
+    }
+
+    async fn approve_task(&self, request: Request<fleet::ApproveTaskRequest>) -> Answer<fleet::Task> {
+        let approver = creator(&request);
+        answer(policy::approve(&self.hub, approver, request.into_inner()).await)
     }
 
     async fn list_task_targets(

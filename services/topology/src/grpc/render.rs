@@ -17,7 +17,7 @@ use crate::domain::node::{Node, Position, Presence};
 use crate::domain::opaque::Opaque;
 use crate::domain::table::Revision;
 use crate::domain::target::{Ending, TargetState};
-use crate::domain::task::{OfflinePolicy, TaskId};
+use crate::domain::task::{Approval, OfflinePolicy, TaskId};
 use crate::store::{self, TaskSummary};
 
 pub(super) fn node_name(id: NodeId) -> String {
@@ -59,11 +59,13 @@ pub(super) fn presence(presence: Presence) -> fleet::NodeState {
         Presence::Online => fleet::NodeState::Online,
         Presence::Offline => fleet::NodeState::Offline,
         Presence::Unreachable => fleet::NodeState::Unreachable,
+        Presence::NeverSeen => fleet::NodeState::NeverSeen,
     }
 }
 
 pub(super) fn node(node: &Node, place: String, revision: Revision, now: Timestamp) -> fleet::Node {
     let role = match node.position {
+        _ if node.presence == Presence::NeverSeen => fleet::NodeRole::Unspecified,
         Position::Child => fleet::NodeRole::Child,
         Position::Lsn => fleet::NodeRole::Lsn,
         Position::Direct => fleet::NodeRole::Direct,
@@ -88,13 +90,14 @@ pub(super) fn node(node: &Node, place: String, revision: Revision, now: Timestam
         labels: node.effective_labels().into_iter().collect(),
         uptime_basis_points: u32::from(node.uptime.basis_points(now)),
         enroll_time: Some(to_wire(node.enrolled)),
-        last_seen_time: Some(to_wire(node.last_seen)),
+        last_seen_time: (node.presence != Presence::NeverSeen).then(|| to_wire(node.last_seen)),
         offline_reason: node.reason.clone(),
         os: profile.os.clone(),
         architecture: profile.architecture.clone(),
         wired: profile.wired,
         mains_powered: profile.mains_powered,
         etag: etag(revision),
+        sealing_key: node.attested.sealing_key.0.clone().into(),
     }
 }
 
@@ -148,6 +151,11 @@ pub(super) fn task(summary: &TaskSummary) -> fleet::Task {
         done: summary.open == 0,
         cancel_time: summary.cancelled.map(to_wire),
         display_name: task.display_name.clone(),
+        approval_wanted: task.approval == Approval::Wanted,
+        approver: match &task.approval {
+            Approval::Given { by, .. } => by.clone(),
+            _ => String::new(),
+        },
     }
 }
 

@@ -12,6 +12,7 @@ use muster_proto::task::v1 as task;
 use muster_proto::trust::v1::Envelope;
 use muster_types::{NetworkId, NodeId, Prefix, SubnetKey, limits};
 use muster_wire::envelope::open_ed25519;
+use muster_wire::sealing::SealingKey;
 use muster_wire::ticket::NodeTicket;
 use muster_wire::time::{from_wire, span_from_wire};
 use prost::Message;
@@ -23,6 +24,7 @@ use crate::domain::reports::Report;
 use crate::domain::target::{Ending, Step, TargetState};
 use crate::domain::task::TaskId;
 use crate::domain::update::Sighting;
+use crate::sealed::open_report;
 
 /// Characters of a text that a node says of itself: host names have 253 at most (RFC 1035).
 const TEXT: usize = 256;
@@ -54,6 +56,7 @@ pub(super) fn node_id(bytes: &[u8], field: &str) -> Result<NodeId, Misbehaved> {
 pub(super) fn attested(ticket: &NodeTicket) -> Attested {
     Attested {
         signing_key: Opaque(ticket.signing_key.to_vec()),
+        sealing_key: Opaque(ticket.sealing_key.to_vec()),
         labels: ticket.labels.clone(),
         generation: ticket.enrollment_generation,
         issued: ticket.not_before,
@@ -184,11 +187,14 @@ pub(super) fn report(
     sealed: &Envelope,
     node: NodeId,
     signing_key: &[u8],
+    sealing: &SealingKey,
 ) -> Result<(Report, String), Misbehaved> {
     let payload = open_ed25519(sealed, payload_type::TASK_REPORT, signing_key)
         .map_err(|error| misbehaved(format!("its report: {error}")))?;
-    let wire =
+    let mut wire =
         task::TaskReport::decode(payload).map_err(|error| misbehaved(format!("its report: {error}")))?;
+    open_report(sealing, node, &mut wire)
+        .map_err(|error| misbehaved(format!("its sealed report: {error}")))?;
     if node_id(&wire.node_id, "report")? != node {
         return Err(misbehaved("its report is another node's"));
     }

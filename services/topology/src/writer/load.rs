@@ -1,10 +1,11 @@
 //! Reads what commands want, and what comes along with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_types::{NodeId, Timestamp};
 
 use crate::domain::ledger::{Ledger, Wanted};
+use crate::domain::task::TaskId;
 use crate::store::{Store, StoreError};
 
 pub(super) async fn ledger(store: &dyn Store, wanted: &Wanted, now: Timestamp) -> Result<Ledger, StoreError> {
@@ -70,9 +71,13 @@ async fn load_cells(store: &dyn Store, wanted: &Wanted, ledger: &mut Ledger) -> 
 }
 
 async fn load_tasks(store: &dyn Store, wanted: &Wanted, ledger: &mut Ledger) -> Result<(), StoreError> {
+    let mut by_task: BTreeMap<TaskId, Vec<NodeId>> = BTreeMap::new();
     for (task, node) in &wanted.targets {
-        if let Some(stored) = store.target(*task, *node).await? {
-            ledger.targets.load((*task, *node), stored);
+        by_task.entry(*task).or_default().push(*node);
+    }
+    for (task, nodes) in by_task {
+        for stored in store.targets(task, &nodes).await? {
+            ledger.targets.load((task, stored.row.node), stored);
         }
     }
     for node in &wanted.open_targets_of {

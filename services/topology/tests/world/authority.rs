@@ -1,11 +1,14 @@
 //! Auth's signing hand, without the rest of auth.
 
+use std::sync::Mutex;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use muster_kit::testing::pki::Pki;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
-use muster_topology::authority::{Authority, AuthorityError, Increments, Statement};
+use muster_topology::authority::{Authority, AuthorityError, Contact, Increments, Statement};
+use muster_topology::domain::admission::{Admission, Admissions};
 use muster_topology::domain::opaque::Opaque;
 use muster_topology::grpc::authority::payload;
 use muster_types::{NetworkId, NodeId, Role};
@@ -25,6 +28,10 @@ pub(crate) struct TestAuthority {
     bundle: TrustBundle,
     root: rustls_pki_types::CertificateDer<'static>,
     revocations: watch::Sender<Vec<Envelope>>,
+    /// Its feed, from the beginning.
+    pub(crate) admitted: Mutex<Vec<Admission>>,
+    /// What it was told of last.
+    pub(crate) published: watch::Sender<Vec<Contact>>,
 }
 
 impl TestAuthority {
@@ -48,6 +55,8 @@ impl TestAuthority {
             bundle,
             root: pki.root_der(),
             revocations: watch::Sender::new(Vec::new()),
+            admitted: Mutex::default(),
+            published: watch::Sender::default(),
         };
         authority.push(0, 0, &[]);
         authority
@@ -95,7 +104,7 @@ impl Authority for TestAuthority {
             .map(|statement| {
                 use muster_proto::payload_type as types;
                 let payload_type = match statement {
-                    Statement::Order { .. } => types::TASK,
+                    Statement::Order { .. } | Statement::Countersigned { .. } => types::TASK,
                     Statement::Cancellation { .. } => types::TASK_CANCELLATION,
                     Statement::Uptime { .. } => types::UPTIME_TICKET,
                     Statement::Receipt { .. } => types::PRESENCE_RECEIPT,
@@ -104,6 +113,17 @@ impl Authority for TestAuthority {
                 Ok(Opaque(self.seal(payload_type, payload).encode_to_vec()))
             })
             .collect()
+    }
+
+    async fn admissions(&self, after: u64) -> Result<Admissions, AuthorityError> {
+        let admitted = self.admitted.lock().unwrap();
+        let read = usize::try_from(after).unwrap();
+        Ok(Admissions { nodes: admitted[read..].to_vec(), last: admitted.len() as u64 })
+    }
+
+    async fn publish(&self, contacts: Vec<Contact>) -> Result<(), AuthorityError> {
+        self.published.send_replace(contacts);
+        Ok(())
     }
 
     async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError> {

@@ -134,7 +134,7 @@ impl Service {
         let identity = pki.identity(Role::Service, "topology");
         let tls = ServerTls::new(pki.leaf(&identity), CallerCertificate::Required).unwrap();
         let store = StoreConfig::Sqlite(folder.path().join("topology.db"));
-        let config = Config::new(store, pki.network, vec![pki.root_der()]);
+        let config = Config::new(store, folder.path(), pki.network, vec![pki.root_der()]);
         let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let serving = async move {
             let shutdown = Shutdown::new();

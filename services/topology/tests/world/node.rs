@@ -154,7 +154,7 @@ impl TestNode {
     }
 
     pub(crate) fn upstream(&self, body: upstream_item::Body) -> control::Upstream {
-        let item = control::UpstreamItem { class: 3, body: Some(body) };
+        let item = control::UpstreamItem { class: 3, body: Some(body), ..Default::default() };
         control::Upstream { node_id: bytes(self.id), items: vec![item] }
     }
 
@@ -275,5 +275,6 @@ pub(crate) fn output(text: &'static str) -> task::task_report::Step {
         stream: task::OutputStream::Stdout.into(),
         offset: 0,
         data: Bytes::from_static(text.as_bytes()),
+        ..task::Output::default()
     })
 }

@@ -10,6 +10,9 @@ pub(crate) const ON_THE_DEVICE: [&str; 3] = ["enroll.keys", "enroll.answered", "
 /// Steps of every durable change of auth.
 pub(crate) const AT_AUTH: [&str; 2] = ["auth.store.before-commit", "auth.store.after-commit"];
 
+/// Steps at an operator's own host.
+pub(crate) const AT_THE_OPERATOR: [&str; 1] = ["login.answered"];
+
 /// Changes that auth makes while a master starts; it is killed at each of them on the way to the enrollment's own.
 const CHANGES_AT_START: usize = 12;
 
@@ -76,4 +79,21 @@ async fn unanswered(point: &str) -> Result<()> {
         return Ok(());
     }
     anyhow::bail!("auth makes more than {CHANGES_AT_START} changes at its start")
+}
+
+#[tokio::test]
+async fn an_operator_killed_with_the_answer_in_hand_logs_in_by_the_same_link() -> Result<()> {
+    let (master, elsewhere) = (Master::up().await?, Master::nowhere()?);
+    for round in 0..repeat() {
+        for point in AT_THE_OPERATOR {
+            let (link, name) = (master.link(&["--role", "operator"]).await?, format!("home-{round}"));
+            let login = ["login", &link, "--name", &name];
+            let mut killed = elsewhere.muster_elsewhere_on(&[("MUSTER_CRASH", point)], &login)?;
+            killed.says(&format!("crash point {point} hit")).await?;
+            killed.killed().await?;
+            elsewhere.muster_elsewhere(&login, "").await?.expect(0)?;
+            elsewhere.muster_elsewhere(&["nodes", "--context", &name], "").await?.expect(0)?;
+        }
+    }
+    Ok(())
 }

@@ -41,11 +41,13 @@ fn the_matrix_hits_exactly_the_points_that_the_sources_have() {
         .iter()
         .map(|step| step.point)
         .chain(master::STEPS.iter().map(|step| step.point))
+        .chain(lsn::STEPS.iter().map(|step| step.point))
         .chain(node::APART)
         .chain(master::APART)
         .chain(lsn::APART)
         .chain(enrollment::ON_THE_DEVICE)
         .chain(enrollment::AT_AUTH)
+        .chain(enrollment::AT_THE_OPERATOR)
         .map(str::to_owned)
         .collect();
     assert_eq!(in_sources(), matrix);

@@ -18,17 +18,21 @@ use crate::plan::Family;
 /// From programs that start to a picture that is whole.
 pub const GATHERING_LIMIT: Duration = Duration::from_secs(30);
 
-/// Set to anything, it has open cells tried as well.
+/// Set to anything, it has open cells tried as well, as `tests/prove lab` does.
 const TRY_ALL: &str = "MUSTER_LAB_ALL";
 
-/// Why a column's cells are open: they do not hold reliably yet, so they are not tried, and the table says so.
-fn open(column: Column) -> Option<&'static str> {
+/// Why a cell is open: it takes long, or does not hold reliably yet, so it is not tried in every run, and the table says so.
+fn open(column: Column, case: Case) -> Option<&'static str> {
     if std::env::var_os(TRY_ALL).is_some() {
         return None;
     }
     match column.carrier {
         Carrier::Udp => None,
-        Carrier::Tcp => Some("without UDP a node of place 1 often does not attach while its cell forms"),
+        Carrier::Tcp if case == Case::LsnAndDeputiesKilled => {
+            Some("in one run of six the master showed a dead deputy for 45 s")
+        }
+        Carrier::Tcp if case.is_core() => None,
+        Carrier::Tcp => Some("tests/prove tries it"),
     }
 }
 
@@ -127,6 +131,12 @@ impl Case {
         }
     }
 
+    /// What a network without UDP has to get over in every run.
+    fn is_core(self) -> bool {
+        let core = [Self::Gathered, Self::TaskReachesAll, Self::LsnKilled, Self::LsnsMerge, Self::HostMoved];
+        core.contains(&self)
+    }
+
     /// Lets it happen; returns how long the fleet took from there. The fleet is whole again afterwards.
     pub async fn happen(self, fleet: &Fleet) -> Result<Duration> {
         let took = cases::happen(self, fleet).await?;
@@ -155,7 +165,7 @@ pub async fn fill(column: Column) -> Table {
     let mut table = Table::new(column);
     let mut tried = Vec::new();
     for case in Case::ALL {
-        match open(column) {
+        match open(column, case) {
             Some(why) => table.enter(case, Outcome::Open(why)),
             None => tried.push(case),
         }

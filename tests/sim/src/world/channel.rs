@@ -6,17 +6,12 @@ use std::time::Duration;
 use muster_overlay::intent::{Presence, Update};
 use muster_overlay::{Claim, Input};
 use muster_types::Instant;
-use rand::Rng;
 
 use super::host::subnet_key;
 use super::master::{Numbered, Shown};
 use super::{Event, HostId, World};
 /// Round trips of DNS, TCP, TLS and the first call.
 const CONNECT_TRIPS: f64 = 3.5;
-/// First pause before a call is tried again; doubles, with full jitter.
-const RETRY_FIRST: Duration = Duration::from_millis(500);
-/// Longest pause.
-const RETRY_MOST: Duration = Duration::from_secs(30);
 /// After which a shell finds that its channel is dead: a heartbeat and its answer.
 const CHANNEL_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two heartbeats of a channel; three missed are the end of it.
@@ -26,13 +21,11 @@ const HEARTBEATS_MISSED: u32 = 3;
 const TICK: Duration = Duration::from_secs(1);
 /// After which nodes are offline whose LSN has gone, and who did not turn up elsewhere: a lease.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
-/// How often rivals that remain are told of each other again.
-const RIVAL_INTERVAL: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) enum MasterEvent {
     Tick,
-    Connect { host: HostId, boot: u32, attempt: u64, tries: u32 },
+    Connect { host: HostId, boot: u32, attempt: u64 },
     Ask { host: HostId, boot: u32 },
     Update { host: HostId, boot: u32, update: Update },
     Left { host: HostId, attempt: u64, gone: bool },
@@ -41,7 +34,7 @@ pub(super) enum MasterEvent {
 impl World {
     pub(super) fn tick_master(&mut self) {
         self.master.up = true;
-        self.clock.schedule(self.now() + TICK, Event::Master(MasterEvent::Tick));
+        self.clock.schedule(self.now() + TICK, Event::Master(Box::new(MasterEvent::Tick)));
     }
 
     /// As the master shows it now.
@@ -51,13 +44,17 @@ impl World {
 
     pub(super) fn attach_master(&mut self, host: HostId, claim: Option<muster_overlay::Claim>) {
         self.judge_claim(host, claim.as_ref());
-        let trips = if self.master.has_stream(host) { 0.5 } else { CONNECT_TRIPS };
+        if claim.is_some() {
+            self.stir(self.hosts[host].place);
+        }
+        let (now, trips) = (self.now(), if self.master.has_stream(host) { 0.5 } else { CONNECT_TRIPS });
         let known = &mut self.hosts[host];
         known.wants_master = Some(claim);
         known.attempt += 1;
         let (boot, attempt) = (known.boot, known.attempt);
-        let after = self.places[known.place].round_trip.mul_f64(trips);
-        self.at_master(after, MasterEvent::Connect { host, boot, attempt, tries: 0 });
+        // Who was asked to wait waits, whatever it wants meanwhile.
+        let after = self.places[known.place].round_trip.mul_f64(trips).max(known.not_before.since(now));
+        self.at_master(after, MasterEvent::Connect { host, boot, attempt });
     }
 
     /// Was a deputy right to claim? For the figures.
@@ -80,7 +77,7 @@ impl World {
             return self.end_channel(host, true);
         }
         let after = self.places[self.hosts[host].place].round_trip.mul_f64(CONNECT_TRIPS);
-        self.measure.wan(host, 6_500);
+        self.measure.wan(host, 6_500, self.clock.now());
         self.at_master(after, MasterEvent::Left { host, attempt: 0, gone: true });
     }
 
@@ -88,13 +85,13 @@ impl World {
         let Some(stream) = self.master.streams.get(&host) else { return };
         let attempt = stream.attempt;
         let after = self.places[self.hosts[host].place].round_trip / 2;
-        self.measure.wan(host, 120);
+        self.measure.wan(host, 120, self.clock.now());
         self.at_master(after, MasterEvent::Left { host, attempt, gone });
     }
 
     pub(super) fn ask_master(&mut self, host: HostId) {
         let after = self.places[self.hosts[host].place].round_trip.mul_f64(CONNECT_TRIPS);
-        self.measure.wan(host, 6_500);
+        self.measure.wan(host, 6_500, self.clock.now());
         let boot = self.hosts[host].boot;
         self.at_master(after, MasterEvent::Ask { host, boot });
     }
@@ -104,13 +101,14 @@ impl World {
             return;
         }
         let boot = self.hosts[host].boot;
-        self.measure.wan(host, 90 + 450 * update.changes.len());
+        let now = self.stir(self.hosts[host].place);
+        self.measure.wan(host, 90 + 450 * update.changes.len(), now);
         let after = self.places[self.hosts[host].place].round_trip / 2;
         self.at_master(after, MasterEvent::Update { host, boot, update });
     }
 
     fn at_master(&mut self, after: Duration, event: MasterEvent) {
-        self.clock.schedule(self.now() + after, Event::Master(event));
+        self.clock.schedule(self.now() + after, Event::Master(Box::new(event)));
     }
 
     fn reaches_master(&self, host: HostId) -> bool {
@@ -121,9 +119,7 @@ impl World {
     pub(super) fn on_master_event(&mut self, event: MasterEvent) {
         match event {
             MasterEvent::Tick => self.on_tick(),
-            MasterEvent::Connect { host, boot, attempt, tries } => {
-                self.on_connect(host, boot, attempt, tries)
-            }
+            MasterEvent::Connect { host, boot, attempt } => self.on_connect(host, boot, attempt),
             MasterEvent::Ask { host, boot } => self.on_ask(host, boot),
             MasterEvent::Update { host, boot, update } => self.on_update(host, boot, update),
             MasterEvent::Left { host, attempt, gone } => self.on_left(host, attempt, gone),
@@ -139,42 +135,68 @@ impl World {
             self.drop_stream(host);
         }
         if gone {
-            self.master.under.remove(&host);
+            self.master.remove(host);
         }
     }
 
-    fn on_connect(&mut self, host: HostId, boot: u32, attempt: u64, tries: u32) {
+    fn on_connect(&mut self, host: HostId, boot: u32, attempt: u64) {
         let known = &self.hosts[host];
         if known.boot != boot || known.attempt != attempt || !known.is_running() {
             return;
         }
         let Some(claim) = known.wants_master.clone() else { return };
-        if !self.reaches_master(host) {
-            let limit = RETRY_FIRST.saturating_mul(1 << tries.min(6)).min(RETRY_MOST);
-            let after = limit.mul_f64(self.rng.random::<f64>());
-            return self.at_master(after, MasterEvent::Connect { host, boot, attempt, tries: tries + 1 });
-        }
         let (now, place) = (self.now(), known.place);
+        // Another Hello over the stream that stands is no new connection.
+        let admitted = if self.master.has_stream(host) { Ok(()) } else { self.admit(host, now) };
+        if let Err(asked) = admitted {
+            let known = &mut self.hosts[host];
+            let after = known.backoff.delay_after(asked, &mut self.rng);
+            if asked.is_some() {
+                known.not_before = now + after;
+            }
+            return self.at_master(after, MasterEvent::Connect { host, boot, attempt });
+        }
+        self.hosts[host].backoff.reset();
         self.note("attach", host, attempt);
-        self.measure.wan(host, 6_500);
+        self.measure.wan(host, 6_500, now);
         let known_update = self.master.attach(host, attempt, claim, now);
         let back = self.places[place].round_trip / 2;
         self.locally(host, back, Input::SubnetKeys(vec![subnet_key(place)]));
         self.locally(host, back, Input::MasterAttached { known_update, resync: known_update == 0 });
         self.tell_rivals(host);
         self.measure.shown(host, Some(host), now);
+        self.measure.is_back(host, now);
+        for child in self.master.table(host) {
+            self.measure.is_back(child, now);
+        }
     }
 
+    /// May it connect? If not, after which time, if the master said so.
+    fn admit(&mut self, host: HostId, now: Instant) -> Result<(), Option<Duration>> {
+        if !self.reaches_master(host) {
+            return Err(None);
+        }
+        let admitted = self.master.admission.admit(now);
+        match admitted {
+            Ok(()) => self.measure.loads.admitted(now),
+            Err(_) => self.measure.loads.sent_away(now),
+        }
+        // As the listener says it, in whole seconds.
+        admitted.map_err(|asked| Some(Duration::from_secs(asked.as_millis().div_ceil(1_000) as u64)))
+    }
+
+    /// Once; who does not reach the other tries again by itself.
     fn tell_rivals(&mut self, host: HostId) {
-        let now = self.now();
-        let Some(stream) = self.master.streams.get_mut(&host) else { return };
-        stream.told_rivals = now;
-        let Some(own) = stream.claim.clone() else { return };
-        let rivals = self.master.rivals(host, |host| self.hosts[host].place);
+        let Some(stream) = self.master.streams.get(&host) else { return };
+        let own = stream.claim.clone();
+        let place = self.hosts[host].place;
+        let rivals = self.master.rivals(host, &self.places[place].members);
         for (rival, claim) in rivals {
             let back = self.places[self.hosts[host].place].round_trip / 2;
             self.locally(host, back, Input::Rival(claim));
-            self.locally(rival, back, Input::Rival(own.clone()));
+            if let Some(own) = &own {
+                self.locally(rival, back, Input::Rival(own.clone()));
+            }
         }
     }
 
@@ -187,7 +209,10 @@ impl World {
         if !self.reaches_master(host) {
             return self.locally(host, Duration::from_secs(10), Input::MasterAnswered(None));
         }
-        let claims = self.master.rivals(host, |host| self.hosts[host].place);
+        if self.admit(host, self.clock.now()).is_err() {
+            return self.locally(host, back, Input::MasterAnswered(None));
+        }
+        let claims = self.master.rivals(host, &self.places[place].members);
         let claims = claims.into_iter().map(|(_, claim)| claim).collect();
         self.locally(host, back, Input::SubnetKeys(vec![subnet_key(place)]));
         self.locally(host, back, Input::MasterAnswered(Some(claims)));
@@ -226,12 +251,20 @@ impl World {
             let Some(&node) = self.by_id.get(&change.node) else { continue };
             match &change.presence {
                 Presence::Attached { attach, .. } => {
-                    if self.master.arrived(host, node, attach) && self.can_hear(host, node) {
+                    if !self.master.arrived(host, change.node, node, attach) {
+                        continue;
+                    }
+                    self.measure.is_back(node, now);
+                    if self.can_hear(host, node) {
                         self.measure.shown(node, Some(host), now);
                         self.locally(node, back + Duration::from_millis(2), Input::Receipt { lsn });
                     }
                 }
-                Presence::Departed(_) => {
+                Presence::Departed(part) => {
+                    let known = self.master.is_under(host, node) && self.hosts[host].lie.is_none();
+                    if part.is_none() && known && self.ran_well(node) && self.can_hear(host, node) {
+                        self.measure.false_departures += 1;
+                    }
                     if self.master.departed(host, node) {
                         let attempt = self.master.streams.get(&node).map_or(0, |s| s.attempt);
                         self.drop_stream(node);
@@ -258,12 +291,13 @@ impl World {
         known.attempt += 1;
         let (boot, attempt) = (known.boot, known.attempt);
         self.locally(host, Duration::ZERO, Input::MasterDetached { reason: "no heartbeat".to_owned() });
-        self.at_master(RETRY_FIRST, MasterEvent::Connect { host, boot, attempt, tries: 1 });
+        let after = self.hosts[host].backoff.next_delay(&mut self.rng);
+        self.at_master(after, MasterEvent::Connect { host, boot, attempt });
     }
 
     fn on_tick(&mut self) {
         let now = self.now();
-        self.clock.schedule(now + TICK, Event::Master(MasterEvent::Tick));
+        self.clock.schedule(now + TICK, Event::Master(Box::new(MasterEvent::Tick)));
         let hosts: Vec<_> = self.master.streams.keys().copied().collect();
         for host in hosts {
             self.look_after(host, now);
@@ -284,10 +318,7 @@ impl World {
             stream.silent_since = None;
             if now.since(stream.last_heard) >= HEARTBEAT {
                 stream.last_heard = now;
-                self.measure.wan(host, 2 * 95);
-            }
-            if now.since(stream.told_rivals) >= RIVAL_INTERVAL {
-                self.tell_rivals(host);
+                self.measure.wan(host, 2 * 95, now);
             }
             return;
         }

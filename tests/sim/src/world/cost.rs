@@ -20,6 +20,9 @@ const UPTIME: usize = 240;
 /// A node in a neighbor list: id, one or two addresses, uptime, standing.
 const NEIGHBOR: usize = 58;
 
+/// An LSN shows its claim on the LAN.
+pub(crate) const CLAIM_DATAGRAM: usize = 28 + 18 + CLAIM;
+
 pub(crate) fn discovery(discovery: &Discovery) -> usize {
     28 + 18
         + match discovery {

@@ -1,8 +1,10 @@
 //! A simulated host: the machine under test, what the host itself is like, and its end of every session.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
+use muster_kit::backoff::Backoff;
 use muster_overlay::input::Network;
 use muster_overlay::message::Message;
 use muster_overlay::standing::{Standing, Uptime};
@@ -10,9 +12,9 @@ use muster_overlay::{Claim, Config, Node};
 use muster_types::limits::DEFAULT_PORT;
 use muster_types::{Address, Instant, NodeId, Prefix, SubnetKey, Version};
 use rand::Rng;
-use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::Lie;
 use crate::model::Link;
 
 /// Index of a host in its world.
@@ -48,7 +50,9 @@ pub(crate) struct SessionEnd {
 pub(crate) struct Host {
     pub(crate) id: NodeId,
     pub(crate) machine: Node,
-    pub(crate) rng: ChaCha8Rng,
+    pub(crate) lie: Option<Lie>,
+    /// How long its place's clock has stood still while it was there: its machine does not know.
+    pub(crate) rested: Duration,
     pub(crate) life: Life,
     pub(crate) since: Instant,
     pub(crate) place: PlaceId,
@@ -58,6 +62,8 @@ pub(crate) struct Host {
     pub(crate) boot: u32,
     /// Its process does not run until then; what arrives waits.
     pub(crate) frozen_until: Instant,
+    /// No process, but a system that says so to who comes by TCP.
+    pub(crate) refuses: bool,
     pub(crate) up: Link,
     pub(crate) down: Link,
     pub(crate) sessions: BTreeMap<HostId, SessionEnd>,
@@ -68,6 +74,9 @@ pub(crate) struct Host {
     /// What the machine last asked of the control channel.
     pub(crate) wants_master: Option<Option<Claim>>,
     pub(crate) attempt: u64,
+    pub(crate) backoff: Backoff,
+    /// The master asked it not to come back sooner.
+    pub(crate) not_before: Instant,
 }
 
 impl Host {
@@ -79,13 +88,15 @@ impl Host {
         Self {
             id,
             machine: Node::new(config(id, uptime)),
-            rng: ChaCha8Rng::seed_from_u64(rng.random()),
+            lie: None,
+            rested: Duration::ZERO,
             life: Life::Dead,
             since: Instant::ZERO,
             place,
             segment: 0,
             boot: 0,
             frozen_until: Instant::ZERO,
+            refuses: false,
             up: link.clone(),
             down: link,
             sessions: BTreeMap::new(),
@@ -95,6 +106,8 @@ impl Host {
             uptime,
             wants_master: None,
             attempt: 0,
+            backoff: Backoff::new(),
+            not_before: Instant::ZERO,
         }
     }
 
@@ -112,6 +125,7 @@ impl Host {
         self.wake_at = None;
         self.wants_master = None;
         self.frozen_until = Instant::ZERO;
+        self.refuses = false;
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -126,7 +140,7 @@ impl Host {
                 udp_port: Some(address.port()),
                 tcp_port: Some(address.port()),
             }],
-            prefixes: vec![Prefix::of(address.ip(), 16)],
+            prefixes: vec![Prefix::of(address.ip(), 96)],
             gateway: Some(gateway(self.place)),
             standing: self.standing,
         }
@@ -149,22 +163,25 @@ fn config(node: NodeId, uptime: Uptime) -> Config {
     Config { node, version, minimum_version: Version::default(), uptime, subnet_keys: Vec::new() }
 }
 
-/// 10.place.host.host: at most 256 places and 65,536 hosts.
+/// fd00::place:host, 32 bits each.
 pub(crate) fn address(place: PlaceId, host: HostId) -> SocketAddr {
-    let bits = 0x0a00_0000 | (place as u32 & 0xff) << 16 | (host as u32 + 2) & 0xffff;
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(bits)), DEFAULT_PORT)
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits(network(place) | (host as u128 + 2))), DEFAULT_PORT)
 }
 
 /// The host that has an address, and where it had it.
 pub(crate) fn host_at(address: SocketAddr) -> Option<(PlaceId, HostId)> {
-    let IpAddr::V4(ip) = address.ip() else { return None };
-    let [_, place, high, low] = ip.octets();
-    let host = usize::from(u16::from_be_bytes([high, low])).checked_sub(2)?;
-    Some((usize::from(place), host))
+    let IpAddr::V6(ip) = address.ip() else { return None };
+    let bits = ip.to_bits();
+    let host = (bits as u32 as usize).checked_sub(2)?;
+    Some(((bits >> 32) as u32 as usize, host))
 }
 
 fn gateway(place: PlaceId) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0001 | (place as u32 & 0xff) << 16))
+    IpAddr::V6(Ipv6Addr::from_bits(network(place) | 1))
+}
+
+fn network(place: PlaceId) -> u128 {
+    0xfd00_u128 << 112 | (place as u128) << 32
 }
 
 /// As the master derives it for every host of a place.

@@ -1,14 +1,16 @@
 //! The picture that the master keeps of who is where, out of what LSNs and nodes tell it, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use muster_kit::admission::Admission;
+use muster_kit::listen::HANDSHAKES;
 use muster_overlay::Claim;
 use muster_overlay::intent::Update;
 use muster_overlay::message::Attach;
-use muster_types::Instant;
+use muster_types::{Instant, NodeId};
 
-use super::{HostId, PlaceId};
+use super::HostId;
 
 /// After which nodes are offline whose LSN has withdrawn its claim, and who did not turn up elsewhere: it has told its
 /// children where to go.
@@ -39,16 +41,18 @@ pub(super) struct Stream {
     pub(super) last_heard: Instant,
     /// The shell has not heard an answer since then.
     pub(super) silent_since: Option<Instant>,
-    pub(super) told_rivals: Instant,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Master {
     pub(super) up: bool,
+    pub(super) admission: Admission,
     /// Who is under whom, as LSNs say. Apart from `streams`: a node may have both for a moment.
-    pub(super) under: BTreeMap<HostId, Under>,
+    under: Vec<Option<Under>>,
+    /// The same from the other end.
+    tables: BTreeMap<HostId, BTreeSet<HostId>>,
     /// The latest attach known of each node, departed or not: an older one, from an LSN that has missed it, is stale.
-    newest: BTreeMap<HostId, Instant>,
+    newest: Vec<Instant>,
     pub(super) streams: BTreeMap<HostId, Stream>,
     /// Until when the children of LSNs that are none any more may turn up elsewhere.
     pub(super) orphaned: BTreeMap<HostId, Instant>,
@@ -65,6 +69,37 @@ pub(super) enum Numbered {
 }
 
 impl Master {
+    pub(super) fn new(hosts: usize) -> Self {
+        Self {
+            up: false,
+            admission: Admission::new(HANDSHAKES),
+            under: vec![None; hosts],
+            tables: BTreeMap::new(),
+            newest: vec![Instant::ZERO; hosts],
+            streams: BTreeMap::new(),
+            orphaned: BTreeMap::new(),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Who is under this LSN, as far as the master knows.
+    pub(super) fn table(&self, lsn: HostId) -> Vec<HostId> {
+        self.tables.get(&lsn).into_iter().flatten().copied().collect()
+    }
+
+    pub(super) fn is_under(&self, lsn: HostId, node: HostId) -> bool {
+        self.under[node].is_some_and(|under| under.lsn == lsn)
+    }
+
+    /// It departed, by its own word or its LSN's.
+    pub(super) fn remove(&mut self, node: HostId) {
+        if let Some(under) = self.under[node].take()
+            && let Some(table) = self.tables.get_mut(&under.lsn)
+        {
+            table.remove(&node);
+        }
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.up
     }
@@ -86,22 +121,14 @@ impl Master {
             }
             None => {}
         }
-        let stream = Stream {
-            attempt,
-            claim,
-            known,
-            since: now,
-            last_heard: now,
-            silent_since: None,
-            told_rivals: Instant::ZERO,
-        };
+        let stream = Stream { attempt, claim, known, since: now, last_heard: now, silent_since: None };
         self.streams.insert(host, stream);
         known
     }
 
     /// As an operator sees it: an LSN's own channel, else the word of its LSN, else its own channel.
     pub fn shown(&self, host: HostId) -> Option<Shown> {
-        let (stream, under) = (self.streams.get(&host), self.under.get(&host));
+        let (stream, under) = (self.streams.get(&host), self.under[host].as_ref());
         // Of two words of the node itself, its claim and its attach, the later counts.
         let later = |stream: &&Stream| under.is_none_or(|under| under.date <= stream.since);
         if stream.filter(later).is_some_and(|stream| stream.claim.is_some()) {
@@ -112,15 +139,16 @@ impl Master {
     }
 
     /// An arrival counts unless the child has since attached elsewhere; true if it does.
-    pub(super) fn arrived(&mut self, lsn: HostId, node: HostId, attach: &Attach) -> bool {
-        let date = attach.seal.bytes().map_or(Instant::ZERO, date);
+    pub(super) fn arrived(&mut self, lsn: HostId, id: NodeId, node: HostId, attach: &Attach) -> bool {
+        let Some(date) = attach.seal.bytes().and_then(|seal| signed_by(id, seal)) else { return false };
         let (lineage, epoch) = (attach.lineage, attach.epoch);
-        let newest = self.newest.entry(node).or_default();
-        if *newest > date {
+        if self.newest[node] > date {
             return false;
         }
-        *newest = date;
-        self.under.insert(node, Under { lsn, lineage, epoch, date });
+        self.newest[node] = date;
+        self.remove(node);
+        self.under[node] = Some(Under { lsn, lineage, epoch, date });
+        self.tables.entry(lsn).or_default().insert(node);
         true
     }
 
@@ -131,18 +159,19 @@ impl Master {
         let Some(own) = claim.map(|claim| (claim.lineage, claim.epoch)) else { return false };
         let before = |lineage, epoch| lineage == own.0 && epoch < own.1;
         let inherited = |u: &Under| before(u.lineage, u.epoch) && !self.streams.contains_key(&u.lsn);
-        let child = self.under.get(&node).filter(|under| under.lsn == lsn || inherited(under));
+        let child = self.under[node].filter(|under| under.lsn == lsn || inherited(under));
         let attached = child.map(|under| under.date);
         if attached.is_some() {
-            self.under.remove(&node);
+            self.remove(node);
         }
         let Some(stream) = self.streams.get(&node) else { return false };
         let superseded = stream.claim.as_ref().is_some_and(|claim| before(claim.lineage, claim.epoch));
+        let ended = attached.is_some_and(|date| stream.claim.is_none() || stream.since <= date);
         if superseded {
             // Should it live after all, it has to tell its table anew: others have spoken about it.
-            self.known.retain(|tenure, _| tenure.0 != node);
+            self.forget_updates(node);
         }
-        superseded || attached.is_some_and(|date| stream.claim.is_none() || stream.since <= date)
+        superseded || ended
     }
 
     /// Takes note of an update's number, and says what to do with it.
@@ -159,7 +188,7 @@ impl Master {
             self.known.insert((lsn, claim.lineage, claim.epoch), update.number);
         }
         if update.snapshot {
-            self.under.retain(|_, under| under.lsn != lsn);
+            self.clear_table(lsn);
         }
         Numbered::New
     }
@@ -172,20 +201,34 @@ impl Master {
 
     /// An LSN that comes back after this has to tell its whole table again.
     pub(super) fn forget_table(&mut self, lsn: HostId) {
-        self.under.retain(|_, under| under.lsn != lsn);
-        self.known.retain(|tenure, _| tenure.0 != lsn);
+        self.clear_table(lsn);
+        self.forget_updates(lsn);
     }
 
-    pub(super) fn rivals(&self, host: HostId, place: impl Fn(HostId) -> PlaceId) -> Vec<(HostId, Claim)> {
-        self.streams
-            .iter()
-            .filter(|&(&other, _)| other != host && place(other) == place(host))
-            .filter_map(|(&other, stream)| Some((other, stream.claim.clone()?)))
-            .collect()
+    fn clear_table(&mut self, lsn: HostId) {
+        for node in self.tables.remove(&lsn).unwrap_or_default() {
+            self.under[node] = None;
+        }
+    }
+
+    fn forget_updates(&mut self, lsn: HostId) {
+        let tenures: Vec<_> =
+            self.known.range((lsn, 0, 0)..=(lsn, u64::MAX, u64::MAX)).map(|(&tenure, _)| tenure).collect();
+        for tenure in tenures {
+            self.known.remove(&tenure);
+        }
+    }
+
+    /// Other LSNs among those of its place.
+    pub(super) fn rivals(&self, host: HostId, place: &BTreeSet<HostId>) -> Vec<(HostId, Claim)> {
+        let others = place.iter().filter(|&&other| other != host);
+        others.filter_map(|&other| Some((other, self.streams.get(&other)?.claim.clone()?))).collect()
     }
 }
 
-fn date(seal: &[u8]) -> Instant {
-    let micros = seal.try_into().map(u128::from_be_bytes).unwrap_or(0);
-    Instant::from_elapsed(Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)))
+/// The date of a consent, if it is this node's own.
+fn signed_by(node: NodeId, seal: &[u8]) -> Option<Instant> {
+    let (micros, signer) = seal.split_at_checked(size_of::<u128>())?;
+    let micros = u64::try_from(u128::from_be_bytes(micros.try_into().ok()?)).ok()?;
+    (signer == node.as_bytes()).then(|| Instant::from_elapsed(Duration::from_micros(micros)))
 }

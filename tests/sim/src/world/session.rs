@@ -9,13 +9,15 @@ use muster_overlay::message::{Beat, Discovery, Message, Seal};
 use muster_types::{Contact, Instant, NodeId, Version};
 
 use super::host::SessionEnd;
-use super::{Event, HostId, Life, Served, World, address, cost, host_at};
+use super::{Event, HostId, Life, PlaceId, Served, World, address, cost, host_at};
 use crate::model::link::Fate;
 
 /// First repetition of a handshake's flight: QUIC's initial probe time-out (RFC 9002, 6.2.2).
 const HANDSHAKE_REPEAT: Duration = Duration::from_millis(999);
 /// A handshake that has not come through by then has failed.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
+/// A TCP connection to a port that nobody listens to.
+const REFUSAL: Duration = Duration::from_millis(2);
 /// First repetition of a message: a LAN's round trip, its variance, and the peer's 25 ms of delayed acknowledgement.
 const REPEAT: Duration = Duration::from_millis(40);
 /// A session without a sign of its peer for so long is closed.
@@ -29,6 +31,7 @@ pub(crate) struct Arrival {
     pub(crate) from: HostId,
     pub(crate) from_boot: u32,
     pub(crate) to: HostId,
+    pub(crate) place: PlaceId,
     pub(crate) bytes: usize,
     pub(crate) first_sent: Instant,
     pub(crate) tries: u32,
@@ -83,6 +86,9 @@ impl World {
         }) else {
             return self.locally(from, HANDSHAKE_LIMIT, Input::OpenFailed { peer: contact.node });
         };
+        if self.hosts[to].refuses && self.hosts[from].segment == self.hosts[to].segment {
+            return self.locally(from, REFUSAL, Input::OpenFailed { peer: contact.node });
+        }
         if self.handshakes.contains_key(&(from, to)) {
             return;
         }
@@ -90,8 +96,8 @@ impl World {
         let id = self.made;
         self.handshakes.insert((from, to), id);
         let boot = self.hosts[from].boot;
-        let limit = self.now() + HANDSHAKE_LIMIT;
-        self.clock.schedule(limit, Event::HandshakeLimit { host: from, boot, peer: to, id });
+        let (limit, place) = (self.now() + HANDSHAKE_LIMIT, self.hosts[from].place);
+        self.later(place, limit, Event::HandshakeLimit { host: from, boot, place, peer: to, id });
         self.dispatch(from, to, Parcel::Handshake { id, flight: Flight::Hello });
     }
 
@@ -107,8 +113,10 @@ impl World {
     pub(super) fn send(&mut self, from: HostId, peer: NodeId, mut message: Message) {
         let Some(&to) = self.by_id.get(&peer) else { return };
         if let Message::Join(join) = &mut message {
-            // As a real node dates and signs its attach on the way out.
-            join.attach.seal = Seal::new(self.now().elapsed().as_micros().to_be_bytes());
+            join.attach.seal = sealed(self.hosts[from].id, self.now());
+        }
+        if !matches!(message, Message::Ping(_) | Message::Pong(_)) {
+            self.stir(self.hosts[from].place);
         }
         if let Message::Claim(claim) = &message {
             let named = claim.successor.filter(|_| claim.claimant.node == self.hosts[from].id);
@@ -117,31 +125,41 @@ impl World {
         let Some(end) = self.hosts[from].sessions.get_mut(&to) else { return };
         let (session, number) = (end.id, end.sent);
         end.sent += 1;
-        self.measure.message(from, cost::kind(&message), cost::message(&message) + cost::ACK);
+        let (now, bytes) = (self.now(), cost::message(&message) + cost::ACK);
+        self.measure.message(from, cost::kind(&message), bytes, now);
         self.dispatch(from, to, Parcel::Message { session, number, message: Some(message) });
     }
 
     pub(super) fn send_beat(&mut self, from: HostId, peer: NodeId, beat: Beat) {
         let Some(&to) = self.by_id.get(&peer) else { return };
         let Some(session) = self.hosts[from].sessions.get(&to).map(|end| end.id) else { return };
-        self.measure.message(from, "beat", cost::BEAT + cost::ACK);
+        self.measure.message(from, "beat", cost::BEAT + cost::ACK, self.clock.now());
         self.dispatch(from, to, Parcel::Beat { session, beat });
     }
 
     pub(super) fn multicast(&mut self, from: HostId, discovery: &Discovery) {
         let place = self.hosts[from].place;
-        self.measure.message(from, "multicast", cost::discovery(discovery));
-        for to in (0..self.hosts.len()).filter(|&to| to != from) {
-            if self.hosts[to].place == place && self.hosts[to].is_running() {
+        if matches!(discovery, Discovery::Query(_)) {
+            self.stir(place);
+        }
+        self.measure.message(from, "multicast", cost::discovery(discovery), self.clock.now());
+        if !self.datagrams {
+            return;
+        }
+        let members: Vec<_> = self.places[place].members.iter().copied().collect();
+        for to in members.into_iter().filter(|&to| to != from) {
+            if self.hosts[to].is_running() {
                 self.send_discovery(from, to, discovery);
             }
         }
     }
 
     pub(super) fn unicast(&mut self, from: HostId, to: SocketAddr, discovery: &Discovery) {
-        self.measure.message(from, "discovery answer", cost::discovery(discovery));
-        let here =
-            host_at(to).filter(|&(place, to)| place == self.hosts[from].place && to < self.hosts.len());
+        let now = self.stir(self.hosts[from].place);
+        self.measure.message(from, "discovery answer", cost::discovery(discovery), now);
+        let here = host_at(to).filter(|&(place, to)| {
+            place == self.hosts[from].place && to < self.hosts.len() && self.datagrams
+        });
         if let Some((_, to)) = here {
             self.send_discovery(from, to, discovery);
         }
@@ -157,15 +175,16 @@ impl World {
             Parcel::Discovery { discovery, .. } => cost::discovery(discovery),
             Parcel::Handshake { flight, .. } => {
                 let bytes = cost::HANDSHAKE[*flight as usize];
-                self.measure.message(from, "handshake", bytes);
+                let now = self.stir(self.hosts[from].place);
+                self.measure.message(from, "handshake", bytes, now);
                 bytes
             }
             Parcel::Message { message, .. } => message.as_ref().map_or(cost::PACKET + 4, cost::message),
             Parcel::Beat { .. } => cost::BEAT,
         };
         let from_boot = self.hosts[from].boot;
-        let first_sent = self.now();
-        self.transmit(Arrival { from, from_boot, to, bytes, first_sent, tries: 0, parcel });
+        let (first_sent, place) = (self.now(), self.hosts[from].place);
+        self.transmit(Arrival { from, from_boot, to, place, bytes, first_sent, tries: 0, parcel });
     }
 
     /// Puts a parcel on the network; it arrives, or is sent again if it is of the kind.
@@ -178,7 +197,7 @@ impl World {
         let fate = self.hosts[from].up.send(now, bytes, &mut self.rng);
         let Fate::Arrives(switched) = fate else { return self.lose(arrival) };
         match self.hosts[to].down.send(switched, bytes, &mut self.rng) {
-            Fate::Arrives(at) => self.clock.schedule(at, Event::Arrive(arrival)),
+            Fate::Arrives(at) => self.later(arrival.place, at, Event::Arrive(Box::new(arrival))),
             Fate::Lost | Fate::QueueFull => self.lose(arrival),
         }
     }
@@ -189,7 +208,7 @@ impl World {
                 if matches!(arrival.parcel, Parcel::Handshake { .. }) { HANDSHAKE_REPEAT } else { REPEAT };
             let after = first.saturating_mul(1 << arrival.tries.min(5));
             arrival.tries += 1;
-            self.clock.schedule(self.now() + after, Event::Retry(arrival));
+            self.later(arrival.place, self.now() + after, Event::Retry(Box::new(arrival)));
         }
     }
 
@@ -233,7 +252,7 @@ impl World {
         }
         if self.hosts[to].frozen_until > self.now() {
             let at = self.hosts[to].frozen_until;
-            return self.clock.schedule(at, Event::Arrive(arrival));
+            return self.later(arrival.place, at, Event::Arrive(Box::new(arrival)));
         }
         match arrival.parcel {
             Parcel::Discovery { from: source, discovery } => {
@@ -345,4 +364,11 @@ impl World {
         let (a, b) = (&self.hosts[from], &self.hosts[to]);
         (a.place, a.segment) == (b.place, b.segment) && b.is_running()
     }
+}
+
+/// As a real node dates and signs its attach on the way out: nobody else can.
+fn sealed(node: NodeId, now: Instant) -> Seal {
+    let mut bytes = now.elapsed().as_micros().to_be_bytes().to_vec();
+    bytes.extend(node.as_bytes());
+    Seal::new(bytes)
 }

@@ -154,6 +154,18 @@ macro_rules! readings {
             row.map(Stored::try_from).transpose()
         }
 
+        pub(super) async fn nodes(
+            on: &mut Connection,
+            after: Revision,
+            limit: u32,
+        ) -> Result<Vec<Stored<Principal>>, StoreError> {
+            const SQL: &str = "SELECT * FROM principals WHERE revision > $1 AND node_keys IS NOT NULL
+                ORDER BY revision LIMIT $2";
+            let rows: Vec<PrincipalRow> =
+                sqlx::query_as(SQL).bind(after.0).bind(i64::from(limit)).fetch_all(on).await?;
+            rows.into_iter().map(Stored::try_from).collect()
+        }
+
         pub(super) async fn certificate(
             on: &mut Connection,
             serial: &Serial,

@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use muster_kit::clock;
 use muster_proto::control::v1::{Hello, Part, RivalLsn, Welcome};
+use muster_proto::trust::v1::Envelope;
 use muster_types::{NodeId, SubnetKey, Version, version};
 use muster_wire::revocation::Reason;
 use muster_wire::ticket::{NodeTicket, TicketError};
 use muster_wire::time::{span_to_wire, to_wire};
 use rand::RngCore;
 
-use super::{sealed, uptime};
+use super::{presence, sealed, uptime};
 use crate::domain::attach::{Attach, Attached};
 use crate::domain::attachment::HEARTBEAT;
 use crate::domain::cell::CellId;
@@ -44,6 +45,8 @@ pub(super) struct Admitted {
     /// The Welcome tells every revocation up to here.
     pub(super) known_revocation: u64,
     pub(super) welcome: Welcome,
+    /// That its LSN shows the node, should it only miss the proof.
+    pub(super) receipts: Vec<Envelope>,
 }
 
 pub(super) fn part(code: u32, description: impl Into<String>) -> Part {
@@ -80,6 +83,10 @@ pub(super) async fn admit(
             hub.mail(*rival, Mail::Rival(claim.clone()));
         }
     }
+    let receipts = match &attached.shown {
+        Some((lsn, shown)) => presence::receipts(hub, *lsn, std::slice::from_ref(shown)).await,
+        None => Vec::new(),
+    };
     let trust = hub.trust.current();
     let welcome = welcome(hub, node, (&trust, hello.known_revocation), &attached, observed, &keys).await;
     Ok(Admitted {
@@ -88,6 +95,7 @@ pub(super) async fn admit(
         lost,
         known_revocation: trust.store.revocations().number(),
         welcome,
+        receipts,
     })
 }
 
@@ -154,6 +162,7 @@ fn command(
         profile,
         observed,
         claim,
+        keys: keys.clone(),
         resume_token: Opaque(hello.resume_token.to_vec()),
         fresh_token: Opaque(token),
         replica: hub.replica.clone(),
@@ -179,6 +188,7 @@ async fn welcome(
         resume_token: attached.token.0.clone().into(),
         known_update: attached.known_update,
         resync: attached.resync,
+        operator_policy: crate::sealed::operator_policy(&hub.operator_policy_file),
         trust_bundle: Some(trust.bundle.clone()),
         revocations: trust.store.revocations().after(known_revocation).cloned().collect(),
         uptime: uptime::ticket_of(hub, node).await,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use bytes::Bytes;
-use muster_kit::{clock, crash};
+use muster_kit::{clock, crash, telemetry};
 use muster_proto::control::v1::{Downstream, TaskCancellation, TaskOffer, downstream};
 use muster_types::{NodeId, Timestamp};
 
@@ -59,6 +59,7 @@ impl Sent {
             tracing::debug!(%task, %carrier, nodes = nodes.len(), "offered");
             metrics::offered();
             crash::point("task.offered");
+            let traceparent = trace(task, nodes.len(), &traceparent);
             let offer = TaskOffer { order: Some(order), traceparent };
             messages.push(message(&nodes, downstream::Body::TaskOffer(offer)));
         }
@@ -97,6 +98,14 @@ async fn only_for_the_lost(hub: &Hub, offers: Vec<Offer>) -> Result<Vec<Offer>, 
         }
     }
     Ok(open)
+}
+
+/// This step of the trace that began with the task's creation, for whoever it is offered to.
+fn trace(task: TaskId, nodes: usize, traceparent: &str) -> String {
+    if traceparent.is_empty() {
+        return String::new();
+    }
+    telemetry::onward(&tracing::info_span!("task.offer", %task, nodes), traceparent)
 }
 
 pub(super) fn message(nodes: &[NodeId], body: downstream::Body) -> Downstream {

@@ -99,7 +99,7 @@ pub(super) async fn commit(hub: &Hub, update: Update) -> Vec<Frame> {
     }
 }
 
-async fn receipts(hub: &Hub, lsn: NodeId, shown: &[Shown]) -> Vec<Envelope> {
+pub(super) async fn receipts(hub: &Hub, lsn: NodeId, shown: &[Shown]) -> Vec<Envelope> {
     let received = clock::wall();
     let statements: Vec<_> = shown
         .iter()

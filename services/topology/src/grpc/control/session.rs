@@ -15,15 +15,16 @@ use muster_proto::control::v1::{
     downstream,
 };
 use muster_types::{NodeId, Timestamp};
+use muster_wire::pack;
 use muster_wire::revocation::Reason;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::admit::{self, Admitted, code, part};
 use super::presence::{self, Sender};
-use super::{down, up, uptime};
+use super::{down, grants, up, uptime};
 use crate::domain::attachment::SILENT_AFTER;
 use crate::domain::cell::CellId;
 use crate::domain::departure::Detach;
@@ -148,7 +149,9 @@ impl Session {
         self.told_revocation = admitted.known_revocation;
         self.keys.learn(self.node, admitted.signing_key.to_vec());
         tracing::info!(lsn = self.cell.is_some(), resync = admitted.welcome.resync, "control stream open");
-        self.send(Down::Welcome(admitted.welcome)).await
+        self.send(Down::Welcome(admitted.welcome)).await?;
+        let receipts = admitted.receipts.into_iter().map(downstream::Body::PresenceReceipt);
+        self.send_each(receipts.map(|receipt| down::message(&[self.node], receipt)).collect::<Vec<_>>()).await
     }
 
     async fn send(&mut self, frame: Down) -> Result<(), End> {
@@ -170,6 +173,8 @@ impl Session {
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut uptimes = interval(UPTIME_POLL);
         uptimes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut grants = interval_at(Instant::now() + grants::INTERVAL, grants::INTERVAL);
+        grants.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let silence = self.last_frame + SILENT_AFTER;
             let step = tokio::select! {
@@ -186,6 +191,7 @@ impl Session {
                 () = wakes.next(|wake| *wake == Wake::Carrier(node)) => self.send_down().await,
                 _ = poll.tick() => self.send_down().await,
                 _ = uptimes.tick() => self.send_uptimes().await,
+                _ = grants.tick() => self.send_grants().await,
                 () = tokio::time::sleep_until(silence) => self.part(code::SILENT, "no heartbeat").await,
             };
             if let Err(end) = step {
@@ -244,6 +250,17 @@ impl Session {
                 }
                 Ok(())
             }
+            Some(Up::Packed(packed)) => match pack::unpack(&packed) {
+                Ok(upstreams) => {
+                    for upstream in upstreams {
+                        if let Some(sorted) = up::sort(&self.hub, &mut self.keys, upstream).await {
+                            self.commits.push_back(Box::pin(up::commit(self.hub.clone(), sorted)));
+                        }
+                    }
+                    Ok(())
+                }
+                Err(error) => self.part(code::MISBEHAVED, &error.to_string()).await,
+            },
             Some(Up::Usage(usage)) => {
                 count(&usage);
                 Ok(())
@@ -295,6 +312,13 @@ impl Session {
         }
     }
 
+    async fn send_grants(&mut self) -> Result<(), End> {
+        for grant in grants::for_each_of(self.hub.stream_count()) {
+            self.send(Down::RateGrant(grant)).await?;
+        }
+        Ok(())
+    }
+
     async fn send_uptimes(&mut self) -> Result<(), End> {
         let hub = self.hub.clone();
         let tickets = self.told.due(&hub, self.node).await;
@@ -310,7 +334,7 @@ impl Session {
 }
 
 /// Counts the traffic that nodes report, by class.
-fn count(usage: &UsageReport) {
+pub(super) fn count(usage: &UsageReport) {
     for it in &usage.usage {
         let class = match it.class() {
             TrafficClass::Unspecified => "other",

@@ -12,8 +12,11 @@ use muster_proto::control::v1::{
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use muster_wire::revocation::Reason;
+use muster_wire::sealing::SealingKey;
 use muster_wire::time::{from_wire, span_from_wire};
+use tracing::Span;
 
+use super::session::count;
 use crate::domain::event::EventBody;
 use crate::domain::incident::Incidents;
 use crate::domain::reports::{Report, Reports};
@@ -65,6 +68,8 @@ pub(super) struct Sorted {
     incidents: Vec<(String, EventBody)>,
     /// Of incidents, as their node named them.
     item_ids: Vec<String>,
+    /// One for each report that changes a state; they last until the commit.
+    spans: Vec<Span>,
 }
 
 /// Verifies and sorts a message's items; answers to probes are passed on at once.
@@ -78,7 +83,7 @@ pub(super) async fn sort(hub: &Hub, keys: &mut Keys, upstream: Upstream) -> Opti
         tracing::info!(%node, "a report of an unknown node is dropped");
         return None;
     };
-    let mut sorted = Sorted { node, reports: Vec::new(), incidents: Vec::new(), item_ids: Vec::new() };
+    let mut sorted = Sorted::of(node);
     for item in upstream.items.into_iter().take(ITEMS) {
         take(hub, &mut sorted, &key, item);
     }
@@ -88,7 +93,14 @@ pub(super) async fn sort(hub: &Hub, keys: &mut Keys, upstream: Upstream) -> Opti
 fn take(hub: &Hub, sorted: &mut Sorted, key: &[u8], item: UpstreamItem) {
     let node = sorted.node;
     match item.body {
-        Some(Body::TaskReport(sealed)) => sorted.reports.extend(verified(&sealed, node, key)),
+        Some(Body::TaskReport(sealed)) => {
+            if let Some((report, traceparent)) = verified(&sealed, node, key, &hub.sealing) {
+                // The last hop's is the longer one.
+                let last = if item.traceparent.is_empty() { &traceparent } else { &item.traceparent };
+                sorted.spans.extend(trace(node, &report, last));
+                sorted.reports.push(report);
+            }
+        }
         Some(Body::ProbeAnswer(answer)) => hub.answer_probe(answer.nonce, node),
         Some(Body::Disconnection(it)) => {
             let (Some(begin), Some(duration)) =
@@ -104,11 +116,18 @@ fn take(hub: &Hub, sorted: &mut Sorted, key: &[u8], item: UpstreamItem) {
             let (operation, reason_code, reason) = (it.operation, it.reason_code, it.reason);
             sorted.incident(it.item_id, EventBody::OperationFailed { node, operation, reason_code, reason });
         }
+        // Of a node without an LSN, whose whole word about itself it is; an LSN adds its cell up.
+        Some(Body::Usage(usage)) => count(&usage),
         None => {}
     }
 }
 
 impl Sorted {
+    fn of(node: NodeId) -> Self {
+        let (reports, incidents, item_ids, spans) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { node, reports, incidents, item_ids, spans }
+    }
+
     fn incident(&mut self, item_id: String, body: EventBody) {
         if item_id.is_empty() || item_id.len() > ITEM_ID {
             return;
@@ -118,12 +137,12 @@ impl Sorted {
     }
 }
 
-fn verified(sealed: &Envelope, node: NodeId, key: &[u8]) -> Option<Report> {
-    match wire::report(sealed, node, key) {
-        Ok((report, traceparent)) => {
+/// The report with the trace that its node puts it in.
+fn verified(sealed: &Envelope, node: NodeId, key: &[u8], sealing: &SealingKey) -> Option<(Report, String)> {
+    match wire::report(sealed, node, key, sealing) {
+        Ok(verified) => {
             metrics::report(true);
-            trace(node, &report, &traceparent);
-            Some(report)
+            Some(verified)
         }
         Err(error) => {
             metrics::report(false);
@@ -134,21 +153,18 @@ fn verified(sealed: &Envelope, node: NodeId, key: &[u8]) -> Option<Report> {
 }
 
 /// The master's end of the trace that began with the task's creation and went through the node.
-fn trace(node: NodeId, report: &Report, traceparent: &str) {
-    if matches!(report.step, Step::Output(_) | Step::Progress(_)) {
-        return;
+fn trace(node: NodeId, report: &Report, traceparent: &str) -> Option<Span> {
+    if traceparent.is_empty() || matches!(report.step, Step::Output(_) | Step::Progress(_)) {
+        return None;
     }
     let span = tracing::info_span!("task.report", task = %report.task, %node, sequence = report.sequence);
-    if !traceparent.is_empty() {
-        telemetry::continue_from(&span, traceparent);
-    }
-    let _inside = span.enter();
-    tracing::debug!("report received");
+    telemetry::continue_from(&span, traceparent);
+    Some(span)
 }
 
 /// Commits; acknowledgements go down only then.
 pub(super) async fn commit(hub: Arc<Hub>, sorted: Sorted) -> Vec<Frame> {
-    let Sorted { node, reports, incidents, item_ids } = sorted;
+    let Sorted { node, reports, incidents, item_ids, spans } = sorted;
     crash::point("report.received");
     let mut bodies = Vec::new();
     if !reports.is_empty() {
@@ -165,6 +181,7 @@ pub(super) async fn commit(hub: Arc<Hub>, sorted: Sorted) -> Vec<Frame> {
         }
         crash::point("report.committed");
     }
+    drop(spans);
     if !incidents.is_empty() && hub.writer.submit(Incidents { incidents }).await.is_ok() {
         bodies.push(downstream::Body::ItemAck(ItemAck { item_ids }));
     }

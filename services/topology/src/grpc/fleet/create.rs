@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_kit::status::Fault;
 use muster_kit::{clock, crash, telemetry};
 use muster_proto::fleet::v1 as fleet;
@@ -11,14 +12,15 @@ use muster_types::{NodeId, Timestamp, limits};
 use prost::Message;
 use uuid::Uuid;
 
-use super::{select, tasks};
+use super::{policy as rules, select, signed, tasks};
 use crate::authority::Statement;
 use crate::domain::cell::CellId;
 use crate::domain::filter::NodeFilter;
 use crate::domain::ledger::Request;
 use crate::domain::opaque::Opaque;
+use crate::domain::scope::TaskPolicy;
 use crate::domain::target::TargetState;
-use crate::domain::task::{DEFAULT_LIFETIME, OfflinePolicy, Task, TaskId};
+use crate::domain::task::{Approval, DEFAULT_LIFETIME, OfflinePolicy, Task, TaskId};
 use crate::domain::tasks::CreateTask;
 use crate::grpc::refusal::{self, invalid};
 use crate::grpc::{render, wire};
@@ -45,14 +47,21 @@ pub(super) async fn create(
             return tasks::summary(hub, id).await.map(|summary| render::task(&summary));
         }
     }
-    let (spec, lifetime) = check(&request)?;
+    let (mut spec, lifetime) = check(&request)?;
+    if spec.class() == task::TaskClass::Confidential && spec.result_key.is_empty() {
+        spec.result_key = Bytes::copy_from_slice(hub.sealing.public());
+    }
     let offline = policy(request.offline_policy)?;
-    let parts = freeze(hub, &request).await?;
+    let policy = rules::current(hub)?;
+    let parts = freeze(hub, &request, (&policy, &creator, &spec.r#type)).await?;
     let now = clock::wall();
+    let signed = signed::read(hub, &request, &parts, now)?;
+    let parts = signed.as_ref().map_or(parts, |signed| signed.parts.clone());
+    let parts = if spec.class() == task::TaskClass::Confidential { one_by_one(parts) } else { parts };
     let task = Task {
-        id: TaskId(Uuid::now_v7()),
+        id: signed.as_ref().map_or_else(|| TaskId(Uuid::now_v7()), |signed| signed.task),
         kind: spec.r#type.clone(),
-        spec: Opaque(spec.encode_to_vec()),
+        spec: Opaque(shown(&spec).encode_to_vec()),
         offline,
         created: now,
         expires: now + lifetime,
@@ -60,11 +69,19 @@ pub(super) async fn create(
         display_name: request.display_name.chars().take(NAME).collect(),
         target_count: u32::try_from(parts.iter().map(Vec::len).sum::<usize>()).unwrap_or(u32::MAX),
         traceparent: telemetry::traceparent().unwrap_or_default(),
+        approval: if policy.wants_approval(parts.iter().map(Vec::len).sum()) {
+            Approval::Wanted
+        } else {
+            Approval::NotWanted
+        },
     };
     if request.validate_only {
         return Ok(render::task(&preview(task)));
     }
-    let orders = sign(hub, &task, &parts, now, lifetime).await?;
+    let orders = match &signed {
+        Some(signed) => signed::countersign(hub, signed).await?,
+        None => sign(hub, &task, &spec, &parts, (now, lifetime)).await?,
+    };
     let targets = number(&parts);
     let command = CreateTask { task, orders, targets, request: made };
     let id = hub.writer.submit(command).await.map_err(|error| refusal::write(&error))?;
@@ -117,7 +134,11 @@ fn policy(wire: i32) -> Result<OfflinePolicy, Fault> {
 }
 
 /// The targets, for good, by order: nodes of one cell stand together, so that one order serves one LSN.
-async fn freeze(hub: &Hub, request: &fleet::CreateTaskRequest) -> Result<Vec<Vec<NodeId>>, Fault> {
+async fn freeze(
+    hub: &Hub,
+    request: &fleet::CreateTaskRequest,
+    (policy, creator, kind): (&TaskPolicy, &str, &str),
+) -> Result<Vec<Vec<NodeId>>, Fault> {
     let filter = select::filter(hub, request.filter.clone().unwrap_or_default()).await?;
     if !request.all_nodes && filter == NodeFilter::default() {
         return Err(invalid("NO_TARGETS", "name the nodes by a filter, or set all_nodes"));
@@ -129,6 +150,8 @@ async fn freeze(hub: &Hub, request: &fleet::CreateTaskRequest) -> Result<Vec<Vec
     if selected.len() > TARGETS {
         return Err(invalid("TOO_MANY_TARGETS", format!("a task has at most {TARGETS} targets")));
     }
+    let nodes = selected.iter().map(|it| &it.stored.row);
+    policy.check(creator, kind, nodes).map_err(|refused| rules::out_of_scope(&refused))?;
     let mut cells: BTreeMap<Option<CellId>, Vec<NodeId>> = BTreeMap::new();
     for it in selected {
         cells.entry(it.stored.row.cell).or_default().push(it.stored.row.id);
@@ -143,22 +166,35 @@ fn number(parts: &[Vec<NodeId>]) -> Vec<(NodeId, u32)> {
     (0_u32..).zip(parts).flat_map(|(part, nodes)| nodes.iter().map(move |node| (*node, part))).collect()
 }
 
+/// What the master itself keeps of a specification: of a confidential task, everything but its arguments.
+fn shown(spec: &task::TaskSpec) -> task::TaskSpec {
+    let confidential = spec.class() == task::TaskClass::Confidential;
+    let arguments = if confidential { None } else { spec.arguments.clone() };
+    task::TaskSpec { arguments, ..spec.clone() }
+}
+
+/// What is sealed to one node makes an order of its own.
+fn one_by_one(parts: Vec<Vec<NodeId>>) -> Vec<Vec<NodeId>> {
+    parts.into_iter().flatten().map(|node| vec![node]).collect()
+}
+
 async fn sign(
     hub: &Hub,
     task: &Task,
+    spec: &task::TaskSpec,
     parts: &[Vec<NodeId>],
-    issued: Timestamp,
-    lifetime: Duration,
+    (issued, lifetime): (Timestamp, Duration),
 ) -> Result<Vec<Opaque>, Fault> {
-    let statements: Vec<_> = parts
-        .iter()
-        .map(|targets| Statement::Order {
-            task: task.id,
-            targets: targets.clone(),
-            issued,
-            lifetime,
-            spec: task.spec.clone(),
-        })
-        .collect();
+    let mut statements = Vec::with_capacity(parts.len());
+    for targets in parts {
+        let spec = match &targets[..] {
+            [node] if spec.class() == task::TaskClass::Confidential => {
+                signed::sealed_spec(hub, task.id, *node, spec).await?
+            }
+            _ => spec.clone(),
+        };
+        let (targets, spec) = (targets.clone(), Opaque(spec.encode_to_vec()));
+        statements.push(Statement::Order { task: task.id, targets, issued, lifetime, spec });
+    }
     hub.authority.sign(&statements).await.map_err(|error| refusal::authority(&error))
 }

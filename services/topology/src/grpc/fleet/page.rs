@@ -3,11 +3,13 @@
 use std::str::FromStr;
 
 use data_encoding::BASE64URL_NOPAD;
-use muster_kit::status::Fault;
+use muster_kit::status::{Fault, fault};
 use muster_types::NodeId;
+use tonic::Code;
 
 use crate::domain::task::TaskId;
 use crate::grpc::refusal::invalid;
+use crate::metrics;
 use crate::store::Position;
 
 /// Rows of a page that asks for none in particular.
@@ -49,19 +51,29 @@ pub(super) fn key<T: FromStr>(token: &str) -> Result<Option<T>, Fault> {
     reveal(token)?.parse().map(Some).map_err(|_| bad_token())
 }
 
-/// A resume token: a place in a feed that any replica knows.
-pub(super) fn resume_token(position: Position) -> String {
-    opaque(&format!("{}.{}", position.transaction, position.number))
+/// A resume token: a place in a feed that any replica knows, in one epoch of the store.
+pub(super) fn resume_token(epoch: i64, position: Position) -> String {
+    opaque(&format!("{epoch}.{}.{}", position.transaction, position.number))
 }
 
-pub(super) fn position(token: &str) -> Result<Option<Position>, Fault> {
+pub(super) fn position(epoch: i64, token: &str) -> Result<Option<Position>, Fault> {
     if token.is_empty() {
         return Ok(None);
     }
     let text = reveal(token)?;
-    let (transaction, number) = text.split_once('.').ok_or_else(bad_token)?;
-    let parse = |text: &str| text.parse().map_err(|_| bad_token());
-    Ok(Some(Position { transaction: parse(transaction)?, number: parse(number)? }))
+    let parts: Vec<i64> = text.split('.').map_while(|part| part.parse().ok()).collect();
+    match parts[..] {
+        [then, transaction, number] if then == epoch => Ok(Some(Position { transaction, number })),
+        [_, _, _] => Err(expired("the master's store was restored from a backup since")),
+        _ => Err(bad_token()),
+    }
+}
+
+/// Whoever resumes here would miss something without knowing.
+pub(super) fn expired(why: &str) -> Fault {
+    metrics::watch_reset();
+    let message = format!("{why}: begin anew, with the initial state");
+    fault(Code::OutOfRange, "RESUME_TOKEN_EXPIRED", message)
 }
 
 pub(super) fn node_id(name: &str) -> Result<NodeId, Fault> {
@@ -83,10 +95,16 @@ mod tests {
     #[test]
     fn a_resume_token_is_read_back_and_a_foreign_one_refused() {
         let there = Position { transaction: 7, number: 42 };
-        assert_eq!(position(&resume_token(there)).unwrap(), Some(there));
-        assert_eq!(position("").unwrap(), None);
-        assert_eq!(position("x y").unwrap_err().reason, "BAD_TOKEN");
-        assert_eq!(position(&token("no position")).unwrap_err().reason, "BAD_TOKEN");
+        assert_eq!(position(3, &resume_token(3, there)).unwrap(), Some(there));
+        assert_eq!(position(3, "").unwrap(), None);
+        assert_eq!(position(3, "x y").unwrap_err().reason, "BAD_TOKEN");
+        assert_eq!(position(3, &token("no position")).unwrap_err().reason, "BAD_TOKEN");
+    }
+
+    #[test]
+    fn a_token_from_before_a_restore_leads_nowhere() {
+        let there = Position { transaction: 7, number: 42 };
+        assert_eq!(position(4, &resume_token(3, there)).unwrap_err().reason, "RESUME_TOKEN_EXPIRED");
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(super) async fn filter(hub: &Hub, wire: fleet::NodeFilter) -> Result<NodeFil
             Ok(fleet::NodeState::Online) => Presence::Online,
             Ok(fleet::NodeState::Offline) => Presence::Offline,
             Ok(fleet::NodeState::Unreachable) => Presence::Unreachable,
+            Ok(fleet::NodeState::NeverSeen) => Presence::NeverSeen,
             _ => return Err(invalid("BAD_STATE", format!("there is no node state {state}"))),
         });
     }
@@ -112,18 +113,33 @@ pub(super) async fn nodes(
 ) -> Result<Vec<Selected>, Fault> {
     let places = places(hub).await?;
     let mut selected = Vec::new();
+    let mut take = |page: Vec<Stored<Node>>| {
+        for stored in page {
+            let place = places.place(&stored.row);
+            if selected.len() < limit && filter.matches(&stored.row, &place) {
+                selected.push(Selected { stored, place });
+            }
+        }
+        selected.len() == limit
+    };
+    if let Some(ids) = &filter.ids {
+        take(named(hub, ids, after).await?);
+        return Ok(selected);
+    }
     loop {
         let page = hub.store.nodes_after(after).await.map_err(|error| refusal::store(&error))?;
         let Some(last) = page.last() else { return Ok(selected) };
         after = Some(last.row.id);
-        for stored in page {
-            let place = places.place(&stored.row);
-            if filter.matches(&stored.row, &place) {
-                selected.push(Selected { stored, place });
-                if selected.len() == limit {
-                    return Ok(selected);
-                }
-            }
+        if take(page) {
+            return Ok(selected);
         }
     }
+}
+
+/// The nodes of these ids behind one, in the order of ids, without a walk through the fleet.
+async fn named(hub: &Hub, ids: &BTreeSet<NodeId>, after: Option<NodeId>) -> Result<Vec<Stored<Node>>, Fault> {
+    let wanted: Vec<_> = ids.iter().copied().filter(|id| after.is_none_or(|after| *id > after)).collect();
+    let mut found = hub.store.nodes_by_id(&wanted).await.map_err(|error| refusal::store(&error))?;
+    found.sort_by_key(|stored| stored.row.id);
+    Ok(found)
 }

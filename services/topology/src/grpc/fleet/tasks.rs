@@ -105,9 +105,9 @@ pub(super) async fn output(
     let id = summary(hub, page::task_id(&request.name)?).await?.task.id;
     let node = page::node_id(&request.node)?;
     let limit = page::size(request.page_size)?;
-    let after = page::position(&request.page_token)?.unwrap_or_else(Position::default);
+    let after = page::position(hub.epoch, &request.page_token)?.unwrap_or_else(Position::default);
     let found = hub.store.outputs(id, node, after, limit).await.map_err(|error| refusal::store(&error))?;
-    let next = next_token(&found, limit, |last| page::resume_token(last.position));
+    let next = next_token(&found, limit, |last| page::resume_token(hub.epoch, last.position));
     let outputs = found
         .iter()
         .filter_map(|it| match &it.body {

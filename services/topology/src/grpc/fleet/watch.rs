@@ -23,6 +23,7 @@ use crate::domain::log::LogBody;
 use crate::domain::task::TaskId;
 use crate::grpc::{refusal, render};
 use crate::hub::Hub;
+use crate::metrics;
 use crate::store::{Event, Position, TaskHappening};
 
 /// Messages on their way to one watcher; a slow one makes its own stream wait, and nobody else.
@@ -63,6 +64,7 @@ fn spawn<T: Send + 'static>(
     out: Outbound<T>,
 ) {
     let ended = shutdown.clone();
+    let watching = metrics::Watching::begin();
     shutdown.spawn(async move {
         let outcome = tokio::select! {
             () = ended.triggered() => {
@@ -73,6 +75,7 @@ fn spawn<T: Send + 'static>(
         if let Err(End::Failed(fault)) = outcome {
             let _ = out.send(Err(fault.into())).await;
         }
+        drop(watching);
     });
 }
 
@@ -82,7 +85,7 @@ pub(super) async fn task(
     shutdown: Shutdown,
 ) -> Result<ReceiverStream<Result<fleet::WatchTaskResponse, Status>>, Fault> {
     let id = tasks::summary(&hub, page::task_id(&request.name)?).await?.task.id;
-    let after = page::position(&request.resume_token)?.unwrap_or_default();
+    let after = page::position(hub.epoch, &request.resume_token)?.unwrap_or_default();
     let (out, stream) = mpsc::channel(OUTBOUND);
     let watcher = TaskWatcher { hub, id, after, names: HashMap::new(), out: out.clone() };
     spawn(&shutdown, watcher.run(), out);
@@ -124,7 +127,7 @@ impl TaskWatcher {
     }
 
     async fn send(&self, update: fleet::watch_task_response::Update) -> Result<(), End> {
-        let resume_token = page::resume_token(self.after);
+        let resume_token = page::resume_token(self.hub.epoch, self.after);
         send(&self.out, fleet::WatchTaskResponse { resume_token, update: Some(update) }).await
     }
 
@@ -171,8 +174,7 @@ pub(super) async fn events(
     request: fleet::WatchEventsRequest,
     shutdown: Shutdown,
 ) -> Result<ReceiverStream<Result<fleet::WatchEventsResponse, Status>>, Fault> {
-    let resumed = page::position(&request.resume_token)?;
-    let after = match resumed {
+    let after = match resumed(&hub, &request.resume_token).await? {
         Some(position) => position,
         // Read before the initial state: what changes meanwhile is told after it.
         None => hub.store.events_end().await.map_err(|error| refusal::store(&error))?,
@@ -190,6 +192,16 @@ pub(super) async fn events(
     };
     spawn(&shutdown, work, out);
     Ok(ReceiverStream::new(stream))
+}
+
+/// The place that a token of the event feed names, if everything since is still there.
+async fn resumed(hub: &Hub, token: &str) -> Result<Option<Position>, Fault> {
+    let Some(position) = page::position(hub.epoch, token)? else { return Ok(None) };
+    let feed = hub.store.feed().await.map_err(|error| refusal::store(&error))?;
+    if position < feed.forgotten {
+        return Err(page::expired("events since then are not kept any more"));
+    }
+    Ok(Some(position))
 }
 
 async fn tell_initial_state(
@@ -212,7 +224,7 @@ async fn tell_initial_state(
         }
     }
     let update = Some(Update::InitialStateEnd(fleet::InitialStateEnd {}));
-    send(out, fleet::WatchEventsResponse { resume_token: page::resume_token(after), update }).await
+    send(out, fleet::WatchEventsResponse { resume_token: page::resume_token(hub.epoch, after), update }).await
 }
 
 async fn follow_events(
@@ -226,8 +238,13 @@ async fn follow_events(
         let more = i64::try_from(rows.len()).is_ok_and(|count| count == ROWS);
         for row in rows {
             after = row.position;
+            metrics::watch_lag(clock::wall().since(row.at));
             let update = Some(fleet::watch_events_response::Update::Event(event(hub, &row).await?));
-            send(out, fleet::WatchEventsResponse { resume_token: page::resume_token(after), update }).await?;
+            send(
+                out,
+                fleet::WatchEventsResponse { resume_token: page::resume_token(hub.epoch, after), update },
+            )
+            .await?;
         }
         if !more {
             tokio::select! {
@@ -256,10 +273,10 @@ pub(super) async fn list(
     request: fleet::ListEventsRequest,
 ) -> Result<fleet::ListEventsResponse, Fault> {
     let limit = page::size(request.page_size)?;
-    let after = page::position(&request.page_token)?.unwrap_or_default();
+    let after = resumed(hub, &request.page_token).await?.unwrap_or_default();
     let rows = hub.store.events(after, limit).await.map_err(|error| refusal::store(&error))?;
     let full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
-    let next = rows.last().filter(|_| full).map(|last| page::resume_token(last.position));
+    let next = rows.last().filter(|_| full).map(|last| page::resume_token(hub.epoch, last.position));
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {
         events.push(event(hub, row).await?);

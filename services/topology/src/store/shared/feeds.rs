@@ -107,6 +107,30 @@ impl ThisStore {
         );
         let end: Option<(i64, i64)> =
             sqlx::query_as(AssertSqlSafe(sql)).fetch_optional(self.readers()).await?;
-        Ok(end.map_or_else(Position::default, |(transaction, number)| Position { transaction, number }))
+        let end =
+            end.map_or_else(Position::default, |(transaction, number)| Position { transaction, number });
+        Ok(end.max(self.read_feed().await?.forgotten))
+    }
+
+    pub(super) async fn read_cursor(&self, feed: &str) -> Result<u64, StoreError> {
+        let position: Option<i64> = sqlx::query_scalar("SELECT position FROM cursors WHERE feed = $1")
+            .bind(feed)
+            .fetch_optional(self.readers())
+            .await?;
+        Ok(position.unwrap_or_default().unsigned_abs())
+    }
+
+    /// Only ever forward: of two replicas the slower one must not take back what the faster one has read.
+    pub(super) async fn write_cursor(&self, feed: &str, position: u64) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO cursors (feed, position) VALUES ($1, $2) \
+             ON CONFLICT (feed) DO UPDATE SET position = excluded.position WHERE cursors.position < $2",
+        )
+        .bind(feed)
+        .bind(position.cast_signed())
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
     }
 }

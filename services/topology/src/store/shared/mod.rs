@@ -1,6 +1,7 @@
 //! Queries that both databases understand, compiled once for each: `super` says which, and in what they differ.
 
 mod decode;
+mod epoch;
 mod feeds;
 mod fleet;
 mod purge;
@@ -21,7 +22,7 @@ use crate::domain::target::Target;
 use crate::domain::task::TaskId;
 use crate::domain::tasks::Overdue;
 use crate::store::{
-    Event, Offer, OrphanedStream, Position, Retention, Store, StoreError, TaskHappening, TaskSummary,
+    Event, Feed, Offer, OrphanedStream, Position, Retention, Store, StoreError, TaskHappening, TaskSummary,
 };
 
 #[async_trait]
@@ -86,6 +87,28 @@ impl Store for ThisStore {
         self.write_lease_end(replica).await
     }
 
+    async fn others(&self, replica: &str, now: Timestamp) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.read_others(replica, now).await
+    }
+
+    async fn take_job(
+        &self,
+        job: &str,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write_job(job, holder, now, until).await
+    }
+
+    async fn feed(&self) -> Result<Feed, StoreError> {
+        self.read_feed().await
+    }
+
+    async fn open_epoch(&self, token: &Opaque, now: Timestamp) -> Result<i64, StoreError> {
+        self.write_epoch(token, now).await
+    }
+
     async fn request(&self, request: &Request) -> Result<Option<TaskId>, StoreError> {
         self.read_request(request).await
     }
@@ -107,8 +130,8 @@ impl Store for ThisStore {
         self.read_order(task, part).await
     }
 
-    async fn target(&self, task: TaskId, node: NodeId) -> Result<Option<Stored<Target>>, StoreError> {
-        self.read_target(task, node).await
+    async fn targets(&self, task: TaskId, nodes: &[NodeId]) -> Result<Vec<Stored<Target>>, StoreError> {
+        self.read_targets(task, nodes).await
     }
 
     async fn targets_after(
@@ -174,6 +197,14 @@ impl Store for ThisStore {
 
     async fn events(&self, after: Position, limit: i64) -> Result<Vec<Event>, StoreError> {
         self.read_events(after, limit).await
+    }
+
+    async fn cursor(&self, feed: &str) -> Result<u64, StoreError> {
+        self.read_cursor(feed).await
+    }
+
+    async fn keep_cursor(&self, feed: &str, position: u64) -> Result<(), StoreError> {
+        self.write_cursor(feed, position).await
     }
 
     async fn events_end(&self) -> Result<Position, StoreError> {

@@ -61,6 +61,16 @@ impl ThisStore {
     async fn remove_leftovers(&self, now: Timestamp, retention: Retention) -> Result<u64, StoreError> {
         let before = (now - retention.events).as_micros();
         let mut tx = self.begin().await?;
+        // Before the rows go: who resumes from before them has missed something, and must be told.
+        sqlx::query(
+            "UPDATE epoch SET (forgotten_tx, forgotten_number) = (SELECT tx, number FROM events WHERE number IN \
+             (SELECT number FROM events WHERE at < $1 ORDER BY number LIMIT $2) \
+             ORDER BY tx DESC, number DESC LIMIT 1) WHERE EXISTS (SELECT 1 FROM events WHERE at < $1)",
+        )
+        .bind(before)
+        .bind(retention.batch)
+        .execute(&mut *tx)
+        .await?;
         let events = sqlx::query(
             "DELETE FROM events WHERE number IN \
              (SELECT number FROM events WHERE at < $1 ORDER BY number LIMIT $2)",

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use muster_types::{NodeId, Timestamp};
+use sqlx::AssertSqlSafe;
 
-use super::super::ThisStore;
-use super::decode::{node_id, row, stored, task_id};
+use super::super::{BYTES_OF_JSON, ThisStore};
+use super::decode::{hex_list, node_id, row, stored, task_id};
 use crate::domain::ledger::Request;
 use crate::domain::opaque::Opaque;
 use crate::domain::table::Stored;
 use crate::domain::target::{Target, TargetState};
-use crate::domain::task::{MasterEnding, REPORT_GRACE, Task, TaskId, WORD_AFTER};
+use crate::domain::task::{Approval, MasterEnding, REPORT_GRACE, Task, TaskId, WORD_AFTER};
 use crate::domain::tasks::Overdue;
 use crate::store::{Offer, READ_ROWS, StoreError, TaskSummary};
 
@@ -98,17 +99,19 @@ impl ThisStore {
         Ok(envelope.map(Opaque))
     }
 
-    pub(super) async fn read_target(
+    pub(super) async fn read_targets(
         &self,
         task: TaskId,
-        node: NodeId,
-    ) -> Result<Option<Stored<Target>>, StoreError> {
-        let rows = sqlx::query_as("SELECT doc, revision FROM task_targets WHERE task = $1 AND node = $2")
+        nodes: &[NodeId],
+    ) -> Result<Vec<Stored<Target>>, StoreError> {
+        let sql =
+            format!("SELECT doc, revision FROM task_targets WHERE node IN ({BYTES_OF_JSON}) AND task = $2");
+        let rows = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(hex_list(nodes.iter().map(NodeId::as_bytes)))
             .bind(task.as_bytes())
-            .bind(node.as_bytes())
             .fetch_all(self.readers())
             .await?;
-        Ok(stored(rows)?.pop())
+        stored(rows)
     }
 
     pub(super) async fn read_targets_after(
@@ -173,13 +176,21 @@ impl ThisStore {
         .fetch_all(self.readers())
         .await?;
         rows.into_iter()
-            .map(|(task, part, node, doc)| {
-                Ok(Offer {
-                    task: task_id(&task)?,
-                    part: u32::try_from(part).unwrap_or_default(),
-                    node: node_id(&node)?,
-                    traceparent: row::<Task>(&doc)?.traceparent,
-                })
+            .filter_map(|(task, part, node, doc)| {
+                let offer = |of: Task| {
+                    Ok(Offer {
+                        task: task_id(&task)?,
+                        part: u32::try_from(part).unwrap_or_default(),
+                        node: node_id(&node)?,
+                        traceparent: of.traceparent,
+                    })
+                };
+                match row::<Task>(&doc) {
+                    // Nobody hears of it before the second person's word.
+                    Ok(task) if task.approval == Approval::Wanted => None,
+                    Ok(task) => Some(offer(task)),
+                    Err(error) => Some(Err(error)),
+                }
             })
             .collect()
     }

@@ -13,7 +13,7 @@ use crate::domain::log::{LogBody, LogEntry};
 use crate::domain::node::Node;
 use crate::domain::table::Change;
 use crate::domain::target::Target;
-use crate::domain::task::{OfflinePolicy, TaskId};
+use crate::domain::task::{OfflinePolicy, Task, TaskId};
 use crate::store::StoreError;
 
 type Tx = Transaction<'static, Db>;
@@ -44,6 +44,9 @@ impl ThisStore {
         }
         for it in &changes.cancellations {
             cancellation(&mut tx, it).await?;
+        }
+        for task in &changes.approvals {
+            approval(&mut tx, task).await?;
         }
         for entry in &changes.log {
             log(&mut tx, entry).await?;
@@ -198,6 +201,15 @@ async fn target(tx: &mut Tx, change: &Change<(TaskId, NodeId), Target>) -> Writt
     .await
     .map_err(conflict)?;
     one(written.rows_affected())
+}
+
+async fn approval(tx: &mut Tx, task: &Task) -> Written {
+    sqlx::query("UPDATE tasks SET doc = $2 WHERE id = $1")
+        .bind(task.id.as_bytes())
+        .bind(document(task)?)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 async fn cancellation(tx: &mut Tx, it: &Cancellation) -> Written {

@@ -1,0 +1,132 @@
+{{/* Names and labels. */}}
+{{- define "muster.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "muster.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "muster.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "muster.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "muster.selector" -}}
+app.kubernetes.io/name: {{ include "muster.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "muster.labels" -}}
+{{ include "muster.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "muster.image" -}}
+{{- $image := .Values.image -}}
+{{- $image.repository -}}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .Chart.AppVersion $image.tag }}{{ end -}}
+{{- end -}}
+
+{{- define "muster.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "muster.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What runs in each mode: the one table that every template loops over. */}}
+{{- define "muster.components" -}}
+{{- $master := .Values.components.master -}}
+{{- if eq .Values.mode "all" -}}
+components:
+  - {name: master, targets: [all], services: [auth, topology], replicas: 1, stateful: true, shared: false, secret: true, resources: {{ toJson $master.resources }}}
+{{- else if eq .Values.mode "replicas" -}}
+components:
+  - {name: master, targets: [all], services: [auth, topology], replicas: {{ $master.replicas }}, stateful: false, shared: true, secret: true, resources: {{ toJson $master.resources }}}
+{{- else -}}
+components:
+  - {name: auth, targets: [auth], services: [auth], replicas: {{ .Values.components.auth.replicas }}, stateful: false, shared: true, secret: true, resources: {{ toJson .Values.components.auth.resources }}}
+  - {name: topology, targets: [topology], services: [topology], replicas: {{ .Values.components.topology.replicas }}, stateful: false, shared: true, secret: false, resources: {{ toJson .Values.components.topology.resources }}}
+{{- end -}}
+{{- end -}}
+
+{{/* Pod Security "restricted", and a root file system that nobody writes. */}}
+{{- define "muster.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .Values.runAsUser }}
+runAsGroup: {{ .Values.runAsUser }}
+fsGroup: {{ .Values.runAsUser }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "muster.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+privileged: false
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* The environment that every process of the master has. */}}
+{{- define "muster.env" -}}
+- {name: MUSTER_DATA_DIR, value: /var/lib/muster}
+- {name: MUSTER_OBSERVE, value: "[::]:27432"}
+- {name: MUSTER_ADDRESS, value: {{ join "," .Values.addresses | quote }}}
+- {name: MUSTER_LOG, value: {{ .Values.log.filter | quote }}}
+- {name: MUSTER_LOG_FORMAT, value: {{ .Values.log.format | quote }}}
+{{- with .Values.discoveryDomain }}
+- {name: MUSTER_DISCOVERY_DOMAIN, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.traces.endpoint }}
+- {name: MUSTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- if or .Values.behindProxy .Values.gateway.tlsRoute.enabled }}
+- {name: MUSTER_BEHIND_PROXY, value: "true"}
+{{- end }}
+{{- if ne .Values.mode "all" }}
+- name: MUSTER_DATABASE_URL
+  valueFrom: {secretKeyRef: {name: {{ .Values.database.existingSecret }}, key: {{ .Values.database.key }}}}
+- name: MUSTER_NATS_URL
+  valueFrom: {secretKeyRef: {name: {{ .Values.nats.existingSecret }}, key: {{ .Values.nats.key }}}}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Of pods that hold the authority's keys. */}}
+{{- define "muster.secretEnv" -}}
+{{- if .Values.authority.existingSecret }}
+- {name: MUSTER_SECRET_FILE, value: /etc/muster/authority/secret}
+{{- end }}
+{{- end -}}
+
+{{- define "muster.secretMount" -}}
+{{- if .Values.authority.existingSecret }}
+- {name: authority, mountPath: /etc/muster/authority, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "muster.secretVolume" -}}
+{{- if .Values.authority.existingSecret }}
+- name: authority
+  secret:
+    secretName: {{ .Values.authority.existingSecret }}
+    defaultMode: 0440
+    items: [{key: {{ .Values.authority.key }}, path: secret}]
+{{- end }}
+{{- end -}}
+
+{{- define "muster.peers" -}}
+{{- range . }}
+- {{ toYaml . | nindent 2 | trim }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,112 @@
+//! Packets by UDP: bursts in, their heads rewritten in place, bursts out. A packet keeps its length, so what one
+//! sender sent at once to one peer leaves at once.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use muster_kit::shutdown::Shutdown;
+use muster_net::{Burst, BurstSocket, Bursts};
+use muster_overlay::relay::Seat;
+use muster_wire::relay::{self, Datagram, HEADER, PACKET_BYTES};
+
+use crate::hall::Hall;
+use crate::metrics::{self, Way};
+
+/// Until the shutdown, and after it for as long as sessions last: the process ends this task.
+pub(crate) async fn run(hall: Arc<Hall>, socket: Arc<BurstSocket>, shutdown: Shutdown) {
+    let mut bursts = Bursts::default();
+    loop {
+        tokio::select! {
+            () = drained(&shutdown) => return,
+            received = socket.receive(&mut bursts) => if let Err(error) = received {
+                tracing::warn!(%error, "the relay no longer hears UDP; packets go by gRPC");
+                return;
+            },
+        }
+        for mut burst in bursts.iter_mut() {
+            forward(&hall, &socket, &mut burst);
+        }
+    }
+}
+
+/// Sessions have that long to go elsewhere.
+async fn drained(shutdown: &Shutdown) {
+    shutdown.triggered().await;
+    tokio::time::sleep(muster_kit::grpc::DRAIN_LIMIT).await;
+}
+
+fn forward(hall: &Hall, socket: &BurstSocket, burst: &mut Burst<'_>) {
+    let (from, size) = (burst.from, burst.size);
+    let Some(sender) = hall.sender(from) else { return bind(hall, socket, burst) };
+    // What lies side by side and goes to one address is sent as one.
+    let mut run = Run { to: None, start: 0, end: 0 };
+    let mut start = 0;
+    while start < burst.bytes.len() {
+        let end = burst.bytes.len().min(start + size);
+        let to = redirect(hall, socket, from, sender, &mut burst.bytes[start..end]);
+        if to != run.to {
+            run.send(socket, burst);
+            run = Run { to, start, end };
+        }
+        (run.end, start) = (end, end);
+    }
+    run.send(socket, burst);
+}
+
+/// Datagrams side by side, all to one address.
+struct Run {
+    to: Option<SocketAddr>,
+    start: usize,
+    end: usize,
+}
+
+impl Run {
+    fn send(&self, socket: &BurstSocket, burst: &Burst<'_>) {
+        let Some(to) = self.to else { return };
+        let bytes = &burst.bytes[self.start..self.end];
+        let packets = bytes.len().div_ceil(burst.size);
+        metrics::carried(Way::Udp, packets, bytes.len() - packets * HEADER);
+        socket.send(to, bytes, burst.size);
+    }
+}
+
+/// Writes the receiver's head over the sender's. `None`: it does not go by UDP, or nowhere.
+fn redirect(
+    hall: &Hall,
+    socket: &BurstSocket,
+    from: SocketAddr,
+    sender: Seat,
+    datagram: &mut [u8],
+) -> Option<SocketAddr> {
+    match relay::decode(datagram)? {
+        Datagram::Data(channel) if datagram.len() <= HEADER + PACKET_BYTES => {
+            let (to, channel) = hall.route(sender, channel, &datagram[HEADER..])?;
+            datagram[..HEADER].copy_from_slice(&relay::header(channel));
+            Some(to)
+        }
+        Datagram::Bind { token, counter } => {
+            answer(hall, socket, from, &token, counter);
+            None
+        }
+        Datagram::Data(_) | Datagram::Bound { .. } => None,
+    }
+}
+
+/// From an address that nobody is bound to, only a bind is heard.
+fn bind(hall: &Hall, socket: &BurstSocket, burst: &Burst<'_>) {
+    for datagram in burst.bytes.chunks(burst.size) {
+        match relay::decode(datagram) {
+            Some(Datagram::Bind { token, counter }) => answer(hall, socket, burst.from, &token, counter),
+            _ => metrics::stray(),
+        }
+    }
+}
+
+fn answer(hall: &Hall, socket: &BurstSocket, from: SocketAddr, token: &relay::UdpToken, counter: u64) {
+    if hall.bind(token, counter, from) {
+        let datagram = relay::bound(counter);
+        socket.send(from, &datagram, datagram.len());
+    } else {
+        metrics::stray();
+    }
+}

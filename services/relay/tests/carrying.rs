@@ -1,0 +1,293 @@
+//! The relay at work: real TLS, real gRPC, real datagrams on loopback; tickets by a network made for the test.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_kit::connect::{AUTH, Master, RELAY};
+use muster_kit::grpc::Routes;
+use muster_kit::listen::Listener;
+use muster_kit::policy::Policy;
+use muster_kit::shutdown::Shutdown;
+use muster_kit::testing::pki::Pki;
+use muster_kit::tls::{self, CallerCertificate, ClientTls, ServerTls};
+use muster_kit::{clock, grpc};
+use muster_overlay::relay::Channel;
+use muster_proto::auth::v1::authority_service_server::{AuthorityService, AuthorityServiceServer};
+use muster_proto::auth::v1::{GetTrustBundleRequest, GetTrustBundleResponse, SignRequest, SignResponse};
+use muster_proto::payload_type::RELAY_TICKET;
+use muster_proto::relay::v1::carry_request::Request as Ask;
+use muster_proto::relay::v1::carry_response::Response as Answer;
+use muster_proto::relay::v1::relay_service_client::RelayServiceClient;
+use muster_proto::relay::v1::{CarryRequest, CarryResponse, Open, Packet};
+use muster_proto::trust::v1::{Envelope, TrustBundle};
+use muster_relay::Config;
+use muster_types::{NodeId, Role};
+use muster_wire::relay::{self, Datagram, RelayTicket, UdpToken};
+use muster_wire::testing::TestNetwork;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const NAME: &str = "relay-1";
+const TRUST_BUNDLE: &str = "/muster.auth.v1.AuthorityService/GetTrustBundle";
+
+/// The part of auth that a relay asks: which signers there are.
+struct Signers(TrustBundle);
+
+#[tonic::async_trait]
+impl AuthorityService for Signers {
+    async fn sign(&self, _: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        panic!("a relay has nothing signed")
+    }
+
+    async fn get_trust_bundle(
+        &self,
+        _: Request<GetTrustBundleRequest>,
+    ) -> Result<Response<GetTrustBundleResponse>, Status> {
+        let trust_bundle = Some(self.0.clone());
+        Ok(Response::new(GetTrustBundleResponse { trust_bundle, network_id: Bytes::new() }))
+    }
+}
+
+/// A relay, and the network that it serves.
+struct Scene {
+    pki: Pki,
+    network: TestNetwork,
+    address: SocketAddr,
+    shutdown: Shutdown,
+}
+
+/// A node at the relay.
+struct Guest {
+    id: NodeId,
+    serial: Bytes,
+    asks: mpsc::Sender<CarryRequest>,
+    answers: Streaming<CarryResponse>,
+    token: UdpToken,
+    udp: UdpSocket,
+    relay: SocketAddr,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let (pki, network, shutdown) = (Pki::new(), TestNetwork::new(), Shutdown::new());
+        let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = |name: &str| {
+            let material = pki.leaf(&pki.identity(Role::Service, name));
+            ServerTls::new(material, CallerCertificate::Required).unwrap()
+        };
+        let signers = AuthorityServiceServer::new(Signers(network.bundle()));
+        let policy = Policy::new().roles(TRUST_BUNDLE, &[Role::Service]);
+        let incoming = listener.service(AUTH, server("auth"));
+        shutdown.spawn(grpc::serve("auth", Routes::new().with(signers), incoming, policy, shutdown.clone()));
+
+        let material = pki.leaf(&pki.identity(Role::Service, "relay"));
+        let auth = Master::new([address.to_string()], ClientTls::new(material).unwrap()).service(AUTH);
+        let config = Config::new(NAME.to_owned(), network.id, vec![network.root()]);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let incoming = listener.service(RELAY, server("relay"));
+        shutdown.spawn(muster_relay::run(config, incoming, Some(socket), auth, shutdown.clone()));
+        shutdown.spawn(listener.run(shutdown.clone()));
+        Self { pki, network, address, shutdown }
+    }
+
+    async fn guest(&self, number: u8) -> Guest {
+        let id = NodeId([number; 20]);
+        let material = self.pki.leaf(&muster_types::Identity::node(self.pki.network, id));
+        let serial = tls::peer_identity(&material.chain).unwrap().serial.into();
+        let tls = ClientTls::new(material).unwrap();
+        let channel = Master::new([self.address.to_string()], tls).service(RELAY);
+        let (asks, outgoing) = mpsc::channel(64);
+        let answers = RelayServiceClient::new(channel).carry(ReceiverStream::new(outgoing)).await;
+        let mut answers = answers.unwrap().into_inner();
+        let welcome = answers.message().await.unwrap().unwrap().response;
+        let Some(Answer::Welcome(welcome)) = welcome else { panic!("welcomed first: {welcome:?}") };
+        let relay = SocketAddr::new(self.address.ip(), welcome.udp_port.try_into().unwrap());
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let token = welcome.udp_token[..].try_into().unwrap();
+        Guest { id, serial, asks, answers, token, udp, relay }
+    }
+
+    fn ticket(&self, guest: &Guest, peer: Option<NodeId>) -> RelayTicket {
+        let issued = clock::wall();
+        RelayTicket {
+            node: guest.id,
+            certificate_serial: guest.serial.clone(),
+            peer,
+            relay: NAME.to_owned(),
+            bytes_per_second: 10_000_000,
+            issued,
+            expires: issued + Duration::from_secs(60),
+        }
+    }
+
+    async fn open(&self, guest: &Guest, peer: NodeId, ticket: &RelayTicket) {
+        let sealed = self.network.sign(RELAY_TICKET, ticket.to_payload());
+        guest.open(peer, sealed).await;
+    }
+}
+
+impl Guest {
+    async fn ask(&self, request: Ask) {
+        self.asks.send(CarryRequest { request: Some(request) }).await.unwrap();
+    }
+
+    async fn open(&self, peer: NodeId, ticket: Envelope) {
+        let peer_id = Bytes::copy_from_slice(peer.as_bytes());
+        self.ask(Ask::Open(Open { peer_id, ticket: Some(ticket) })).await;
+    }
+
+    async fn send(&self, channel: u32, payload: &'static [u8]) {
+        self.ask(Ask::Packet(Packet { channel, payload: Bytes::from_static(payload) })).await;
+    }
+
+    async fn hears(&mut self) -> Answer {
+        let next = tokio::time::timeout(LIMIT, self.answers.message()).await.expect("an answer in time");
+        next.unwrap().unwrap().response.unwrap()
+    }
+
+    async fn packet(&mut self) -> Packet {
+        match self.hears().await {
+            Answer::Packet(packet) => packet,
+            other => panic!("a packet, not {other:?}"),
+        }
+    }
+
+    /// Binds its UDP address.
+    async fn bind(&self, counter: u64) {
+        self.udp.send_to(&relay::bind(&self.token, counter), self.relay).await.unwrap();
+        assert_eq!(relay::decode(&self.hears_datagram().await), Some(Datagram::Bound { counter }));
+    }
+
+    async fn send_datagram(&self, channel: u32, payload: &[u8]) {
+        let channel = Channel(channel.try_into().unwrap());
+        let datagram = [&relay::header(channel)[..], payload].concat();
+        self.udp.send_to(&datagram, self.relay).await.unwrap();
+    }
+
+    async fn hears_datagram(&self) -> Vec<u8> {
+        let mut buffer = [0; 2_048];
+        let received = tokio::time::timeout(LIMIT, self.udp.recv_from(&mut buffer)).await;
+        let (length, from) = received.expect("a datagram in time").unwrap();
+        assert_eq!(from, self.relay);
+        buffer[..length].to_vec()
+    }
+
+    async fn datagram(&self) -> (u32, Vec<u8>) {
+        let datagram = self.hears_datagram().await;
+        let Some(Datagram::Data(channel)) = relay::decode(&datagram) else { panic!("data") };
+        (channel.0.into(), datagram[relay::HEADER..].to_vec())
+    }
+}
+
+/// Two guests, and the channels by which they know each other.
+async fn pair(scene: &Scene) -> ((Guest, u32), (Guest, u32)) {
+    let (mut anna, mut bert) = (scene.guest(1).await, scene.guest(2).await);
+    scene.open(&anna, bert.id, &scene.ticket(&anna, Some(bert.id))).await;
+    let Answer::Opened(opened) = anna.hears().await else { panic!("opened") };
+    assert!(opened.peer_here);
+    let Answer::PeerHere(here) = bert.hears().await else { panic!("introduced") };
+    assert_eq!(here.peer_id[..], anna.id.as_bytes()[..]);
+    ((anna, opened.channel), (bert, here.channel))
+}
+
+#[tokio::test]
+async fn two_nodes_talk_through_it_by_stream_by_datagrams_and_by_either_to_the_other() {
+    let scene = Scene::new().await;
+    let ((mut anna, to_bert), (mut bert, to_anna)) = pair(&scene).await;
+    anna.send(to_bert, b"by stream").await;
+    assert_eq!(bert.packet().await, Packet { channel: to_anna, payload: Bytes::from_static(b"by stream") });
+    bert.bind(1).await;
+    anna.send(to_bert, b"from a stream to a datagram").await;
+    assert_eq!(bert.datagram().await, (to_anna, b"from a stream to a datagram".to_vec()));
+    bert.send_datagram(to_anna, b"and back").await;
+    assert_eq!(anna.packet().await.payload, Bytes::from_static(b"and back"));
+    anna.bind(1).await;
+    anna.send_datagram(to_bert, b"by datagrams").await;
+    assert_eq!(bert.datagram().await, (to_anna, b"by datagrams".to_vec()));
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_goes_and_comes_again_is_told() {
+    let scene = Scene::new().await;
+    let mut anna = scene.guest(1).await;
+    let bert = NodeId([2; 20]);
+    scene.open(&anna, bert, &scene.ticket(&anna, None)).await;
+    let Answer::Opened(opened) = anna.hears().await else { panic!("opened") };
+    assert!(!opened.peer_here);
+    let bert = scene.guest(2).await;
+    assert!(matches!(anna.hears().await, Answer::PeerHere(here) if here.channel == opened.channel));
+    drop(bert);
+    assert!(matches!(anna.hears().await, Answer::PeerGone(gone) if gone.channel == opened.channel));
+    let _again = scene.guest(2).await;
+    assert!(matches!(anna.hears().await, Answer::PeerHere(here) if here.channel == opened.channel));
+}
+
+#[tokio::test]
+async fn a_ticket_that_is_forged_foreign_or_for_another_peer_opens_nothing() {
+    let scene = Scene::new().await;
+    let (mut anna, bert) = (scene.guest(1).await, scene.guest(2).await);
+    let good = scene.ticket(&anna, Some(bert.id));
+    let of_bert = scene.ticket(&bert, None);
+    let elsewhere = RelayTicket { relay: "relay-2".to_owned(), ..good.clone() };
+    let carl = RelayTicket { peer: Some(NodeId([3; 20])), ..good.clone() };
+    let old = RelayTicket { issued: good.issued - LIMIT, expires: good.issued - LIMIT / 2, ..good.clone() };
+    for (ticket, why) in [
+        (of_bert, "another node's"),
+        (elsewhere, "relay \"relay-2\""),
+        (carl, "another peer"),
+        (old, "not now"),
+    ] {
+        scene.open(&anna, bert.id, &ticket).await;
+        let Answer::Refused(refused) = anna.hears().await else { panic!("refused: {why}") };
+        assert!(refused.reason.contains(why), "{why}: {}", refused.reason);
+    }
+    anna.open(bert.id, TestNetwork::new().sign(RELAY_TICKET, good.to_payload())).await;
+    assert!(matches!(anna.hears().await, Answer::Refused(_)));
+    scene.open(&anna, bert.id, &good).await;
+    assert!(matches!(anna.hears().await, Answer::Opened(_)));
+}
+
+#[tokio::test]
+async fn strangers_datagrams_and_replayed_binds_are_not_answered() {
+    let scene = Scene::new().await;
+    let ((anna, to_bert), (bert, _)) = pair(&scene).await;
+    anna.bind(5).await;
+    bert.bind(1).await;
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let replay = relay::bind(&anna.token, 5);
+    let header = relay::header(Channel(to_bert.try_into().unwrap()));
+    for datagram in [&replay[..], &relay::bind(&[9; 16], 6), &[&header[..], b"forged"].concat(), &[0xb2]] {
+        stranger.send_to(datagram, anna.relay).await.unwrap();
+    }
+    anna.send_datagram(to_bert, b"genuine").await;
+    // One socket hears them in order: what comes out now was sent last.
+    assert_eq!(bert.datagram().await.1, b"genuine");
+    assert!(stranger.try_recv_from(&mut [0; 64]).is_err());
+}
+
+#[tokio::test]
+async fn a_relay_that_ends_says_so_and_carries_on_meanwhile() {
+    let scene = Scene::new().await;
+    let ((mut anna, to_bert), (mut bert, _)) = pair(&scene).await;
+    scene.shutdown.trigger();
+    assert!(matches!(anna.hears().await, Answer::Restarting(_)));
+    assert!(matches!(bert.hears().await, Answer::Restarting(_)));
+    anna.send(to_bert, b"not lost").await;
+    assert_eq!(bert.packet().await.payload, Bytes::from_static(b"not lost"));
+}
+
+#[tokio::test]
+async fn a_node_that_comes_twice_has_its_newest_session_alone() {
+    let scene = Scene::new().await;
+    let mut old = scene.guest(1).await;
+    let _new = scene.guest(1).await;
+    let ended = tokio::time::timeout(LIMIT, old.answers.message()).await.unwrap();
+    assert!(matches!(ended, Ok(None)));
+}

@@ -1,0 +1,56 @@
+//! The administrator's policy for tasks: read anew for each, so that a change needs no restart; and the second person's word.
+
+use std::io::ErrorKind;
+
+use muster_kit::clock;
+use muster_kit::status::{Fault, fault};
+use muster_proto::fleet::v1 as fleet;
+use tonic::Code;
+
+use super::{page, tasks};
+use crate::domain::scope::{OutOfScope, TaskPolicy};
+use crate::domain::task::{Approval, Task};
+use crate::domain::tasks::ApproveTask;
+use crate::grpc::{refusal, render};
+use crate::hub::Hub;
+
+/// The policy of this moment. One that cannot be read lets nobody do anything.
+pub(super) fn current(hub: &Hub) -> Result<TaskPolicy, Fault> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        let message =
+            format!("the policy for tasks in {} is not understood: {error}", hub.task_policy_file.display());
+        fault(Code::FailedPrecondition, "POLICY_UNREADABLE", message)
+    };
+    match std::fs::read_to_string(&hub.task_policy_file) {
+        Ok(text) => toml::from_str(&text).map_err(|error| unreadable(&error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(TaskPolicy::default()),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+pub(super) fn out_of_scope(refused: &OutOfScope) -> Fault {
+    fault(Code::PermissionDenied, "OUT_OF_SCOPE", refused.to_string())
+}
+
+/// Approving twice is approving once.
+pub(super) async fn approve(
+    hub: &Hub,
+    approver: String,
+    request: fleet::ApproveTaskRequest,
+) -> Result<fleet::Task, Fault> {
+    let id = page::task_id(&request.name)?;
+    let before = tasks::summary(hub, id).await?;
+    if before.task.approval != Approval::Wanted {
+        return Ok(render::task(&before));
+    }
+    if before.task.creator == approver {
+        let message = format!("{approver} made this task: somebody else must approve it");
+        return Err(fault(Code::PermissionDenied, "SECOND_PERSON_WANTED", message));
+    }
+    let carriers = hub.store.carriers_of(id).await.map_err(|error| refusal::store(&error))?;
+    let approval = Approval::Given { by: approver.clone(), at: clock::wall() };
+    let command = ApproveTask { task: Task { approval, ..before.task }, carriers };
+    hub.writer.submit(command).await.map_err(|error| refusal::write(&error))?;
+    tracing::info!(task = %id, approver, "task approved");
+    tasks::summary(hub, id).await.map(|summary| render::task(&summary))
+}

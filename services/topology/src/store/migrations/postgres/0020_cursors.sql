@@ -1,0 +1,5 @@
+-- How far the feeds of other services have been read.
+CREATE TABLE cursors (
+    feed TEXT PRIMARY KEY,
+    position BIGINT NOT NULL
+);
