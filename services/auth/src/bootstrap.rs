@@ -113,13 +113,7 @@ pub async fn next_node_link(auth: &Auth, record: &Path) -> Result<EnrollmentLink
             Err(error) => return Err(error.into()),
         }
     }
-    let terms = Terms {
-        role: Role::Node,
-        lifetime: DEFAULT_LIFETIME,
-        labels: Labels::new(),
-        display_name: String::new(),
-    };
-    let (id, link) = create(auth, terms).await?;
+    let (id, link) = create(auth, node_terms()).await?;
     write_private(record, id.as_bytes())?;
     Ok(link)
 }

@@ -23,7 +23,7 @@ use muster_auth::store::{
     Change, Cursor, Horizon, PostgresStore, Request, Revision, SqliteStore, Store, StoreError, Write,
 };
 use muster_kit::testing::postgres::Postgres;
-use muster_types::{Identity, NetworkId, NodeId, Timestamp};
+use muster_types::{Identity, NetworkId, NodeId, Role, Timestamp};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use world::DAY;

@@ -68,9 +68,6 @@ pub struct Settings {
     /// A collector of traces, as in http://127.0.0.1:4317 [default: none; nothing is traced]
     #[arg(long, env = OTLP_VARIABLE, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
-    /// The secret that opens the certificate authority's keys [default: auth.secret in the data directory]
-    #[arg(long, env = "MUSTER_SECRET_FILE", value_name = "FILE")]
-    pub secret_file: Option<PathBuf>,
     /// Where EST (RFC 7030) is served to devices without our agent [default: nowhere]
     #[arg(long, env = "MUSTER_EST_LISTEN", value_name = "IP:PORT")]
     pub est_listen: Option<SocketAddr>,
@@ -97,7 +94,6 @@ pub struct MasterConfig {
     pub handshakes_per_second: NonZeroU32,
     pub auth_address: Option<String>,
     pub discovery_domain: String,
-    pub secret_file: Option<PathBuf>,
     pub est_listen: Option<SocketAddr>,
     pub scep_listen: Option<SocketAddr>,
     pub database_url: Option<String>,

@@ -458,4 +458,4 @@ macro_rules! changes {
         }
     };
 }
-pub(super) use changes;
+pub(in crate::store) use changes;

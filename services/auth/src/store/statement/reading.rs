@@ -216,4 +216,4 @@ macro_rules! readings {
         }
     };
 }
-pub(super) use readings;
+pub(in crate::store) use readings;
