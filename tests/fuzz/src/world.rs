@@ -6,6 +6,7 @@ use muster_wire::testing::{NOW, TestNetwork, TestNode};
 use muster_wire::{Hello, Signer, TrustStore, Verifier};
 
 const NODE: NodeId = NodeId([1; 20]);
+const PEER: NodeId = NodeId([2; 20]);
 const UPTIME: Uptime = Uptime(4_200);
 
 /// The boot nonce of the speaking node.
@@ -17,6 +18,8 @@ pub struct World {
     pub trust: TrustStore,
     pub signer: Signer,
     pub hello: Hello,
+    /// Who writes sealed datagrams to the node.
+    pub peer: TestNode,
 }
 
 impl Default for World {
@@ -27,7 +30,8 @@ impl Default for World {
         let mut signer = node.signer(NONCE);
         signer.set_uptime(network.uptime(NODE, UPTIME));
         let hello = node.hello(NONCE, &trust);
-        Self { network, node, trust, signer, hello }
+        let peer = network.node(PEER);
+        Self { network, node, trust, signer, hello, peer }
     }
 }
 
