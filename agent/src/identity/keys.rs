@@ -145,6 +145,11 @@ impl DeviceKeys {
         Ed25519KeyPair::from_pkcs8(&self.signing_pkcs8).map_err(|_| KeyError::Damaged("signing"))
     }
 
+    /// The key behind sealed datagrams.
+    pub(crate) fn noise_secret(&self) -> [u8; 32] {
+        self.noise.to_bytes()
+    }
+
     /// The key that signs reports, claims and attaches.
     pub fn signing(&self) -> std::sync::Arc<Ed25519KeyPair> {
         self.signing.clone()
