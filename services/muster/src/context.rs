@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_auth::config::operator_file;
-use muster_kit::connect::{AUTH, Master, MasterChannel, TOPOLOGY};
+use muster_kit::connect::{AUTH, DHT_BOOTSTRAP, Master, MasterChannel, TOPOLOGY};
 use muster_kit::dirs;
 use muster_kit::tls::{self, ClientTls};
 use muster_proto::auth::v1::link_service_client::LinkServiceClient;
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
+use muster_proto::dht::v1::bootstrap_service_client::BootstrapServiceClient;
 use muster_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use muster_types::NetworkId;
 use tonic::Status;
@@ -61,6 +62,10 @@ impl Session {
 
     pub fn links(&self) -> LinkServiceClient<MasterChannel> {
         LinkServiceClient::new(self.master.service(AUTH))
+    }
+
+    pub fn dht(&self) -> BootstrapServiceClient<MasterChannel> {
+        BootstrapServiceClient::new(self.master.service(DHT_BOOTSTRAP))
     }
 
     /// For `map_err` behind a call.

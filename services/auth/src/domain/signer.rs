@@ -32,14 +32,22 @@ impl Purpose {
 }
 
 /// Every payload type that a signer signs: its purpose, and the one service that may ask for it.
-const SIGNABLE: [(&str, Purpose, &str); 6] = [
+const SIGNABLE: [(&str, Purpose, &str); 7] = [
     (TASK, Purpose::Tasks, "topology"),
     (TASK_CANCELLATION, Purpose::Tasks, "topology"),
     (UPTIME_TICKET, Purpose::Tickets, "topology"),
     (PRESENCE_RECEIPT, Purpose::Receipts, "topology"),
     (NODE_TICKET, Purpose::Tickets, "auth"),
     (RELAY_TICKET, Purpose::Tickets, "gsn-registry"),
+    // Of its own bootstrap nodes alone: see `may_hold`.
+    (NODE_TICKET, Purpose::Tickets, "dht-bootstrap"),
 ];
+
+/// Whether `service` may have this very payload signed: dht-bootstrap makes tickets, but of no enrolled node.
+pub fn may_hold(service: &str, payload_type: &str, payload: &[u8]) -> bool {
+    let restricted = service == "dht-bootstrap" && payload_type == NODE_TICKET;
+    !restricted || muster_wire::ticket::is_bootstrap_ticket(payload)
+}
 
 /// The caller may not have this signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
