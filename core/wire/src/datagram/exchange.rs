@@ -20,7 +20,7 @@ use super::challenge::Challenger;
 use super::flight;
 use super::handshake::{self, Own};
 use super::message::{Event, Message, REQUEST_ROOM, Reply, RequestError, RequestId, Way};
-use super::peer::{Mark, NoiseKey, Peer, PeerAddress, Peers};
+use super::peer::{Mark, Peer, PeerAddress, Peers};
 use super::pending::Pending;
 use super::session::Session;
 use super::table::{Table, Underway};
@@ -271,7 +271,7 @@ impl Exchange {
 
     /// What an own session or handshake is with, for tests of whom a key belongs to.
     #[cfg(test)]
-    pub(super) fn has_session(&self, with: &NoiseKey, now: Instant) -> bool {
+    pub(super) fn has_session(&self, with: &super::peer::NoiseKey, now: Instant) -> bool {
         self.table.fresh(with, now).is_some()
     }
 }

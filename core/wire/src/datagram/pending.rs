@@ -1,7 +1,6 @@
 //! Own requests that wait for their answers: bounded, and told by number.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;

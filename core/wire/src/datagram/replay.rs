@@ -58,6 +58,6 @@ mod tests {
         let mut window = Replay::default();
         assert!(window.take(u64::MAX - 1));
         assert!(!window.take(u64::MAX - 1));
-        assert!(window.take(0) == false);
+        assert!(!window.take(0));
     }
 }
