@@ -24,6 +24,7 @@ areas! {
     auth "muster.auth.v1",
     agent "muster.agent.v1",
     relay "muster.relay.v1",
+    dht "muster.dht.v1",
 }
 
 /// Every file above as an encoded `FileDescriptorSet`, for gRPC reflection.

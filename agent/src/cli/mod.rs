@@ -4,6 +4,7 @@
 //! refused; 4 the master was not reached; 5 whoever answered is not to be trusted; 6 enrolled already; 7 not enrolled
 //! or not running.
 
+mod dht;
 mod enroll;
 mod status;
 mod uninstall;
@@ -65,6 +66,9 @@ enum Command {
     Run(Run),
     /// Show how the agent of this device is doing
     Status(status::Status),
+    /// Look into the hash table from this node
+    #[command(subcommand)]
+    Dht(dht::Dht),
     /// Leave the network and remove the service, the keys and everything else
     Uninstall(uninstall::Uninstall),
     /// Print the version
@@ -112,6 +116,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Enroll(enroll) => enroll.run(&places),
         Command::Run(run) => run_agent(with_flags(load(&places)?, run)),
         Command::Status(status) => status.run(&load(&places)?),
+        Command::Dht(command) => dht::run(&command, &load(&places)?),
         Command::Uninstall(uninstall) => uninstall.run(&load(&places)?),
         Command::Version => {
             println!("muster-agent {}", env!("CARGO_PKG_VERSION"));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use muster_kit::backoff::Backoff;
 use muster_kit::clock::{BootClock, MasterClock};
-use muster_kit::connect::{Master, TOPOLOGY};
+use muster_kit::connect::{DHT_BOOTSTRAP, Master, TOPOLOGY};
 use muster_kit::tls::ClientTls;
 use muster_net::TrafficClass;
 use muster_net::pacer::Pacer;
@@ -23,6 +23,8 @@ use muster_proto::control::v1::control_service_client::ControlServiceClient;
 use muster_proto::control::v1::{
     AttachRequest, FindLsnsRequest, FindLsnsResponse, Hello, ListOwnTasksRequest, Part, Welcome,
 };
+use muster_proto::dht::v1::bootstrap_service_client::BootstrapServiceClient;
+use muster_proto::dht::v1::{ContactsRequest, ContactsResponse};
 use muster_wire::TrustStore;
 use prost::Message;
 use rand::Rng;
@@ -84,6 +86,16 @@ impl Client {
     /// Topology cannot be reached or refuses.
     pub async fn find_lsns(&self, request: FindLsnsRequest) -> Result<FindLsnsResponse, Status> {
         Ok(self.connect().await.find_lsns(request).await?.into_inner())
+    }
+
+    /// Nodes of the hash table to begin with.
+    ///
+    /// # Errors
+    /// The bootstrap service cannot be reached or refuses.
+    pub async fn dht_contacts(&self, request: ContactsRequest) -> Result<ContactsResponse, Status> {
+        let addresses = self.addresses.current().await;
+        let channel = Master::new(addresses, self.tls.clone()).service(DHT_BOOTSTRAP);
+        Ok(BootstrapServiceClient::new(channel).contacts(request).await?.into_inner())
     }
 
     /// Everything that topology holds of tasks for this node.

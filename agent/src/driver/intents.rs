@@ -117,6 +117,8 @@ impl Driver {
     fn on_station(&mut self, station: &Station) {
         tracing::info!(?station, "this node's place in the network changed");
         self.history.changed();
+        self.look_at_table();
+        self.table.sample(self.parts.done.clone());
     }
 
     fn on_disconnection(&mut self, disconnection: Disconnection) {

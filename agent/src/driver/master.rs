@@ -73,6 +73,7 @@ impl Driver {
             .handle(Input::MasterAttached { known_update: welcome.known_update, resync: welcome.resync });
         self.parts.learned.master_addresses = self.parts.client.addresses.cached();
         self.parts.keep_learned();
+        self.meet_table();
         if let Some(report) = self.history.found_again(&mut self.parts) {
             self.keep(report);
         }
@@ -121,7 +122,8 @@ impl Driver {
             Err(reason) => {
                 tracing::info!(reason, "topology cannot be asked for LSNs");
                 self.unreached = reason;
-                self.overlay.handle(Input::MasterAnswered(None));
+                // Its answer stands for the master's.
+                self.ask_table_for_lsns();
             }
         }
     }
@@ -183,6 +185,7 @@ impl Driver {
             return renewal::retry(rand::random());
         }
         self.overlay.renewed(&self.parts, &self.presence);
+        self.table.renewed(&self.parts, self.presence.boot_nonce());
         tracing::info!("the certificate is renewed");
         self.until_renewal()
     }

@@ -3,6 +3,7 @@
 //! Priorities, highest first: the end, what the master says, what tasks report, people on this host, the rest.
 
 mod account;
+mod dht;
 mod downstream;
 mod forwarding;
 mod history;
@@ -22,12 +23,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_kit::shutdown::Shutdown;
 use muster_net::NetEvent;
-use muster_overlay::Input;
+use muster_net::dht::DhtEvent;
 use muster_overlay::intent::Station;
 use muster_overlay::message::PartCode;
+use muster_overlay::{Claim, Input};
 use muster_proto::control::v1::{FindLsnsResponse, Part, Upstream, UpstreamItem};
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
+use muster_wire::datagram::PeerAddress;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -110,6 +113,7 @@ struct Driver {
     parts: Parts,
     presence: Presence,
     overlay: Overlay,
+    table: dht::Table,
     control: Control,
     tasks: Tasks,
     engine: JoinHandle<()>,
@@ -140,6 +144,7 @@ struct Driver {
 struct Inbox {
     control: mpsc::Receiver<control::Event>,
     net: mpsc::Receiver<NetEvent>,
+    table: mpsc::Receiver<DhtEvent>,
     outbox: mpsc::Receiver<UpstreamItem>,
     requests: mpsc::Receiver<local::Request>,
     /// Results of what runs beside the loop.
@@ -152,6 +157,9 @@ enum Done {
     Lsns(Result<FindLsnsResponse, String>),
     OwnTasks(Result<Vec<(TaskKey, String)>, String>),
     Renewed(Box<Result<Identity, RenewalError>>),
+    /// LSNs of this place, by the hash table.
+    TableLsns(Vec<Claim>),
+    TableContacts(Vec<PeerAddress>),
 }
 
 /// Whether the loop goes on.
@@ -168,6 +176,9 @@ impl Driver {
     ) -> Result<(Self, Inbox), RunError> {
         let presence = Presence::new(&parts.client.addresses.known());
         let (overlay, net) = Overlay::open(config, &parts, &presence).await?;
+        let datagrams = overlay.endpoint().take_sealed().unwrap_or_else(|| mpsc::channel(1).1);
+        let (table, table_events) =
+            dht::Table::start(&parts, presence.boot_nonce(), overlay.endpoint(), datagrams)?;
         let (tasks, engine, outbox) = parts.start_tasks().await?;
         let (control, events) = Control::spawn(parts.client.clone(), overlay.endpoint().pacer().clone());
         let done = parts.take_done();
@@ -187,11 +198,12 @@ impl Driver {
             parts,
             presence,
             overlay,
+            table,
             control,
             tasks,
             engine,
         };
-        Ok((driver, Inbox { control: events, net, outbox, requests, done }))
+        Ok((driver, Inbox { control: events, net, table: table_events, outbox, requests, done }))
     }
 
     async fn run(mut self, mut inbox: Inbox, shutdown: &Shutdown) {
@@ -200,6 +212,7 @@ impl Driver {
         let mut accounts = tokio::time::interval_at(Instant::now() + account::INTERVAL, account::INTERVAL);
         self.look_at_network();
         self.look_for_oneself();
+        self.meet_table();
         self.act().await;
         service::ready();
         loop {
@@ -213,6 +226,7 @@ impl Driver {
                 Some(event) = inbox.net.recv() => self.on_net_event(event).await,
                 Some(done) = inbox.done.recv() => self.on_done(done, &mut renewal).await,
                 Some(item) = inbox.outbox.recv() => self.on_item(item, &mut inbox.outbox),
+                Some(event) = inbox.table.recv() => { self.on_table(&event); Next::Go }
                 Some(request) = inbox.requests.recv() => self.on_request(request),
                 () = tokio::time::sleep_until(look.unwrap_or(timer)), if look.is_some() => self.on_look().await,
                 () = tokio::time::sleep_until(timer) => self.on_timer().await,
@@ -287,6 +301,10 @@ impl Driver {
                 let _ = answer.send(self.status());
                 Next::Go
             }
+            local::Request::Table(answer) => {
+                let _ = answer.send(self.table.handle());
+                Next::Go
+            }
             local::Request::Leave { reason, done } => {
                 tracing::info!(reason, "leaving the network");
                 Next::Leave { code: PartCode::UNINSTALLED, description: reason, told: Some(done) }
@@ -298,12 +316,14 @@ impl Driver {
         if let Some(slept) = self.parts.naps.woke_up() {
             tracing::info!(?slept, "the host slept");
             self.overlay.endpoint().network_changed();
+            self.table.woke_up();
             self.overlay.handle(Input::WokeUp);
             // A stream that stood before proves nothing.
             self.control.restart();
             self.look_at_network();
             self.act().await;
         }
+        self.look_at_table();
         service::alive();
         Next::Go
     }
@@ -319,6 +339,11 @@ impl Driver {
             Done::OwnTasks(Err(reason)) => {
                 tracing::warn!(reason, "the master does not say what was begun here; tasks wait");
             }
+            Done::TableLsns(claims) => {
+                let known = (!claims.is_empty()).then_some(claims);
+                self.overlay.handle(Input::MasterAnswered(known));
+            }
+            Done::TableContacts(contacts) => self.keep_table_contacts(&contacts),
             Done::Renewed(renewed) => *renewal = Instant::now() + self.on_renewed(*renewed),
         }
         self.act().await;
@@ -335,6 +360,7 @@ impl Driver {
     ) {
         self.tasks.finish().await;
         let farewell = async {
+            self.table.leave().await;
             self.overlay.handle(Input::Leave { code, description });
             self.act().await;
             while self.overlay.station() != Station::Parted || !self.engine.is_finished() {

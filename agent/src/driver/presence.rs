@@ -11,7 +11,7 @@ use muster_proto::control::v1::{
 };
 use muster_types::limits::ADDRESSES;
 use muster_types::version::PROTOCOL;
-use muster_types::{Address, NodeId, Prefix, Version};
+use muster_types::{Address, NodeId, Prefix, SubnetKey, Version};
 use muster_wire::Signer;
 use muster_wire::hello::{self, Host};
 use muster_wire::time::span_to_wire;
@@ -90,6 +90,16 @@ impl Presence {
     /// The keys as topology derives them from what it sees.
     pub(super) fn keys_by_master(&mut self, keys: Vec<Bytes>) {
         self.subnet_keys = keys;
+    }
+
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        self.network.addresses.clone()
+    }
+
+    /// The subnet keys that the master would derive if it saw this host's own addresses.
+    pub(super) fn untranslated_keys(&self) -> Vec<SubnetKey> {
+        let derive = |(address, prefix): &(IpAddr, Prefix)| SubnetKey::derive(*prefix, *address);
+        self.attachment.addresses.iter().filter_map(derive).collect()
     }
 
     /// The Hello of the control channel, without a claim.

@@ -30,6 +30,7 @@ impl Driver {
         }
         self.parts.trust.store(store.into());
         let cut = self.overlay.revocations_changed(&self.presence);
+        self.table.revoked(&after);
         tracing::info!(
             number = after.number(),
             revoked = after.len(),

@@ -54,6 +54,7 @@ impl Driver {
         let port = self.overlay.endpoint().port();
         if let Some(network) = self.presence.look(port) {
             self.overlay.endpoint().network_changed();
+            self.table.network_changed();
             self.overlay.set_network(network);
             if self.attach_as.is_some() {
                 self.want_control();

@@ -151,6 +151,11 @@ impl DeviceKeys {
         SealingKey::new(self.sealing.to_bytes())
     }
 
+    /// The key behind sealed datagrams.
+    pub(crate) fn noise_secret(&self) -> [u8; 32] {
+        self.noise.to_bytes()
+    }
+
     /// The key that signs reports, claims and attaches.
     pub fn signing(&self) -> std::sync::Arc<Ed25519KeyPair> {
         self.signing.clone()

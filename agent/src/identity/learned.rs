@@ -23,6 +23,8 @@ pub struct Learned {
     pub uptime_ticket: String,
     /// Latest trust bundle, encoded, in base64.
     pub trust_bundle: String,
+    /// Nodes of the hash table that answered, encoded contacts in base64.
+    pub table_contacts: Vec<String>,
     /// Encoded disconnection reports in base64, newest first.
     disconnections: Vec<String>,
     /// LSN claims, each with the network that it was met on; encoded, in base64, newest first.

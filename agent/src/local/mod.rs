@@ -2,6 +2,7 @@
 
 mod client;
 mod server;
+mod table;
 
 pub use client::{LocalError, connect};
 pub use server::{Request, serve};

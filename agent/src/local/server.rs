@@ -6,20 +6,28 @@ use std::path::Path;
 use muster_kit::files;
 use muster_kit::shutdown::Shutdown;
 use muster_kit::status::fault;
+use muster_net::dht::Dht;
 use muster_proto::agent::v1::local_service_server::{LocalService, LocalServiceServer};
 use muster_proto::agent::v1::{GetStatusRequest, GetStatusResponse, LeaveRequest, LeaveResponse};
+use muster_proto::dht::v1::{
+    FindNodesRequest, FindNodesResponse, GetRecordsRequest, GetRecordsResponse, GetStatsRequest,
+    GetStatsResponse, PutRecordRequest, PutRecordResponse,
+};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Response, Status};
 
+use super::table;
+
 /// Requests that wait for the driver.
 const REQUESTS: usize = 16;
 
 /// What somebody on this host asks of the driver.
-#[derive(Debug)]
 pub enum Request {
     Status(oneshot::Sender<GetStatusResponse>),
+    /// This node in the hash table.
+    Table(oneshot::Sender<Dht>),
     /// Part from the network and end; answered when that is done.
     Leave {
         reason: String,
@@ -45,6 +53,38 @@ impl LocalService for Local {
         _: tonic::Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         self.ask(Request::Status).await.map(Response::new)
+    }
+
+    async fn get_records(
+        &self,
+        request: tonic::Request<GetRecordsRequest>,
+    ) -> Result<Response<GetRecordsResponse>, Status> {
+        let dht = self.ask(Request::Table).await?;
+        Ok(Response::new(table::records(&dht, &request.into_inner()).await?))
+    }
+
+    async fn put_record(
+        &self,
+        request: tonic::Request<PutRecordRequest>,
+    ) -> Result<Response<PutRecordResponse>, Status> {
+        let dht = self.ask(Request::Table).await?;
+        Ok(Response::new(table::put(&dht, request.into_inner()).await?))
+    }
+
+    async fn find_nodes(
+        &self,
+        request: tonic::Request<FindNodesRequest>,
+    ) -> Result<Response<FindNodesResponse>, Status> {
+        let dht = self.ask(Request::Table).await?;
+        Ok(Response::new(table::find(&dht, &request.into_inner()).await?))
+    }
+
+    async fn get_stats(
+        &self,
+        _: tonic::Request<GetStatsRequest>,
+    ) -> Result<Response<GetStatsResponse>, Status> {
+        let dht = self.ask(Request::Table).await?;
+        Ok(Response::new(table::stats(&dht).await?))
     }
 
     async fn leave(&self, request: tonic::Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {

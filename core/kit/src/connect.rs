@@ -31,6 +31,8 @@ pub const AUTH: &str = "auth.muster";
 pub const TOPOLOGY: &str = "topology.muster";
 /// The name of every relay.
 pub const RELAY: &str = "relay.muster";
+/// The name of the dht-bootstrap service.
+pub const DHT_BOOTSTRAP: &str = "dht-bootstrap.muster";
 
 /// All attempts to connect together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -73,7 +75,7 @@ impl Master {
         attempt::connect(&self.addresses, name, self.tls.config(), CONNECT_LIMIT).await.map(|_| ())
     }
 
-    /// A channel to the service of that name ([`AUTH`], [`TOPOLOGY`]). It connects with the first call and again after
+    /// A channel to the service of that name ([`AUTH`], [`TOPOLOGY`], [`DHT_BOOTSTRAP`]). It connects with the first call and again after
     /// every loss, each time with the certificate that [`ClientTls`] holds then.
     pub fn service(&self, server_name: &'static str) -> MasterChannel {
         // The scheme is http because TLS is the connector's business, not tonic's.

@@ -288,7 +288,7 @@ async fn a_herd_is_sent_away_by_name_and_through_as_soon_as_the_rate_allows() {
     assert!(sent_away >= HERD - 2 * RATE.get() as usize, "{sent_away}: this was no herd");
     let last = ended.iter().map(|(after, _)| *after).max().unwrap();
     assert!(last < LIMIT / 2, "the last one was in after {last:?}");
-    for window in (0..10).map(|second| Duration::from_secs(second)) {
+    for window in (0..10).map(Duration::from_secs) {
         let within = |after: &&Duration| (window..window + Duration::from_secs(1)).contains(*after);
         let admitted = ended.iter().map(|(after, _)| after).filter(within).count();
         assert!(admitted <= 2 * RATE.get() as usize + 1, "{admitted} within a second");

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use muster_types::limits;
+use muster_wire::datagram::Kind;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::mpsc;
 
@@ -15,7 +16,9 @@ use crate::demux::Owner;
 use crate::endpoint::Shared;
 use crate::event::NetEvent;
 use crate::interfaces::{self, Interface};
+use crate::path::canonical;
 use crate::quic::{Tap, Tapped};
+use crate::sealed::Sealed;
 use crate::socket::Sockets;
 use crate::usage::{Traffic, Usage};
 
@@ -126,16 +129,26 @@ impl Discovery {
     }
 
     pub(crate) fn answer(&self, to: SocketAddr, datagram: &[u8]) {
+        self.send(to, datagram, Traffic::Discovery);
+    }
+
+    /// From the endpoint's own socket.
+    pub(crate) fn send(&self, to: SocketAddr, datagram: &[u8], traffic: Traffic) {
+        let to = canonical(to);
         let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
         if let Some(socket) = socket {
-            self.sent(socket.send_to(datagram, to));
+            self.account(socket.send_to(datagram, to), traffic);
         }
     }
 
     fn sent(&self, result: io::Result<usize>) {
+        self.account(result, Traffic::Discovery);
+    }
+
+    fn account(&self, result: io::Result<usize>, traffic: Traffic) {
         match result {
-            Ok(bytes) => self.usage.sent(Traffic::Discovery, bytes),
-            Err(error) => tracing::debug!(%error, "discovery datagram not sent"),
+            Ok(bytes) => self.usage.sent(traffic, bytes),
+            Err(error) => tracing::debug!(%error, ?traffic, "datagram not sent"),
         }
     }
 
@@ -193,7 +206,14 @@ pub(crate) fn start(shared: &Arc<Shared>, tapped: mpsc::Receiver<Tapped>) {
 
 async fn hear_answers(shared: Arc<Shared>, mut tapped: mpsc::Receiver<Tapped>) {
     while let Some(Tapped { from, interface, bytes }) = tapped.recv().await {
-        heard(&shared, from, bytes, interface);
+        if Kind::of(&bytes).is_none() {
+            heard(&shared, from, bytes, interface);
+            continue;
+        }
+        shared.usage.received(Traffic::Sealed, bytes.len());
+        if shared.sealed.try_send(Sealed { from, bytes }).is_err() {
+            tracing::debug!(%from, "dropped a sealed datagram: nobody keeps up");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! every task behind it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,9 +23,10 @@ use crate::path::{Path, VirtualAddress};
 use crate::peers::{Attempt, Cancelled, Peers};
 use crate::quic::{Carrier, Quic};
 use crate::routes::Routes;
+use crate::sealed::{self, Sealed};
 use crate::session::{Opening, Session};
 use crate::socket::Sockets;
-use crate::usage::Usage;
+use crate::usage::{Traffic, Usage};
 use crate::{accept, dial, tcp};
 
 /// The peers' chance to hear that this endpoint closes.
@@ -50,6 +51,9 @@ pub(crate) struct Shared {
     pub(crate) discovery: Discovery,
     pub(crate) usage: Arc<Usage>,
     pub(crate) events: mpsc::Sender<NetEvent>,
+    pub(crate) sealed: mpsc::Sender<Sealed>,
+    /// Until somebody takes it.
+    sealed_receiver: Mutex<Option<mpsc::Receiver<Sealed>>>,
     pacer: Arc<Pacer>,
     trust: ArcSwap<TrustStore>,
     hello: ArcSwap<Bytes>,
@@ -70,7 +74,8 @@ impl Endpoint {
         let (events, receiver) = mpsc::channel(EVENTS);
         let discovery = Discovery::new(config.discovery.clone(), &sockets, Arc::clone(&usage))?;
         let (tap, tapped) = Discovery::tap();
-        let (routes, packets) = Routes::new();
+        let (sealed, sealed_receiver) = mpsc::channel(sealed::WAITING);
+        let (routes, packets) = Routes::new(sealed.clone());
         let (v4, v6) = (sockets.udp_v4.take(), sockets.udp_v6.take());
         let carrier = Carrier::new(v4, v6, sockets.port, (Arc::clone(&routes), packets), tap)?;
         let shared = Arc::new(Shared {
@@ -84,6 +89,8 @@ impl Endpoint {
             discovery,
             usage,
             events,
+            sealed,
+            sealed_receiver: Mutex::new(Some(sealed_receiver)),
             pacer: Arc::default(),
             trust: ArcSwap::new(config.trust),
             hello: ArcSwap::from_pointee(config.hello),
@@ -160,6 +167,18 @@ impl Endpoint {
     /// Answers one node of the local network.
     pub fn answer(&self, to: SocketAddr, datagram: &[u8]) {
         self.shared.discovery.answer(to, datagram);
+    }
+
+    /// Sealed datagrams that come, by whatever path. Once: there is one reader.
+    pub fn take_sealed(&self) -> Option<mpsc::Receiver<Sealed>> {
+        self.shared.sealed_receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Sends a sealed datagram by UDP, or into the route that the address stands for.
+    pub fn send_sealed(&self, to: SocketAddr, datagram: &[u8]) {
+        if !self.shared.routes.carry(to, datagram, None) {
+            self.shared.discovery.send(to, datagram, Traffic::Sealed);
+        }
     }
 
     /// Takes rate grants.

@@ -1,9 +1,10 @@
-//! Sockets: QUIC over UDP and TCP paths, local discovery; drives nothing, carries everything.
+//! Sockets: QUIC over UDP and TCP paths, sealed datagrams, local discovery; drives the hash table, carries everything.
 
 mod accept;
 pub mod class;
 pub mod config;
 mod demux;
+pub mod dht;
 mod dial;
 pub mod discovery;
 pub mod endpoint;
@@ -17,6 +18,7 @@ mod peers;
 pub mod queue;
 mod quic;
 mod routes;
+pub mod sealed;
 pub mod session;
 mod socket;
 pub mod stream;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::path::{Path, VirtualAddress, canonical};
+use crate::sealed::Sealed;
 
 /// Packets on their way into or out of one route. Short, since QUIC retransmits on top: what waits long is sent
 /// twice.
@@ -32,6 +33,7 @@ pub(crate) struct Routes {
     table: RwLock<HashMap<VirtualAddress, Route>>,
     next: AtomicU64,
     inbound: mpsc::Sender<Packet>,
+    sealed: mpsc::Sender<Sealed>,
 }
 
 #[derive(Debug)]
@@ -48,9 +50,10 @@ pub(crate) struct RouteEnd {
 }
 
 impl Routes {
-    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Packet>) {
+    /// Sealed datagrams that come by a route go to `sealed`.
+    pub(crate) fn new(sealed: mpsc::Sender<Sealed>) -> (Arc<Self>, mpsc::Receiver<Packet>) {
         let (inbound, packets) = mpsc::channel(INBOUND_PACKETS);
-        let routes = Self { table: RwLock::default(), next: AtomicU64::new(1), inbound };
+        let routes = Self { table: RwLock::default(), next: AtomicU64::new(1), inbound, sealed };
         (Arc::new(routes), packets)
     }
 
@@ -102,6 +105,14 @@ impl RouteEnd {
     pub(crate) async fn deliver(&self, bytes: Bytes) -> bool {
         let packet = Packet { from: self.address.socket_address(), bytes };
         self.routes.inbound.send(packet).await.is_ok()
+    }
+
+    /// Hands on a sealed datagram; when nobody keeps up, it is lost.
+    pub(crate) fn deliver_sealed(&self, bytes: Bytes) {
+        let from = self.address.socket_address();
+        if self.routes.sealed.try_send(Sealed { from, bytes }).is_err() {
+            tracing::debug!("dropped a sealed datagram: nobody keeps up");
+        }
     }
 }
 

@@ -119,6 +119,11 @@ impl Session {
         self.path().remote()
     }
 
+    /// Where packets to the peer go, be it real or virtual: for datagrams beside the session's own.
+    pub fn carrier_address(&self) -> Option<SocketAddr> {
+        self.0.connection.remote().map(crate::path::canonical)
+    }
+
     /// Where the peer says that this node's packets come from. Its own word.
     pub fn observed(&self) -> Option<SocketAddr> {
         let udp = matches!(self.0.path, Path::Udp(_));

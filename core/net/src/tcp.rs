@@ -1,9 +1,10 @@
-//! QUIC packets over TCP, for networks that drop UDP: two bytes of length in network order, then the packet.
+//! QUIC packets and sealed datagrams over TCP, for networks that drop UDP: two bytes of length in network order, then the packet.
 
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use muster_wire::datagram::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -36,7 +37,9 @@ async fn receive(read: OwnedReadHalf, end: &RouteEnd, idle: Duration) -> io::Res
     let mut read = BufReader::new(read);
     loop {
         let packet = timeout(idle, read_packet(&mut read)).await??;
-        if !end.deliver(packet).await {
+        if Kind::of(&packet).is_some() {
+            end.deliver_sealed(packet);
+        } else if !end.deliver(packet).await {
             return Ok(());
         }
     }
@@ -49,7 +52,7 @@ async fn read_packet(read: &mut BufReader<OwnedReadHalf>) -> io::Result<Bytes> {
     }
     let mut packet = vec![0; length];
     read.read_exact(&mut packet).await?;
-    if Owner::of(packet[0]) != Owner::Quic {
+    if Owner::of(packet[0]) != Owner::Quic && Kind::of(&packet).is_none() {
         return Err(misbehaved(format!("a packet that begins with {:#04x}", packet[0])));
     }
     Ok(packet.into())

@@ -12,11 +12,13 @@ pub enum Traffic {
     Message(Kind),
     Datagram,
     Discovery,
+    /// The hash table's, mostly.
+    Sealed,
     Stream(TrafficClass),
 }
 
 const KINDS: usize = Kind::ALL.len();
-const CELLS: usize = KINDS + 2 + TrafficClass::ALL.len();
+const CELLS: usize = KINDS + 3 + TrafficClass::ALL.len();
 
 #[derive(Debug, Default)]
 pub struct Usage {
@@ -46,7 +48,7 @@ impl Traffic {
     fn all() -> impl Iterator<Item = Self> {
         let messages = Kind::ALL.into_iter().map(Self::Message);
         messages
-            .chain([Self::Datagram, Self::Discovery])
+            .chain([Self::Datagram, Self::Discovery, Self::Sealed])
             .chain(TrafficClass::ALL.into_iter().map(Self::Stream))
     }
 
@@ -55,14 +57,15 @@ impl Traffic {
             Self::Message(kind) => kind as usize,
             Self::Datagram => KINDS,
             Self::Discovery => KINDS + 1,
-            Self::Stream(class) => KINDS + 2 + class.index(),
+            Self::Sealed => KINDS + 2,
+            Self::Stream(class) => KINDS + 3 + class.index(),
         }
     }
 
     pub(crate) fn class(self) -> TrafficClass {
         match self {
             Self::Message(Kind::Upstream | Kind::Downstream) => TrafficClass::Task,
-            Self::Message(_) | Self::Datagram | Self::Discovery => TrafficClass::Control,
+            Self::Message(_) | Self::Datagram | Self::Discovery | Self::Sealed => TrafficClass::Control,
             Self::Stream(class) => class,
         }
     }
@@ -72,6 +75,7 @@ impl Traffic {
             Self::Message(kind) => kind.as_str(),
             Self::Datagram => "beat",
             Self::Discovery => "discovery",
+            Self::Sealed => "sealed",
             Self::Stream(_) => "stream",
         }
     }

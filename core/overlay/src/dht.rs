@@ -32,7 +32,7 @@ pub use self::input::{CallId, Care, Input, OpId, Standing, Ticket, Wish};
 pub use self::intent::{Effort, Intent, Kept};
 pub use self::message::{Answer, CONTACTS, OFFERED, Refusal, Request, Sender, Service};
 pub use self::record::{Kind, RECORD_BYTES, Record};
-pub use self::timing::Settings;
+pub use self::timing::{SET, Settings};
 
 use self::calls::{Call, Calls, Overdue, Purpose};
 use self::contact::RoundTrip;

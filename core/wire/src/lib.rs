@@ -1,6 +1,8 @@
 //! Messages to bytes and back: codec, sealed datagrams, signed envelopes. No I/O.
 
 pub mod beat;
+pub mod datagram;
+pub mod dht;
 pub mod discovery;
 pub mod envelope;
 pub mod error;
@@ -11,6 +13,7 @@ pub mod kind;
 mod neighbors;
 pub mod operator;
 pub mod pack;
+pub mod record;
 pub mod relay;
 pub mod revocation;
 pub mod roots;
@@ -24,6 +27,7 @@ pub mod ticket;
 pub mod time;
 pub mod trust;
 pub mod verifier;
+pub mod window;
 
 pub use envelope::EnvelopeError;
 pub use error::WireError;

@@ -17,10 +17,12 @@ use rcgen::{
     PublicKeyData, SanType, SerialNumber,
 };
 use ring::digest::{SHA256, digest};
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 use rustls_pki_types::CertificateDer;
+use x25519_dalek::{PublicKey, StaticSecret};
 
+use crate::datagram;
 use crate::envelope::{key_id, sign_p256};
 use crate::hello::{Hello, Host};
 use crate::revocation::{self, Reason, Revocation};
@@ -54,6 +56,8 @@ pub struct TestNode {
     pub tls_key: Vec<u8>,
     /// PKCS #8
     pub signing_key: Vec<u8>,
+    /// X25519
+    pub noise_secret: [u8; 32],
     pub ticket: Envelope,
     pub network: NetworkId,
 }
@@ -108,16 +112,19 @@ impl TestNetwork {
         let signing_key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("randomness");
         let signing_key = signing_key.as_ref().to_vec();
         let public = Ed25519KeyPair::from_pkcs8(&signing_key).expect("its own key");
-        let ticket = self.ticket(id, &serial, public.public_key().as_ref());
+        let noise_secret = noise_secret();
+        let ticket = self.ticket(id, &serial, public.public_key().as_ref(), &noise_secret);
         let chain = vec![certificate.der().clone(), self.authority.der().clone()];
-        TestNode { id, serial, chain, tls_key: key.serialize_der(), signing_key, ticket, network: self.id }
+        let (tls_key, network) = (key.serialize_der(), self.id);
+        TestNode { id, serial, chain, tls_key, signing_key, noise_secret, ticket, network }
     }
 
-    fn ticket(&self, id: NodeId, serial: &Bytes, signing_key: &[u8]) -> Envelope {
+    fn ticket(&self, id: NodeId, serial: &Bytes, signing_key: &[u8], noise_secret: &[u8; 32]) -> Envelope {
+        let noise_key = PublicKey::from(&StaticSecret::from(*noise_secret));
         let ticket = v1::NodeTicket {
             node_id: Bytes::copy_from_slice(id.as_bytes()),
             certificate_serial: serial.clone(),
-            noise_key: Bytes::from_static(&[1; 32]),
+            noise_key: Bytes::copy_from_slice(noise_key.as_bytes()),
             sealing_key: Bytes::from_static(&[2; 32]),
             signing_key: Bytes::copy_from_slice(signing_key),
             not_before_time: Some(time::to_wire(NOW - Duration::from_secs(60))),
@@ -172,6 +179,11 @@ impl TestNode {
         }
     }
 
+    /// The node's end of sealed datagrams.
+    pub fn own(&self) -> datagram::Own {
+        datagram::Own::new(self.network, self.id, self.noise_secret, &self.ticket)
+    }
+
     /// What others know of this node after its Hello.
     pub fn hello(&self, boot_nonce: u64, trust: &TrustStore) -> Hello {
         Hello {
@@ -185,6 +197,12 @@ impl TestNode {
             known_revocation: 0,
         }
     }
+}
+
+fn noise_secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    SystemRandom::new().fill(&mut secret).expect("randomness");
+    secret
 }
 
 fn key() -> KeyPair {

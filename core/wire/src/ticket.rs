@@ -1,13 +1,16 @@
 //! Tickets: what the master attests of a node, opened and checked.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use muster_overlay::standing::Uptime;
 use muster_proto::payload_type::{NODE_TICKET, UPTIME_TICKET};
 use muster_proto::trust::v1::{self, Envelope};
+use muster_types::limits::CERTIFICATE_LIFETIME;
 use muster_types::{NodeId, Timestamp};
 use prost::Message;
+use ring::digest::{SHA256, digest};
 
 use crate::envelope::EnvelopeError;
 use crate::revocation::Reason;
@@ -15,6 +18,44 @@ use crate::trust::TrustStore;
 
 /// Length of X25519 and Ed25519 public keys.
 const KEY_BYTES: usize = 32;
+
+/// The id of a bootstrap node follows from its Noise key: auth signs its ticket without having drawn the id, and nobody
+/// can choose it.
+pub fn bootstrap_id(noise_key: &[u8; KEY_BYTES]) -> NodeId {
+    let hash = digest(&SHA256, &[&b"muster bootstrap node "[..], noise_key].concat());
+    let mut id = NodeId::default();
+    id.0.copy_from_slice(&hash.as_ref()[..NodeId::LEN]);
+    id
+}
+
+/// What auth is asked to sign for a bootstrap node. It has no certificate; its ticket is told by its key, and nothing is
+/// ever sealed to it.
+pub fn bootstrap_ticket(noise_key: &[u8; KEY_BYTES], signing_key: &[u8], now: Timestamp) -> Bytes {
+    let noise = Bytes::copy_from_slice(noise_key);
+    let ticket = v1::NodeTicket {
+        node_id: Bytes::copy_from_slice(bootstrap_id(noise_key).as_bytes()),
+        certificate_serial: Bytes::copy_from_slice(&digest(&SHA256, noise_key).as_ref()[..16]),
+        sealing_key: noise.clone(),
+        noise_key: noise,
+        signing_key: Bytes::copy_from_slice(signing_key),
+        not_before_time: Some(crate::time::to_wire(now - CLOCK_TOLERANCE)),
+        not_after_time: Some(crate::time::to_wire(now + CERTIFICATE_LIFETIME)),
+        ..v1::NodeTicket::default()
+    };
+    ticket.encode_to_vec().into()
+}
+
+/// Whether this is the ticket of a bootstrap node, and so none of an enrolled one.
+pub fn is_bootstrap_ticket(payload: &[u8]) -> bool {
+    NodeTicket::parse(payload).is_ok_and(|ticket| {
+        ticket.node == bootstrap_id(&ticket.noise_key)
+            && ticket.labels.is_empty()
+            && ticket.enrollment_generation == 0
+    })
+}
+
+/// How far others' clocks may lag behind the master's.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(3_600);
 
 /// Connected all the time, in basis points.
 const FULL_UPTIME: u16 = 10_000;
@@ -74,6 +115,11 @@ impl NodeTicket {
             return Err(TicketError::NotNow { node, not_before, not_after });
         }
         Ok(ticket)
+    }
+
+    /// One that has been opened before.
+    pub(crate) fn believed(sealed: &Envelope) -> Result<Self, TicketError> {
+        Self::parse(&sealed.payload)
     }
 
     fn parse(payload: &[u8]) -> Result<Self, TicketError> {

@@ -178,6 +178,16 @@ pub enum Command {
         /// Id of the task, or its beginning
         task: String,
     },
+    /// Look into the hash table: records, nodes, health
+    #[command(
+        subcommand,
+        after_help = "A KEY is 40 hexadecimal digits, nodes/ID, or any name.\n\nExamples:\n  \
+        muster dht crawl\n  \
+        muster dht put motd 'closed on Friday'\n  \
+        muster dht get motd\n  \
+        muster dht get nodes/0193... --kind contact"
+    )]
+    Dht(DhtCommand),
     /// Stop a task, also where it runs
     Cancel {
         /// Id of the task, or its beginning
@@ -215,6 +225,42 @@ pub enum Command {
         muster completions bash > /etc/bash_completion.d/muster\n  \
         muster completions zsh  > ~/.zfunc/_muster")]
     Completions { shell: clap_complete::Shell },
+}
+
+/// The hash table's own commands.
+#[derive(Debug, Subcommand)]
+pub enum DhtCommand {
+    /// What stands under a key
+    Get {
+        key: String,
+        #[arg(long, value_enum, default_value_t = DhtKind::Opaque)]
+        kind: DhtKind,
+    },
+    /// Store a value, published by a bootstrap node for a day
+    Put {
+        key: String,
+        /// Text; `-` reads it from stdin. Less than about 550 bytes fit beside signature and ticket
+        value: String,
+    },
+    /// The nodes closest to a key
+    Find { key: String },
+    /// How the bootstrap nodes are doing
+    Stats,
+    /// Walk the whole table now: its size, and how well its nodes know each other
+    Crawl,
+}
+
+/// Kinds of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DhtKind {
+    Contact,
+    Subnet,
+    Holders,
+    NodeKeys,
+    Root,
+    Gsn,
+    Revocations,
+    Opaque,
 }
 
 #[derive(Debug, Args)]

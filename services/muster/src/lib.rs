@@ -20,6 +20,7 @@ pub mod config;
 pub mod context;
 pub mod credentials;
 pub mod database;
+pub mod dht;
 pub mod doctor;
 pub mod exit;
 pub mod fleet;
@@ -82,6 +83,7 @@ async fn perform(place: Place, output: Output, command: Command) -> Result<Exit,
         Command::Node { node } => nodes::show(&place, output, &node).await,
         Command::Refresh(refresh) => nodes::refresh(&place, output, refresh).await,
         Command::Label(label) => nodes::label(&place, output, label).await,
+        Command::Dht(command) => dht::run(&place, output, command).await,
         Command::Topology => topology::show(&place, output).await,
         Command::Watch(watch) => watch::run(&place, output, watch).await,
         Command::Tasks(tasks) => tasks::list(&place, output, tasks).await,

@@ -2,6 +2,8 @@
 //!
 //! data directory locked -> listener bound -> auth opened, or joined from here -> topology -> serving -> drained.
 
+mod dht;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -99,10 +101,11 @@ impl Master {
                 let tls = if wanted { Some(service_tls(auth, "topology", shutdown).await?) } else { None };
                 (Trust { network: authority.network(), roots }, tls)
             }
-            (None, _) => {
+            (None, true) => {
                 let (trust, tls) = join_elsewhere(config, "topology", shutdown).await?;
                 (trust, Some(tls))
             }
+            (None, false) => (dht::trust(config, shutdown).await?, None),
         };
         if let Some(root) = trust.roots.first() {
             listener.serve_root(root.to_vec());
@@ -114,6 +117,10 @@ impl Master {
             };
             let topology = topology_config(config, &trust, observatory.pages());
             start_topology(topology, tls, auth_address, &mut listener, &mut services, shutdown);
+        }
+        if targets.contains(&Target::DhtBootstrap) {
+            let reached = dht::Reached { auth: auth.as_ref(), local: &local, addresses: &addresses };
+            dht::start(config, &trust, reached, &mut listener, &mut services, shutdown).await?;
         }
         shutdown.spawn(listener.run(shutdown.clone()));
         shutdown.spawn(observatory.run(shutdown.clone()));

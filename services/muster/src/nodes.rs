@@ -38,14 +38,24 @@ pub async fn show(place: &Place, output: Output, name: &str) -> Result<Exit, Fai
 
 pub async fn refresh(place: &Place, output: Output, refresh: Refresh) -> Result<Exit, Failure> {
     let session = Session::open(place).await?;
-    let mut request = tonic::Request::new(fleet::RefreshPresenceRequest {
-        filter: Some(refresh.selection.filter()),
-        timeout: Some(words::to_duration(refresh.timeout)),
-    });
-    request.set_timeout(refresh.timeout + REFRESH_MARGIN);
-    let answer = session.fleet().refresh_presence(request).await;
-    let fleet::RefreshPresenceResponse { answered, silent } =
-        answer.map_err(session.failed("cannot ask the hosts"))?.into_inner();
+    let mut client = session.fleet();
+    let (mut answered, mut silent, mut page_token) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let mut request = tonic::Request::new(fleet::RefreshPresenceRequest {
+            filter: Some(refresh.selection.filter()),
+            timeout: Some(words::to_duration(refresh.timeout)),
+            page_token,
+        });
+        request.set_timeout(refresh.timeout + REFRESH_MARGIN);
+        let page = client.refresh_presence(request).await;
+        let page = page.map_err(session.failed("cannot ask the hosts"))?.into_inner();
+        answered.extend(page.answered);
+        silent.extend(page.silent);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
     match output {
         Output::Json => json::print(
             "Refresh",

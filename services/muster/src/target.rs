@@ -8,6 +8,7 @@ use std::str::FromStr;
 pub enum Target {
     Auth,
     Topology,
+    DhtBootstrap,
     All,
 }
 
@@ -18,12 +19,13 @@ pub struct UnknownTarget(String);
 
 impl Target {
     /// Every service, in the order in which they start; they stop in the opposite one.
-    pub const SERVICES: [Self; 2] = [Self::Auth, Self::Topology];
+    pub const SERVICES: [Self; 3] = [Self::Auth, Self::Topology, Self::DhtBootstrap];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auth => "auth",
             Self::Topology => "topology",
+            Self::DhtBootstrap => "dht-bootstrap",
             Self::All => "all",
         }
     }
@@ -32,6 +34,9 @@ impl Target {
         match self {
             Self::Auth => "certificate authority, enrollment links, renewal, the master's signatures",
             Self::Topology => "control channel, presence, tasks, events; the API of CMDBs and operators",
+            Self::DhtBootstrap => {
+                "always-on nodes of the hash table, contacts for joiners, the table's health"
+            }
             Self::All => "every service above, in one process",
         }
     }
@@ -43,14 +48,14 @@ impl Target {
 }
 
 fn names() -> String {
-    [Target::Auth, Target::Topology, Target::All].map(Target::as_str).join(", ")
+    [Target::Auth, Target::Topology, Target::DhtBootstrap, Target::All].map(Target::as_str).join(", ")
 }
 
 impl FromStr for Target {
     type Err = UnknownTarget;
 
     fn from_str(text: &str) -> Result<Self, UnknownTarget> {
-        [Self::Auth, Self::Topology, Self::All]
+        [Self::Auth, Self::Topology, Self::DhtBootstrap, Self::All]
             .into_iter()
             .find(|target| target.as_str() == text)
             .ok_or_else(|| UnknownTarget(text.to_owned()))
@@ -70,6 +75,6 @@ mod tests {
     #[test]
     fn an_unknown_service_is_answered_with_those_there_are() {
         let error = "relays".parse::<Target>().unwrap_err().to_string();
-        assert_eq!(error, "there is no service \"relays\"; there are auth, topology, all");
+        assert_eq!(error, "there is no service \"relays\"; there are auth, topology, dht-bootstrap, all");
     }
 }

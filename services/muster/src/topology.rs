@@ -1,5 +1,7 @@
 //! `muster topology`: the network as a tree. master -> cells -> their LSN -> its children.
 
+use std::collections::BTreeMap;
+
 use muster_proto::fleet::v1::{Cell, GetTopologyRequest, GetTopologyResponse, Node};
 use serde_json::{Value, json};
 
@@ -10,8 +12,7 @@ use crate::render::{json, words};
 
 pub async fn show(place: &Place, output: Output) -> Result<Exit, Failure> {
     let session = Session::open(place).await?;
-    let answer = session.fleet().get_topology(GetTopologyRequest {}).await;
-    let topology = answer.map_err(session.failed("cannot read the topology"))?.into_inner();
+    let topology = read(&session).await?;
     match output {
         Output::Json => json::print(
             "Topology",
@@ -24,6 +25,34 @@ pub async fn show(place: &Place, output: Output) -> Result<Exit, Failure> {
         Output::Table => print!("{}", tree(&session.place, &topology)),
     }
     Ok(Exit::Ok)
+}
+
+/// Page after page, put together.
+async fn read(session: &Session) -> Result<GetTopologyResponse, Failure> {
+    let mut fleet = session.fleet();
+    let mut whole = GetTopologyResponse::default();
+    let mut cells: BTreeMap<String, Cell> = BTreeMap::new();
+    loop {
+        let request =
+            GetTopologyRequest { page_size: 0, page_token: std::mem::take(&mut whole.next_page_token) };
+        let page = fleet.get_topology(request).await;
+        let page = page.map_err(session.failed("cannot read the topology"))?.into_inner();
+        for cell in page.cells {
+            match cells.get_mut(&cell.name) {
+                Some(begun) => begun.nodes.extend(cell.nodes),
+                None => {
+                    cells.insert(cell.name.clone(), cell);
+                }
+            }
+        }
+        whole.direct.extend(page.direct);
+        whole.read_time = page.read_time;
+        whole.next_page_token = page.next_page_token;
+        if whole.next_page_token.is_empty() {
+            whole.cells = cells.into_values().collect();
+            return Ok(whole);
+        }
+    }
 }
 
 fn cell(cell: &Cell) -> Value {
@@ -130,7 +159,7 @@ mod tests {
         let topology = GetTopologyResponse {
             cells: vec![office],
             direct: vec![node("dora", 4, NodeRole::Direct)],
-            read_time: None,
+            ..GetTopologyResponse::default()
         };
         let expected = "\
 master m:1

@@ -105,6 +105,25 @@ async fn a_node_that_was_deleted_does_not_come_back_by_auths_old_word() {
 }
 
 #[tokio::test]
+async fn the_topology_is_read_page_by_page_and_misses_nobody() {
+    let world = World::start().await;
+    let (one, two) = (world.enroll(1), world.enroll(2));
+    let _links = (one.attach(&world, one.hello()).await, two.attach(&world, two.hello()).await);
+    let (mut seen, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = fleet::GetTopologyRequest { page_size: 1, page_token };
+        let page = world.fleet().get_topology(request).await.unwrap().into_inner();
+        assert!(page.direct.len() <= 1);
+        seen.extend(page.direct.into_iter().map(|node| node.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, [format!("nodes/{}", one.id), format!("nodes/{}", two.id)]);
+}
+
+#[tokio::test]
 async fn auth_is_told_of_lsns_for_those_whom_it_will_enroll() {
     let world = World::start().await;
     let lsn = world.enroll(1);
@@ -162,7 +181,8 @@ async fn an_lsn_shows_its_children_and_hands_them_receipts() {
     assert_eq!(shown.route, [format!("nodes/{}", child.id), format!("nodes/{}", lsn.id)]);
     assert_eq!(shown.place, "192.168.1.0/24 via 127.0.0.1");
 
-    let topology = world.fleet().get_topology(fleet::GetTopologyRequest {}).await.unwrap().into_inner();
+    let topology =
+        world.fleet().get_topology(fleet::GetTopologyRequest::default()).await.unwrap().into_inner();
     assert_eq!((topology.cells.len(), topology.cells[0].nodes.len(), topology.direct.len()), (1, 2, 0));
     assert_eq!(topology.cells[0].lsn, format!("nodes/{}", lsn.id));
 
@@ -262,7 +282,7 @@ async fn refreshing_asks_the_nodes_themselves() {
         link.send_up(here.upstream(upstream_item::Body::ProbeAnswer(answer))).await;
     };
     let timeout = Some(muster_wire::time::span_to_wire(std::time::Duration::from_secs(1)));
-    let request = fleet::RefreshPresenceRequest { filter: None, timeout };
+    let request = fleet::RefreshPresenceRequest { timeout, ..Default::default() };
     let mut fleet = world.fleet();
     let (refreshed, ()) = tokio::join!(fleet.refresh_presence(request), answer);
     let refreshed = refreshed.unwrap().into_inner();

@@ -64,7 +64,7 @@ impl Caller {
 
     async fn round_trip(&self, fleet: &Fleet) -> Result<f64> {
         let filter = NodeFilter { names: self.nodes.clone(), ..NodeFilter::default() };
-        let request = RefreshPresenceRequest { filter: Some(filter), timeout: None };
+        let request = RefreshPresenceRequest { filter: Some(filter), ..Default::default() };
         let began = Instant::now();
         let answer = fleet.client().refresh_presence(request).await?.into_inner();
         let took = began.elapsed().as_secs_f64() * 1e3;

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use muster_lab::stage::{self, Stage};
 
 use row::Row;
-use scenes::{command, healing, idle};
+use scenes::{command, dht, healing, idle};
 
 /// Measures Muster with its real programs, in a lab of network namespaces on this computer.
 ///
@@ -52,6 +52,12 @@ enum What {
     Command,
     /// Memory and processor time of idle agents and their master
     Memory,
+    /// The hash table on loopback: put, get, full lookup, join, idle, and with 30 % killed; in a network of its own:
+    /// `tests/apart cargo run -p muster-bench -- dht`
+    Dht {
+        #[arg(long, default_value_t = 300)]
+        nodes: usize,
+    },
     /// Calls a master from its own machine; the bench starts this itself
     #[command(hide = true)]
     Caller(caller::Caller),
@@ -71,6 +77,12 @@ fn run() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     if let What::Caller(caller) = arguments.what {
         tokio::runtime::Runtime::new()?.block_on(caller.run())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let What::Dht { nodes } = arguments.what {
+        let rows = tokio::runtime::Runtime::new()?.block_on(dht::measure(nodes, arguments.repeat))?;
+        println!("{}", Row::HEAD);
+        rows.iter().for_each(|row| println!("{row}"));
         return Ok(ExitCode::SUCCESS);
     }
     if stage::entered().is_some() {
@@ -108,7 +120,7 @@ async fn measure(Arguments { repeat, what }: Arguments) -> Result<()> {
         What::Idle => idle::traffic().await?,
         What::Memory => idle::memory_and_processor().await?,
         What::Command => command::round_trips().await?,
-        What::All | What::Caller(_) => Vec::new(),
+        What::All | What::Caller(_) | What::Dht { .. } => Vec::new(),
     };
     rows.iter().for_each(|row| println!("{row}"));
     Ok(())

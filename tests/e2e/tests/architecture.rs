@@ -25,6 +25,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &["muster-types", "muster-overlay", "muster-proto", "muster-wire", "muster-net", "muster-kit"],
     ),
     (
+        "muster-dht-bootstrap",
+        &["muster-types", "muster-overlay", "muster-proto", "muster-wire", "muster-net", "muster-kit"],
+    ),
+    (
         "muster-agent",
         &["muster-types", "muster-overlay", "muster-proto", "muster-wire", "muster-net", "muster-kit"],
     ),
@@ -37,6 +41,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "muster-kit",
             "muster-topology",
             "muster-auth",
+            "muster-dht-bootstrap",
             "muster-agent",
         ],
     ),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_overlay::Claim;
+use muster_overlay::dht::{Answer, Kind, Record, Refusal, Request, Service};
 use muster_overlay::message::{
     Accepted, Attach, Beat, Discovery, Join, LsnQuery, Message, Neighbor, NeighborList, Part, PartCode, Ping,
     Pong, Seal, Terms,
@@ -14,12 +15,14 @@ use muster_proto::control::v1::{
     Downstream, Probe, ProbeAnswer, Upstream, UpstreamItem, downstream, upstream_item,
 };
 use muster_proto::payload_type::TASK;
-use muster_types::{Address, Contact, EnrollmentLink, NodeId, RootKey, SubnetKey, Token};
+use muster_types::{Address, Contact, EnrollmentLink, Instant, Key, NodeId, RootKey, SubnetKey, Token};
+use muster_wire::datagram::{Event, Exchange, Limits, PeerAddress};
 use muster_wire::hello::Host;
+use muster_wire::record::{self, Value};
 use muster_wire::revocation::{self, Reason, Revocation};
 use muster_wire::sealing::{self, ARGUMENTS};
 use muster_wire::testing::NOW;
-use muster_wire::{beat, discovery, hello, sealed, session};
+use muster_wire::{beat, dht, discovery, hello, sealed, session};
 use prost::Message as _;
 
 use crate::world::World;
@@ -230,4 +233,74 @@ pub(crate) fn operator_policies(world: &World) -> Vec<Vec<u8>> {
 
 pub(crate) fn operator_certificates(world: &World) -> Vec<Vec<u8>> {
     vec![world.operators.certificate.to_vec()]
+}
+
+fn values(world: &World) -> Vec<(Key, Value)> {
+    let (own, subnet) = (contact(world.node.id), SubnetKey([4; 20]));
+    vec![
+        (world.node.id.into(), Value::Contact(own.clone())),
+        (subnet.into(), Value::Subnet { subnet, lsn: own.clone(), lineage: 3, epoch: 9 }),
+        (Key([6; 20]), Value::Holder { holder: own.clone(), subnet: Some(subnet) }),
+        (world.node.id.into(), Value::NodeKeys),
+        (record::root_key(world.network.id), Value::Root(world.network.root().to_vec().into())),
+        (Key([6; 20]), Value::Gsn { contact: own, reliability_basis_points: 9_900 }),
+        (Key([6; 20]), Value::Opaque("text".into())),
+    ]
+}
+
+fn signed(world: &World) -> Vec<Record> {
+    let moment = (Instant::ZERO, NOW);
+    let sign =
+        |(key, value)| record::sign(key, &value, record::LIFE, &world.signer, moment).expect("own values");
+    values(world).into_iter().map(sign).collect()
+}
+
+pub(crate) fn records(world: &World) -> Vec<Vec<u8>> {
+    let payload = |record: Record| {
+        muster_proto::trust::v1::Envelope::decode(&record.bytes[..]).expect("an envelope").payload.to_vec()
+    };
+    signed(world).into_iter().map(payload).collect()
+}
+
+pub(crate) fn dht_requests(world: &World) -> Vec<Vec<u8>> {
+    let (record, key) = (signed(world).remove(0), Key([6; 20]));
+    let requests = [
+        Request::Ping,
+        Request::FindNode { target: key },
+        Request::FindValue { key, kind: Kind::Subnet },
+        Request::Store { record: record.clone(), cached: true },
+        Request::Offer { digests: vec![1, 2, 3] },
+        Request::Listen { key, kind: Kind::Opaque, lease: Duration::from_secs(600) },
+        Request::Changed { record },
+        Request::Parting,
+    ];
+    requests.iter().map(|request| dht::encode_request(request, Service::Volunteer).to_vec()).collect()
+}
+
+pub(crate) fn dht_answers(world: &World) -> Vec<Vec<u8>> {
+    const ROOM: usize = 1_100;
+    let closest: Vec<_> = (1..=20).map(|number| NodeId([number; 20])).collect();
+    let locate = |node| Some(PeerAddress { node, key: [7; 32], at: ([192, 0, 2, 1], 27_431).into() });
+    let answers = [
+        Answer::Pong { offices: 7 },
+        Answer::Nodes { closest: closest.clone() },
+        Answer::Value { records: signed(world)[..1].to_vec(), closest },
+        Answer::Stored,
+        Answer::Wanted { digests: vec![1, 2, 3] },
+        Answer::Listening { lease: Duration::from_secs(600) },
+        Answer::Refused(Refusal::Full),
+    ];
+    answers.iter().map(|answer| dht::encode_answer(answer, Service::Office, ROOM, locate).to_vec()).collect()
+}
+
+pub(crate) fn sealed_datagrams(world: &World) -> Vec<Vec<u8>> {
+    let mut peer = Exchange::new(world.peer.own(), Limits::default(), Instant::ZERO);
+    let own = world.node.own();
+    let to = PeerAddress { node: own.node(), key: own.public_key(), at: ([192, 0, 2, 2], 9).into() };
+    peer.request(to, "who is near?".into(), Instant::ZERO, NOW).expect("a small request");
+    let opening = std::iter::from_fn(|| peer.poll_event()).find_map(|event| match event {
+        Event::Send { datagram, .. } => Some(datagram.to_vec()),
+        _ => None,
+    });
+    vec![opening.expect("an opening")]
 }

@@ -1,16 +1,20 @@
 //! One parser each: what is fed to it, and whether it took the bytes to their last field.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use muster_auth::domain::device::DeviceRequest;
 use muster_auth::domain::request::CertificateRequest;
 use muster_auth::scep;
-use muster_proto::payload_type::{ATTACH, CLAIM, NODE_TICKET, REVOCATION_LIST, TASK, UPTIME_TICKET};
+use muster_proto::payload_type::{ATTACH, CLAIM, NODE_TICKET, RECORD, REVOCATION_LIST, TASK, UPTIME_TICKET};
 use muster_proto::trust::v1::{Envelope, Sealed, TrustBundle};
-use muster_types::EnrollmentLink;
+use muster_types::{EnrollmentLink, Instant};
+use muster_wire::datagram::{Event, Exchange, Limits};
 use muster_wire::hello::{self, TlsPeer};
+use muster_wire::record::{Moment, Reader};
 use muster_wire::sealing::ARGUMENTS;
 use muster_wire::testing::NOW;
-use muster_wire::{NodeTicket, OperatorPolicy, beat, discovery, frame, sealed, session, ticket};
+use muster_wire::{NodeTicket, OperatorPolicy, beat, dht, discovery, frame, sealed, session, ticket};
 use prost::Message;
 
 use crate::seeds;
@@ -57,6 +61,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sealed", seeds: seeds::sealed_arguments, feed: unseal },
     Target { name: "operator_policy", seeds: seeds::operator_policies, feed: operator_policy },
     Target { name: "operator_certificate", seeds: seeds::operator_certificates, feed: operator_certificate },
+    Target { name: "record", seeds: seeds::records, feed: record },
+    Target { name: "dht_request", seeds: seeds::dht_requests, feed: dht_request },
+    Target { name: "dht_answer", seeds: seeds::dht_answers, feed: dht_answer },
+    Target { name: "sealed_datagram", seeds: seeds::sealed_datagrams, feed: sealed_datagram },
     Target {
         name: "certificate_request",
         seeds: |_| seeds::certificate_requests(),
@@ -92,6 +100,33 @@ fn claim(world: &World, payload: &[u8]) -> bool {
 fn attach(world: &World, payload: &[u8]) -> bool {
     let sealed = world.signer.sign(ATTACH, Bytes::copy_from_slice(payload));
     sealed::attach_from_wire(&sealed, &world.hello.ticket).is_ok()
+}
+
+fn moment(world: &World) -> Moment<'_> {
+    Moment { verifier: world.verifier(), now: Instant::ZERO }
+}
+
+/// Behind the publisher's signature.
+fn record(world: &World, payload: &[u8]) -> bool {
+    let sealed = world.signer.sign(RECORD, Bytes::copy_from_slice(payload));
+    Reader::default().open(&sealed.encode_to_vec(), &moment(world)).is_ok()
+}
+
+fn dht_request(world: &World, bytes: &[u8]) -> bool {
+    let mut reader = Reader::default();
+    dht::decode_request(bytes, &mut |record| reader.open(record, &moment(world))).is_ok()
+}
+
+fn dht_answer(world: &World, bytes: &[u8]) -> bool {
+    let mut reader = Reader::default();
+    dht::decode_answer(bytes, &mut |record| reader.open(record, &moment(world)), |_| {}).is_ok()
+}
+
+/// The whole session layer of a node that knows nobody yet.
+fn sealed_datagram(world: &World, bytes: &[u8]) -> bool {
+    let mut exchange = Exchange::new(world.node.own(), Limits::default(), Instant::ZERO);
+    exchange.receive(SocketAddr::from(([192, 0, 2, 1], 9)), bytes, &world.verifier(), Instant::ZERO);
+    matches!(exchange.poll_event(), Some(Event::Request { .. }))
 }
 
 fn node_ticket(world: &World, payload: &[u8]) -> bool {

@@ -8,6 +8,7 @@ use muster_wire::testing::{NOW, TestNetwork, TestNode};
 use muster_wire::{Hello, Signer, TrustStore, Verifier};
 
 const NODE: NodeId = NodeId([1; 20]);
+const PEER: NodeId = NodeId([2; 20]);
 const UPTIME: Uptime = Uptime(4_200);
 
 /// The boot nonce of the speaking node.
@@ -21,6 +22,8 @@ pub struct World {
     pub hello: Hello,
     pub operators: TestOperators,
     pub sealing: SealingKey,
+    /// Who writes sealed datagrams to the node.
+    pub peer: TestNode,
 }
 
 impl Default for World {
@@ -32,7 +35,8 @@ impl Default for World {
         signer.set_uptime(network.uptime(NODE, UPTIME));
         let hello = node.hello(NONCE, &trust);
         let (operators, sealing) = (TestOperators::new(), SealingKey::new([7; 32]));
-        Self { network, node, trust, signer, hello, operators, sealing }
+        let peer = network.node(PEER);
+        Self { network, node, trust, signer, hello, operators, sealing, peer }
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) async fn send_away(mut stream: TcpStream, retry_after: Duration) -> i
     );
     let exchange = async {
         let mut hello = [0; HELLO_BYTES];
-        stream.read(&mut hello).await?;
+        // Whatever it says, and however much of it, the answer is the same.
+        let _ = stream.read(&mut hello).await?;
         stream.write_all(answer.as_bytes()).await?;
         stream.shutdown().await?;
         while stream.read(&mut hello).await? > 0 {}

@@ -135,7 +135,7 @@ impl Usual {
             (self.mean, self.deviation) = (Some(span), span / 2);
             return;
         };
-        let off = if span > mean { span - mean } else { mean - span };
+        let off = span.abs_diff(mean);
         self.deviation = (self.deviation * 3 + off) / 4;
         self.mean = Some((mean * 7 + span) / 8);
     }

@@ -159,13 +159,12 @@ impl<C: Handle> Table<C> {
         }
     }
 
-    /// Not known, and there would be room.
+    /// Not known, or away while others speak of it; and there would be room.
     pub(super) fn wants(&self, contact: C, key: Key) -> bool {
+        let bucket = || &self.entries[self.range(self.bucket(key))];
         key != self.own
-            && self.find(contact, key).is_none()
-            && (self.has_room(key)
-                || self.may_split(key)
-                || self.entries[self.range(self.bucket(key))].iter().any(Entry::is_away))
+            && self.find(contact, key).is_none_or(Entry::is_away)
+            && (self.has_room(key) || self.may_split(key) || bucket().iter().any(Entry::is_away))
     }
 
     /// The closest to a key of those admitted, closest first. Looks at no more keys than it must.

@@ -193,7 +193,7 @@ impl<C: Handle> Dht<C> {
             return;
         }
         let chosen = turn.rng.random_range(0..all);
-        let contact = *away.iter().chain(&outside).nth(chosen).unwrap_or(&away[0]);
+        let Some(&contact) = away.iter().chain(&outside).nth(chosen) else { return };
         let key = turn.names.key(contact);
         if self.table.find(contact, key).is_some_and(|entry| entry.is_forgotten(turn.now)) {
             return self.table.remove(contact, turn.names);

@@ -33,7 +33,7 @@ impl Purpose {
 }
 
 /// Every payload type that a signer signs: its purpose, and the one service that may ask for it.
-const SIGNABLE: [(&str, Purpose, &str); 8] = [
+const SIGNABLE: [(&str, Purpose, &str); 9] = [
     (TASK, Purpose::Tasks, "topology"),
     (TASK_CANCELLATION, Purpose::Tasks, "topology"),
     (UPTIME_TICKET, Purpose::Tickets, "topology"),
@@ -42,7 +42,15 @@ const SIGNABLE: [(&str, Purpose, &str); 8] = [
     (REVOCATION_LIST, Purpose::Tickets, "auth"),
     (AUDIT_HEADS, Purpose::Receipts, "auth"),
     (RELAY_TICKET, Purpose::Tickets, "gsn-registry"),
+    // Of its own bootstrap nodes alone: see `may_hold`.
+    (NODE_TICKET, Purpose::Tickets, "dht-bootstrap"),
 ];
+
+/// Whether `service` may have this very payload signed: dht-bootstrap makes tickets, but of no enrolled node.
+pub fn may_hold(service: &str, payload_type: &str, payload: &[u8]) -> bool {
+    let restricted = service == "dht-bootstrap" && payload_type == NODE_TICKET;
+    !restricted || muster_wire::ticket::is_bootstrap_ticket(payload)
+}
 
 /// The caller may not have this signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -13,7 +13,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::{fault, wire};
 use crate::domain::Authority;
-use crate::domain::signer::{Purpose, purpose_for};
+use crate::domain::signer::{Purpose, may_hold, purpose_for};
 use crate::metrics;
 use crate::service::Auth;
 
@@ -49,6 +49,10 @@ fn grant(service: &str, payloads: Vec<Payload>) -> Result<Vec<Granted>, Fault> {
     let granted = payloads.into_iter().map(|Payload { payload_type, payload }| {
         let (purpose, payload_type) =
             purpose_for(service, &payload_type).map_err(|refusal| fault::signing(&refusal))?;
+        if !may_hold(service, payload_type, &payload) {
+            let message = format!("{service} may have tickets of bootstrap nodes signed, and this is none");
+            return Err(fault::invalid("NOT_A_BOOTSTRAP_TICKET", message));
+        }
         Ok(Granted { purpose, payload_type, payload })
     });
     granted.collect()

@@ -54,7 +54,7 @@ pub(super) async fn as_operator(place: &Place, config: Option<&MasterConfig>) ->
         root(address, roots.first(), &mut checks).await;
     }
     let before = clock::wall();
-    match session.fleet().get_topology(GetTopologyRequest {}).await {
+    match session.fleet().get_topology(GetTopologyRequest::default()).await {
         Err(status) => {
             let failure = session.failed("the API does not answer")(status);
             checks.push(Check::fails("master.api", failure.reason(), failure.remedy()));

@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn output_that_is_not_text_is_base64() {
-        let bytes = task::Output { stream: 1, offset: 3, data: vec![0xff, 0].into() };
+        let bytes =
+            task::Output { stream: 1, offset: 3, data: vec![0xff, 0].into(), ..task::Output::default() };
         assert_eq!(output(&bytes), json!({"stream": "stdout", "offset": 3, "text": null, "base64": "/wA="}));
     }
 

@@ -29,6 +29,9 @@ use crate::grpc::render;
 /// The policy's reason for refusing a service what it does not know.
 const UNKNOWN_CALL: &str = "ROLE_NOT_ALLOWED";
 
+/// Bytes that one call has signed: half of what auth takes; signed they come back somewhat larger.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
 /// The client of auth's AuthorityService, and of its list of revocations.
 pub struct AuthClient {
     network: NetworkId,
@@ -40,8 +43,9 @@ pub struct AuthClient {
 impl AuthClient {
     pub fn new(network: NetworkId, channel: MasterChannel) -> Self {
         let revocations = RevocationServiceClient::new(channel.clone());
-        let admissions = AdmissionServiceClient::new(channel.clone());
-        Self { network, client: AuthorityServiceClient::new(channel), revocations, admissions }
+        let client = AuthorityServiceClient::new(channel.clone()).max_decoding_message_size(2 * BATCH_BYTES);
+        let admissions = AdmissionServiceClient::new(channel);
+        Self { network, client, revocations, admissions }
     }
 }
 
@@ -49,14 +53,14 @@ impl AuthClient {
 impl Authority for AuthClient {
     async fn sign(&self, statements: &[Statement]) -> Result<Vec<Opaque>, AuthorityError> {
         let mut signed = Vec::with_capacity(statements.len());
-        for batch in statements.chunks(STATEMENTS) {
-            let payloads =
-                batch.iter().map(|statement| payload(self.network, statement)).collect::<Result<_, _>>()?;
+        let payloads = statements.iter().map(|statement| payload(self.network, statement));
+        for payloads in batches(payloads.collect::<Result<Vec<_>, _>>()?) {
+            let batch = payloads.len();
             let answer =
                 self.client.clone().sign(SignRequest { payloads }).await.map_err(|it| failed(&it))?;
             let envelopes = answer.into_inner().envelopes;
-            if envelopes.len() != batch.len() {
-                return Err(AuthorityError(format!("{} of {} are signed", envelopes.len(), batch.len())));
+            if envelopes.len() != batch {
+                return Err(AuthorityError(format!("{} of {batch} are signed", envelopes.len())));
             }
             signed.extend(envelopes.iter().map(|envelope| Opaque(envelope.encode_to_vec())));
         }
@@ -99,6 +103,25 @@ impl Authority for AuthClient {
             })
             .boxed())
     }
+}
+
+/// In their order, each few enough and small enough for one call.
+fn batches(payloads: Vec<Payload>) -> Vec<Vec<Payload>> {
+    let mut batches = Vec::new();
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    for payload in payloads {
+        let size = payload.encoded_len();
+        if !batch.is_empty() && (batch.len() == STATEMENTS || bytes + size > BATCH_BYTES) {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes += size;
+        batch.push(payload);
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    batches
 }
 
 /// `None` if it names nobody; auth is not who would do that.
@@ -179,4 +202,27 @@ pub fn payload(network: NetworkId, statement: &Statement) -> Result<Payload, Aut
         }
     };
     Ok(Payload { payload_type: payload_type.to_owned(), payload: payload.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_signed_goes_in_calls_that_fit_and_keeps_its_order() {
+        let of = |size: usize| Payload { payload_type: String::new(), payload: vec![0; size].into() };
+        let large: Vec<_> = (0..70).map(|_| of(256 * 1024)).collect();
+        let sizes: Vec<_> = batches(large).iter().map(Vec::len).collect();
+        assert!(sizes.len() == 3 && sizes.iter().sum::<usize>() == 70, "{sizes:?}");
+        let small: Vec<_> = (0..2_500)
+            .map(of)
+            .map(|mut it| {
+                it.payload.truncate(9);
+                it
+            })
+            .collect();
+        let lengths: Vec<_> = batches(small).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [1_000, 1_000, 500]);
+        assert!(batches(Vec::new()).is_empty());
+    }
 }

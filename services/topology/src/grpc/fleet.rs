@@ -84,9 +84,9 @@ impl FleetService for Fleet {
 
     async fn get_topology(
         &self,
-        _: Request<fleet::GetTopologyRequest>,
+        request: Request<fleet::GetTopologyRequest>,
     ) -> Answer<fleet::GetTopologyResponse> {
-        answer(nodes::topology(&self.hub).await)
+        answer(nodes::topology(&self.hub, request.into_inner()).await)
     }
 
     async fn create_task(&self, request: Request<fleet::CreateTaskRequest>) -> Answer<fleet::Task> {

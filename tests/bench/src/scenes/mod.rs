@@ -1,6 +1,7 @@
 //! What is made to happen while it is measured.
 
 pub(crate) mod command;
+pub(crate) mod dht;
 pub(crate) mod healing;
 pub(crate) mod idle;
 

@@ -52,12 +52,12 @@ pub fn by_interval(nodes: usize, hours: u32, seed: u64) -> String {
         let settings =
             Settings { question: seconds(question), sweep: seconds(60 * sweep), ..Settings::default() };
         let outcome = Day { hours, settings, ..Day::new(nodes) }.run(seed);
-        let healthy = outcome.health.iter().map(|(_, health)| health.healthy * 100.0);
+        let mut healthy = outcome.health.iter().map(|(_, health)| health.healthy * 100.0);
         let _ = writeln!(
             table,
             "| {question} s | {sweep} min | {:.1} % / {:.1} % | {:.1} / {} | {:.1} % | {:.0} |",
             healthy.clone().fold(100.0, f64::min),
-            healthy.last().unwrap_or_default(),
+            healthy.next_back().unwrap_or_default(),
             outcome.mean_holders,
             outcome.fewest_holders,
             outcome.gets.share() * 100.0,

@@ -93,14 +93,22 @@ pub(super) async fn delete(
     Ok(fleet::DeleteNodeResponse {})
 }
 
-/// Every cell with its nodes, whatever their state, and who is online without one.
-pub(super) async fn topology(hub: &Hub) -> Result<fleet::GetTopologyResponse, Fault> {
+/// A page of nodes, whatever their state, in their cells; and who is online without one.
+pub(super) async fn topology(
+    hub: &Hub,
+    request: fleet::GetTopologyRequest,
+) -> Result<fleet::GetTopologyResponse, Fault> {
     let now = clock::wall();
+    let limit = page::many(request.page_size)?;
+    let after = page::key(&request.page_token)?;
     let stored = hub.store.cells().await.map_err(|error| refusal::store(&error))?;
     let places = Places::of(stored.iter().map(|it| &it.row));
     let mut cells: BTreeMap<_, _> = stored.iter().map(|it| (it.row.id, cell(&it.row))).collect();
     let mut direct = Vec::new();
-    for it in select::nodes(hub, &NodeFilter::default(), None, usize::MAX).await? {
+    let selected = select::nodes(hub, &NodeFilter::default(), after, limit).await?;
+    let next =
+        selected.last().filter(|_| selected.len() == limit).map(|last| page::token(last.stored.row.id));
+    for it in selected {
         let Stored { row, revision } = it.stored;
         let shown = render::node(&row, places.place(&row), revision, now);
         match row.cell.filter(|_| is_of_cell(&row)).and_then(|id| cells.get_mut(&id)) {
@@ -110,7 +118,8 @@ pub(super) async fn topology(hub: &Hub) -> Result<fleet::GetTopologyResponse, Fa
         }
     }
     let cells = cells.into_values().filter(|cell| !cell.nodes.is_empty()).collect();
-    Ok(fleet::GetTopologyResponse { cells, direct, read_time: Some(to_wire(now)) })
+    let next_page_token = next.unwrap_or_default();
+    Ok(fleet::GetTopologyResponse { cells, direct, read_time: Some(to_wire(now)), next_page_token })
 }
 
 /// A node that is attached by itself stands outside its cell for the time being.

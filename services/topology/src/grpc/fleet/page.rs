@@ -26,6 +26,17 @@ pub(super) fn size(wanted: i32) -> Result<i64, Fault> {
     }
 }
 
+/// Nodes of a page that is read by programs only, at most and by default: below 4 MiB, which is what a client takes.
+const MANY: usize = 2_000;
+
+pub(super) fn many(wanted: i32) -> Result<usize, Fault> {
+    match usize::try_from(wanted) {
+        Ok(0) => Ok(MANY),
+        Ok(wanted) => Ok(wanted.min(MANY)),
+        Err(_) => Err(invalid("BAD_PAGE_SIZE", "page_size is not negative")),
+    }
+}
+
 fn opaque(text: &str) -> String {
     BASE64URL_NOPAD.encode(text.as_bytes())
 }

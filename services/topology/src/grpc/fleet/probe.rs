@@ -11,16 +11,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
-use super::select;
+use super::{page, select};
+use crate::domain::filter::NodeFilter;
 use crate::grpc::refusal::invalid;
 use crate::grpc::{render, wire};
 use crate::hub::{Hub, Mail};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Nodes that one call asks; the answers must fit one message.
-const PROBED: usize = 5_000;
 
 /// Targets of one message (contract of Downstream).
 const TARGETS: usize = 1_000;
@@ -33,10 +31,10 @@ pub(super) async fn refresh(
         .filter(|limit| *limit <= LONGEST_TIMEOUT)
         .ok_or_else(|| invalid("BAD_TIMEOUT", format!("the timeout is at most {LONGEST_TIMEOUT:?}")))?;
     let filter = select::filter(hub, request.filter.unwrap_or_default()).await?;
-    let nodes = select::nodes(hub, &filter, None, PROBED + 1).await?;
-    if nodes.len() > PROBED {
-        return Err(invalid("TOO_MANY_NODES", format!("one call asks at most {PROBED} nodes")));
-    }
+    let (after, probed) = (page::key(&request.page_token)?, page::many(0)?);
+    let nodes = select::nodes(hub, &filter, after, probed).await?;
+    let next = nodes.last().filter(|_| nodes.len() == probed).map(|last| last.stored.row.id);
+    let asked: BTreeSet<NodeId> = nodes.iter().map(|it| it.stored.row.id).collect();
     let mut streams: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
     for node in nodes.iter().map(|it| &it.stored.row).filter(|node| node.is_online()) {
         streams.entry(node.carrier()).or_default().push(node.id);
@@ -44,13 +42,15 @@ pub(super) async fn refresh(
     let heard = ask(hub, streams, Instant::now() + limit).await?;
     let now = clock::wall();
     // As they are shown now: an answer may have come with a change.
-    let fresh = select::nodes(hub, &filter, None, PROBED).await?;
+    let fresh =
+        select::nodes(hub, &NodeFilter { ids: Some(asked), ..NodeFilter::default() }, None, probed).await?;
     let (answered, silent): (Vec<_>, Vec<_>) =
         fresh.into_iter().partition(|it| heard.contains(&it.stored.row.id));
     let show = |nodes: Vec<select::Selected>| {
         nodes.into_iter().map(|it| render::node(&it.stored.row, it.place, it.stored.revision, now)).collect()
     };
-    Ok(fleet::RefreshPresenceResponse { answered: show(answered), silent: show(silent) })
+    let next_page_token = next.map(page::token).unwrap_or_default();
+    Ok(fleet::RefreshPresenceResponse { answered: show(answered), silent: show(silent), next_page_token })
 }
 
 /// Sends the probes and collects who answers until the deadline, or until all have.
@@ -60,7 +60,7 @@ async fn ask(
     deadline: Instant,
 ) -> Result<BTreeSet<NodeId>, Fault> {
     let nonce = rand::random::<u64>();
-    let (answers, mut heard) = mpsc::channel(PROBED);
+    let (answers, mut heard) = mpsc::channel(streams.values().map(Vec::len).sum::<usize>().max(1));
     if !hub.expect_answers(nonce, answers) {
         return Err(fault(Code::ResourceExhausted, "TOO_MANY_PROBES", "too many calls are asking nodes now"));
     }

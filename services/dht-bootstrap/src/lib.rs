@@ -1,0 +1,86 @@
+//! The dht-bootstrap service: always-on nodes of the hash table with ids that stay, contacts for those who join, the
+//! network's root as a record, and how well the table is.
+//!
+//! The nodes speak sealed datagrams on UDP ports of their own; [`grpc`] answers nodes and operators.
+
+use std::sync::Arc;
+
+use muster_kit::connect::MasterChannel;
+use muster_kit::grpc::{Routes, ServeError};
+use muster_kit::listen::Incoming;
+use muster_kit::shutdown::Shutdown;
+use muster_proto::dht::v1::bootstrap_service_server::BootstrapServiceServer;
+
+pub mod config;
+mod crawl;
+mod crowd;
+pub mod domain;
+pub mod grpc;
+pub mod metrics;
+pub mod store;
+
+pub use config::{Config, StoreConfig};
+
+use crowd::Crowd;
+use domain::identity::IdentityError;
+use store::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore};
+
+/// The service's name in logs and metrics.
+const NAME: &str = "dht-bootstrap";
+
+/// Why dht-bootstrap does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("dht-bootstrap's store: {0}")]
+    Store(#[from] StoreError),
+    #[error("dht-bootstrap's PostgreSQL address: {0}")]
+    Address(sqlx::Error),
+    #[error("a bootstrap node's socket: {0}")]
+    Bind(std::io::Error),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("auth does not sign the nodes' tickets: {0}")]
+    Auth(String),
+    #[error("the pinned roots: {0}")]
+    Roots(#[from] muster_wire::trust::TrustError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl RunError {
+    fn auth(status: tonic::Status) -> Self {
+        Self::Auth(format!("{:?}: {}", status.code(), status.message()))
+    }
+}
+
+/// Serves until the shutdown. `auth` leads to the auth service, which signs the nodes' tickets.
+///
+/// # Errors
+/// The store cannot be opened, no socket, auth does not answer, or serving failed.
+pub async fn run(
+    config: Config,
+    incoming: Incoming,
+    auth: MasterChannel,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    metrics::describe();
+    let store = open(&config.store).await?;
+    let crowd = Arc::new(Crowd::start(config, store, auth).await?);
+    let tending = tokio::spawn(Arc::clone(&crowd).tend());
+    let routes = Routes::new().with(BootstrapServiceServer::new(grpc::Bootstrap::new(Arc::clone(&crowd))));
+    let served = muster_kit::grpc::serve(NAME, routes, incoming, grpc::policy(), shutdown).await;
+    tending.abort();
+    for node in &crowd.nodes {
+        node.dht.leave().await;
+    }
+    Ok(served?)
+}
+
+async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {
+    Ok(match config {
+        StoreConfig::Sqlite(file) => Arc::new(SqliteStore::open(file).await?),
+        StoreConfig::Postgres(url) => {
+            Arc::new(PostgresStore::connect(url.parse().map_err(RunError::Address)?).await?)
+        }
+    })
+}
