@@ -356,50 +356,6 @@ async fn certificate(place: &Place, answer: &[u8], name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strongswan_enrolls_by_est() {
-    let place = Place::start().await;
-    let challenge = place.challenge(challenge_terms("gate-1")).await;
-    place
-        .says(
-            "openssl",
-            &[
-                "req",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-keyout",
-                "k.pem",
-                "-subj",
-                "/CN=gate-1",
-                "-outform",
-                "DER",
-                "-out",
-                "r.der",
-            ],
-        )
-        .await;
-    let user = format!("gate:{challenge}");
-    let arguments = [
-        "--est",
-        "--url",
-        &place.est,
-        "--in",
-        "r.der",
-        "--cacert",
-        "root.pem",
-        "--userpass",
-        &user,
-        "--outform",
-        "pem",
-    ];
-    let certificate = place.says("pki", &arguments).await;
-    place.keep("c.pem", &certificate);
-    let text = place.says("openssl", &["x509", "-in", "c.pem", "-noout", "-subject", "-issuer"]).await;
-    let text = String::from_utf8(text).unwrap();
-    assert!(text.contains("gate-1") && text.contains("device authority"), "{text}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_devices_certificate_opens_nothing_of_ours() {
     use muster_auth::domain::device::DeviceRequest;
     use muster_auth::service::DeviceApplicant;
