@@ -157,7 +157,7 @@ async fn an_order_that_is_not_for_us_or_not_understood_is_refused_with_its_reaso
         (with(&|order| order.issue_time = Some(to_wire(NOW + DAY)), 5), 5, "BAD_LIFETIME"),
         (with(&|order| order.issue_time = Some(to_wire(NOW - DAY * 2)), 6), 6, "EXPIRED"),
         (with(&|order| order.spec.as_mut().unwrap().r#type = "sing".to_owned(), 7), 7, "UNKNOWN_TYPE"),
-        (with(&|order| order.spec.as_mut().unwrap().class = 2, 8), 8, "CONFIDENTIAL_UNSUPPORTED"),
+        (with(&|order| order.spec.as_mut().unwrap().class = 2, 8), 8, "BAD_ARGUMENTS"),
         (with(&|order| order.spec = Some(spec(RunArguments::default())), 9), 9, "BAD_ARGUMENTS"),
     ];
     for (offer, task, code) in cases {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use muster_types::NodeId;
 use muster_types::limits::DATAGRAM_BYTES;
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -86,7 +87,8 @@ impl SealedSocket {
 
 impl Carrier for SealedSocket {
     fn send(&self, to: SocketAddr, datagram: &[u8]) {
-        if let Err(error) = self.socket.try_send_to(datagram, to) {
+        // Not by way of the runtime: it knows that a socket is writable only after it was once waited for.
+        if let Err(error) = SockRef::from(&*self.socket).send_to(datagram, &to.into()) {
             tracing::debug!(%error, %to, "a sealed datagram is lost");
         }
     }

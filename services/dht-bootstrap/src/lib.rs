@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use muster_kit::backoff::Backoff;
 use muster_kit::connect::MasterChannel;
 use muster_kit::grpc::{Routes, ServeError};
 use muster_kit::listen::Incoming;
@@ -65,7 +66,10 @@ pub async fn run(
 ) -> Result<(), RunError> {
     metrics::describe();
     let store = open(&config.store).await?;
-    let crowd = Arc::new(Crowd::start(config, store, auth).await?);
+    let crowd = tokio::select! {
+        crowd = start(config, store, auth) => Arc::new(crowd?),
+        () = shutdown.triggered() => return Ok(()),
+    };
     let tending = tokio::spawn(Arc::clone(&crowd).tend());
     let routes = Routes::new().with(BootstrapServiceServer::new(grpc::Bootstrap::new(Arc::clone(&crowd))));
     let served = muster_kit::grpc::serve(NAME, routes, incoming, grpc::policy(), shutdown).await;
@@ -74,6 +78,21 @@ pub async fn run(
         node.dht.leave().await;
     }
     Ok(served?)
+}
+
+/// Starts the nodes once auth has signed their tickets; it may come later than this service.
+async fn start(config: Config, store: Arc<dyn Store>, auth: MasterChannel) -> Result<Crowd, RunError> {
+    let mut backoff = Backoff::new();
+    loop {
+        match Crowd::start(config.clone(), store.clone(), auth.clone()).await {
+            Err(RunError::Auth(reason)) => {
+                tracing::warn!(reason, "auth does not sign the nodes' tickets; asking again");
+                let delay = backoff.next_delay(&mut rand::rng());
+                tokio::time::sleep(delay).await;
+            }
+            started => return started,
+        }
+    }
 }
 
 async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {

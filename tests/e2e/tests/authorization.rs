@@ -89,7 +89,17 @@ const TABLE: &[Row] = &[
         PEOPLE,
     ),
     ("muster.relay.v1.RelayService", &["Carry"], NODES),
-    ("muster.agent.v1.LocalService", &["GetStatus", "Leave"], LOCAL),
+    ("muster.dht.v1.BootstrapService", &["Contacts"], CERTIFIED),
+    (
+        "muster.dht.v1.BootstrapService",
+        &["Crawl", "FindNodes", "GetRecords", "GetStats", "PutRecord"],
+        PEOPLE,
+    ),
+    (
+        "muster.agent.v1.LocalService",
+        &["FindNodes", "GetRecords", "GetStats", "GetStatus", "Leave", "PutRecord"],
+        LOCAL,
+    ),
 ];
 
 /// A stream that is let in says nothing until something happens; who is refused hears at once.
@@ -124,6 +134,7 @@ struct Cast {
 impl Cast {
     async fn assemble() -> Result<Self> {
         let (mut auth, mut topology, cmdb) = (Master::nowhere()?, Master::nowhere()?, Master::nowhere()?);
+        auth.muster(&["init", "--address", &auth.address()]).await?.expect(0)?;
         auth.serve(&["--target", "auth"], &topology.address()).await?;
         std::fs::create_dir_all(topology.data_dir().join("join"))?;
         let link = "join/topology.link";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_sim::churn::office_link;
 use muster_sim::measure::Traffic;
-use muster_sim::scale::{Alone, Day, Decapitation, Detections, Liars, Outage, Report, Victims, Weather};
+use muster_sim::scale::{Day, Decapitation, Detections, Liars, Outage, Report, Victims, Weather};
 use muster_sim::world::{Setup, World};
 
 const NODES: usize = 600;
@@ -40,11 +40,6 @@ fn survivors_of_seventy_percent_of_all_lsns_and_of_the_best_connected_are_attach
 #[test]
 fn lsns_that_lie_hide_nobody_for_long_and_invent_nobody() {
     holds(&Liars { nodes: 150, places: 15, span: Duration::from_secs(120) }.run(SEED));
-}
-
-#[test]
-fn a_fleet_without_its_master_keeps_no_more_than_it_needs() {
-    holds(&Alone { nodes: 200, places: 8, hours: 2 }.run(SEED));
 }
 
 #[test]

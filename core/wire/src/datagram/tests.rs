@@ -276,7 +276,10 @@ fn under_load_strangers_return_a_cookie_first() {
     alice.ask(bob.address(), b"one of many", T0);
     let (opening, _) = alice.drain(T0);
     // A flood of forged openings with a fitting mac1: what anybody can make who knows the key.
-    let forged: Vec<_> = (0..300).map(|_| opening[0].1.clone()).collect();
+    let (mut mallory, _) = pair();
+    mallory.ask(bob.address(), b"flood", T0);
+    let (flood, _) = mallory.drain(T0);
+    let forged: Vec<_> = (0..300).map(|_| flood[0].1.clone()).collect();
     bob.take(SocketAddr::from(([192, 0, 2, 9], 9)), &forged, T0);
     let request = alice.ask(bob.address(), b"honest", after(0));
     let (told, _, flown) = {

@@ -37,6 +37,7 @@ impl Replicas {
         let (postgres, nats, secret) = (Postgres::start()?, Nats::start()?, tempfile::tempdir()?);
         let all = (0..REPLICAS).map(|_| Master::nowhere()).collect::<Result<Vec<_>>>()?;
         let mut replicas = Self { postgres, nats, all, secret };
+        replicas.found().await?;
         for at in 0..REPLICAS {
             replicas.begin(at).await?;
         }
@@ -56,6 +57,16 @@ impl Replicas {
 
     fn addresses(&self) -> Vec<String> {
         self.all.iter().map(Master::address).collect()
+    }
+
+    /// As a chart's job does before any replica starts.
+    async fn found(&self) -> Result<()> {
+        let environment = self.environment();
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let first = &self.all[0];
+        first.muster_with(&environment, &["init", "--address", &first.address()]).await?.expect(0)?;
+        Ok(())
     }
 
     async fn begin(&mut self, at: usize) -> Result<()> {
