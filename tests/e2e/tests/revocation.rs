@@ -1,0 +1,174 @@
+//! Revoked and lost devices, with the real programs: cut off on every path, and what a lost one still gets.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use muster_e2e::fleet::{command, is_online};
+use muster_e2e::{Agent, Master};
+use muster_proto::fleet::v1::NodeRole;
+use muster_proto::task::v1::TaskState;
+use serde_json::Value;
+
+/// From the command until the master shows it: the LSN cuts its child at once, and strikes it off with its lease.
+const CUT: Duration = Duration::from_secs(12);
+
+/// Between two looks at what an agent says of itself.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Longer than any wait here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until the agent's own status is as wanted; says how long that took.
+async fn until(agent: &Agent, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Duration> {
+    let begun = Instant::now();
+    loop {
+        // An agent that has just been started does not answer yet.
+        let status = agent.status().await.unwrap_or_default();
+        if wanted(&status) {
+            return Ok(begun.elapsed());
+        }
+        ensure!(begun.elapsed() < PATIENCE, "not {what}: {status}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn lists(status: &Value, field: &str, name: &str) -> bool {
+    status[field].as_array().is_some_and(|names| names.iter().any(|it| it == name))
+}
+
+/// Two agents in one cell: the LSN and its child.
+async fn cell(master: &Master) -> Result<(Agent, Agent)> {
+    let (one, two) = (Agent::of(master).await?, Agent::of(master).await?);
+    let fleet = master.fleet()?;
+    let paired = |role: NodeRole| matches!(role, NodeRole::Lsn | NodeRole::Child);
+    let first = fleet.until_node(&one.name()?, |node| is_online(node) && paired(node.role())).await?;
+    fleet.until_node(&two.name()?, |node| is_online(node) && node.role() == NodeRole::Child).await?;
+    ensure!(first.role() == NodeRole::Lsn, "{first:?}");
+    until(&one, "LSN of the other", |status| lists(status, "children", &two.name().unwrap_or_default()))
+        .await?;
+    Ok((one, two))
+}
+
+#[tokio::test]
+async fn a_revoked_child_is_cut_by_its_lsn_and_by_the_master_and_never_comes_back() -> Result<()> {
+    let master = Master::up().await?;
+    let (lsn, mut child) = cell(&master).await?;
+    let name = child.name()?;
+    let begun = Instant::now();
+    master.muster(&["revoke", &name, "--reason", "key-compromise"]).await?.expect(0)?;
+    until(&lsn, "rid of its child", |status| !lists(status, "children", &name)).await?;
+    let gone = master.fleet()?.until_node(&name, |node| !is_online(node)).await?;
+    ensure!(begun.elapsed() < CUT, "{:?}", begun.elapsed());
+    ensure!(gone.offline_reason == "revoked", "{gone:?}");
+    // Neither the LSN nor the master takes it in again, whatever it tries.
+    child.stop().await?;
+    child.start(&[])?;
+    child.program()?.says("is revoked").await?;
+    ensure!(!is_online(&master.fleet()?.until_node(&name, |_| true).await?));
+    ensure!(!lists(&lsn.status().await?, "children", &name));
+    // And auth does not renew what it has.
+    let mut fleet = muster_proto::fleet::v1::fleet_service_client::FleetServiceClient::new(
+        master.topology_as(child.stolen_credentials()?)?,
+    );
+    ensure!(fleet.get_topology(muster_proto::fleet::v1::GetTopologyRequest::default()).await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_children_of_a_revoked_lsn_leave_it_and_go_on_without_it() -> Result<()> {
+    let master = Master::up().await?;
+    let (lsn, child) = cell(&master).await?;
+    let (old, name) = (lsn.name()?, child.name()?);
+    master.muster(&["revoke", &old]).await?.expect(0)?;
+    until(&child, "away from the revoked LSN", |status| status["lsn"] != old.as_str()).await?;
+    let fleet = master.fleet()?;
+    fleet.until_node(&name, |node| is_online(node) && node.role() != NodeRole::Child).await?;
+    let task = fleet.create(&command(&[&name], &["echo", "free"], "")).await?;
+    fleet.until_ended(&task, &name).await?;
+    ensure!(fleet.stdout(&task, &name).await? == "free\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_restarted_node_still_knows_who_is_revoked_with_the_master_away() -> Result<()> {
+    let mut master = Master::up().await?;
+    let (mut lsn, child) = cell(&master).await?;
+    let name = child.name()?;
+    master.muster(&["revoke", &name]).await?.expect(0)?;
+    until(&lsn, "rid of its child", |status| !lists(status, "children", &name)).await?;
+    lsn.stop().await?;
+    master.kill().await?;
+    lsn.start(&[])?;
+    until(&lsn, "an LSN again", |status| status["state"] == "IsLsn").await?;
+    child.program()?.says("its certificate is revoked").await?;
+    ensure!(!lists(&lsn.status().await?, "children", &name));
+    Ok(())
+}
+
+/// A device whose lock and erase touch nothing but its own folder.
+async fn harmless(master: &Master) -> Result<(Agent, Vec<(&'static str, String)>)> {
+    let agent = Agent::enrolled(master, &[]).await?;
+    let home = agent.folder().join("home");
+    std::fs::create_dir_all(home.join("ada"))?;
+    let environment = vec![
+        ("MUSTER_AGENT_LOCK__FILE", agent.folder().join("nologin").display().to_string()),
+        ("MUSTER_AGENT_LOCK__COMMAND", "[\"true\"]".to_owned()),
+        ("MUSTER_AGENT_ERASE__PATHS", format!("[{:?}]", home.display().to_string())),
+    ];
+    Ok((agent, environment))
+}
+
+fn borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
+
+#[tokio::test]
+async fn a_lost_device_that_comes_back_is_locked_and_erased_and_does_nothing_else() -> Result<()> {
+    let master = Master::up().await?;
+    let (mut agent, environment) = harmless(&master).await?;
+    let name = agent.name()?;
+    agent.start(&borrowed(&environment))?;
+    agent.until_online(&master).await?;
+    agent.stop().await?;
+    let fleet = master.fleet()?;
+    let other = fleet.create(&command(&[&name], &["true"], "")).await?;
+    let lost = master.muster(&["lost", &name, "--lock", "--erase", "--output", "json"]).await?.expect(0)?;
+    let lost = lost.document("Lost")?;
+    let tasks: Vec<_> = lost["tasks"].as_array().context("tasks")?.iter().collect();
+    ensure!(tasks.len() == 2, "{lost}");
+
+    agent.start(&borrowed(&environment))?;
+    for task in tasks {
+        let task = task["name"].as_str().context("a name")?;
+        let ended = fleet.until_ended(task, &name).await?;
+        ensure!(ended.state() == TaskState::Succeeded, "{ended:?}");
+    }
+    ensure!(agent.folder().join("nologin").exists() && !agent.folder().join("home").exists());
+    ensure!(!fleet.task(&other).await?.done, "a lost device did something else");
+
+    // Found, it does what was asked meanwhile.
+    master.muster(&["found", &name]).await?.expect(0)?;
+    let ended = fleet.until_ended(&other, &name).await?;
+    ensure!(ended.state() == TaskState::Succeeded, "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_revoked_operator_is_refused_at_every_service() -> Result<()> {
+    let master = Master::up().await?;
+    let link = master.link(&["--role", "operator", "--name", "ada"]).await?;
+    let elsewhere = Master::nowhere()?;
+    elsewhere.muster_elsewhere(&["login", "-", "--name", "home"], &link).await?.expect(0)?;
+    let ask = ["nodes", "--context", "home"];
+    elsewhere.muster_elsewhere(&ask, "").await?.expect(0)?;
+    master.muster(&["revoke", "operators/ada"]).await?.expect(0)?;
+    let begun = Instant::now();
+    while elsewhere.muster_elsewhere(&ask, "").await?.code == 0 {
+        ensure!(begun.elapsed() < CUT, "a revoked operator still sees the fleet");
+    }
+    let begun = Instant::now();
+    while elsewhere.muster_elsewhere(&["link", "list", "--context", "home"], "").await?.code == 0 {
+        ensure!(begun.elapsed() < CUT, "a revoked operator still sees the links");
+    }
+    Ok(())
+}
