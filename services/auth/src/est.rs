@@ -164,7 +164,7 @@ impl Est {
         };
         let request = match request(asked) {
             Ok(request) => request,
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         };
         let applicant = DeviceApplicant { request, source: source.to_string() };
         let outcome = match challenge.parse::<Token>() {
@@ -186,7 +186,7 @@ impl Est {
                 let source = asked.source.to_string();
                 answered(self.auth.renew_device(certificate, &request, &source).await, asked.source)
             }
-            Err(answer) => answer,
+            Err(answer) => *answer,
         }
     }
 
@@ -206,8 +206,8 @@ fn password(asked: &Asked) -> Option<String> {
 }
 
 /// The PKCS#10 in the body: base64 (RFC 7030, section 4.2.1), or DER from those who read RFC 8951 otherwise.
-fn request(asked: &Asked) -> Result<DeviceRequest, Answer> {
-    let refused = |why: &str| text(StatusCode::BAD_REQUEST, why);
+fn request(asked: &Asked) -> Result<DeviceRequest, Box<Answer>> {
+    let refused = |why: &str| Box::new(text(StatusCode::BAD_REQUEST, why));
     let stripped: Vec<u8> = asked.body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let der = BASE64.decode(&stripped).unwrap_or_else(|_| asked.body.to_vec());
     DeviceRequest::parse(&der).map_err(|error| refused(&error.to_string()))

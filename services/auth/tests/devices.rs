@@ -159,7 +159,7 @@ impl Place {
             } else {
                 continue;
             };
-            self.keep(name, part[part.find("-----BEGIN").unwrap()..].as_bytes());
+            self.keep(name, &part.as_bytes()[part.find("-----BEGIN").unwrap()..]);
         }
     }
 }

@@ -44,7 +44,7 @@ pub fn from_pem(text: &str) -> Option<State> {
         return Some(State::Key(key));
     }
     let (roots, chain): (Vec<_>, Vec<_>) = certificates.into_iter().partition(is_root);
-    (!chain.is_empty() && !roots.is_empty()).then(|| State::Admitted(Material { chain, key, roots }))
+    (!chain.is_empty() && !roots.is_empty()).then_some(State::Admitted(Material { chain, key, roots }))
 }
 
 fn is_root(certificate: &CertificateDer<'_>) -> bool {

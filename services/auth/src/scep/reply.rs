@@ -42,6 +42,7 @@ const NONCE_BYTES: usize = 16;
 
 /// Why a request failed (RFC 8894, section 3.2.1.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "the names are the RFC's")]
 pub(crate) enum Failure {
     BadAlg = 0,
     BadMessageCheck = 1,
