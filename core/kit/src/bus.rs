@@ -101,7 +101,7 @@ impl Bus {
     }
 }
 
-/// Whether a server of this address lets us in, within [`CONNECT_LIMIT`].
+/// Whether a server of this address lets us in, within `CONNECT_LIMIT`.
 ///
 /// # Errors
 /// Why it does not.

@@ -1,5 +1,5 @@
 //! Sealed datagrams: small idempotent requests and their answers between nodes, one round trip even on first
-//! contact. Noise_IK_25519_ChaChaPoly_BLAKE2s, framed like WireGuard (https://www.wireguard.com/papers/wireguard.pdf,
+//! contact. Noise_IK_25519_ChaChaPoly_BLAKE2s, framed like WireGuard (<https://www.wireguard.com/papers/wireguard.pdf>,
 //! section 5): receiver index, 64-bit counter, replay window, mac1 always, a cookie under load. No I/O.
 //!
 //! [`Exchange`] is the machine. Bytes from the socket go in; datagrams to send, requests to answer and answers to

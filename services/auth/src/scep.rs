@@ -1,6 +1,6 @@
 //! SCEP (RFC 8894) for devices without our agent: its own port, off by default, an RSA key of its own that signs no certificate.
 //!
-//! HTTP -> [`message`] (verified, opened) -> [`Auth`] (a challenge is a link) -> [`reply`] (enveloped, signed by the RA).
+//! HTTP -> `message` (verified, opened) -> [`Auth`] (a challenge is a link) -> `reply` (enveloped, signed by the RA).
 
 use std::net::IpAddr;
 use std::sync::Arc;

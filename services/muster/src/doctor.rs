@@ -1,6 +1,6 @@
 //! `muster doctor`: asks everything that a master needs, one check after the other, and says what mends what.
 //!
-//! What is near first ([`local`]: settings, folder, stores, bus), then the way in ([`remote`]: names, ports, TLS, API,
+//! What is near first (`local`: settings, folder, stores, bus), then the way in (`remote`: names, ports, TLS, API,
 //! clock, the addresses that the master sees).
 
 use crate::cli::{Doctor, Output, Place};

@@ -1,6 +1,6 @@
 //! The relay service: carries sealed packets between nodes that cannot reach each other.
 //!
-//! A node opens one [`session`] by gRPC and shows tickets; what it sends, there or by [`udp`], goes through the [`hall`],
+//! A node opens one `session` by gRPC and shows tickets; what it sends, there or by `udp`, goes through the `hall`,
 //! where `muster_overlay::relay` decides, to the peer's session. The relay dials nobody, and keeps nothing.
 
 use std::net::UdpSocket;

@@ -12,7 +12,7 @@ use crate::domain::ledger::Wake;
 /// Batches of wake-ups that a slow reader may lag behind; further behind it looks at everything.
 const BACKLOG: usize = 1_024;
 
-/// Carries wake-ups between writers and readers, of one process or, by [`crate::peers`], of several replicas.
+/// Carries wake-ups between writers and readers, of one process or, by `crate::peers`, of several replicas.
 pub trait WakeBus: Send + Sync + 'static {
     fn publish(&self, wakes: BTreeSet<Wake>);
     fn subscribe(&self) -> Wakes;

@@ -181,7 +181,7 @@ pub(super) fn subordinate(
     Ok(Made { issuer: Issuer::new(params, key), certificate })
 }
 
-/// As [`subordinate`], for a request that came from a master whose root is here.
+/// As `subordinate`, for a request that came from a master whose root is here.
 ///
 /// # Errors
 /// The request's key is not EC P-256.
