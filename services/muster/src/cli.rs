@@ -1,20 +1,34 @@
 //! The command line: what can be typed. What each command does stands in its own room.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
 use crate::exit::{self, Exit};
-use crate::selection::{Label, Selection};
 use crate::target::Target;
 
+mod admission;
 mod authority;
+mod dht;
+mod hosts;
+mod operator_root;
+mod tasks;
 mod upkeep;
 
+pub use admission::{LinkCommand, LinkCreate, LinkRole, Lock, Login, Lost, Revoke, RevokeReason};
 pub use authority::{AuditCommand, CaCommand, CaTier, RequestsCommand};
+pub use dht::{DhtCommand, DhtKind};
+pub use hosts::{LabelChange, NodeState, NodesFilter, Refresh, Watch};
+pub use operator_root::{OperatorRootCommand, OperatorRootPolicy, OperatorRootSign};
+pub use tasks::{Inventory, Patience, Run, Section, Task, Tasks};
 pub use upkeep::{Backup, Doctor, Init, Invite, Restore};
+
+const BEGINNING: &str = "Begin with:\n  \
+    muster up                      a master and an agent of this host, in one process\n  \
+    muster link create             a link for the next device\n  \
+    muster nodes                   who is there\n  \
+    muster run --all -- uptime     a command on every host";
 
 /// Connects your CMDB with the devices it manages.
 #[derive(Debug, Parser)]
@@ -22,12 +36,8 @@ pub use upkeep::{Backup, Doctor, Init, Invite, Restore};
     name = "muster",
     version,
     propagate_version = true,
-    after_help = "Begin with:\n  \
-        muster up                      a master and an agent of this host, in one process\n  \
-        muster link create             a link for the next device\n  \
-        muster nodes                   who is there\n  \
-        muster run --all -- uptime     a command on every host",
-    after_long_help = after_long_help(),
+    after_help = BEGINNING,
+    after_long_help = format!("{BEGINNING}\n\n{}", exit::HELP),
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -37,16 +47,6 @@ pub struct Arguments {
     pub output: Output,
     #[command(subcommand)]
     pub command: Command,
-}
-
-fn after_long_help() -> String {
-    format!(
-        "Begin with:\n  muster up                      a master and an agent of this host, in one process\n  \
-         muster link create             a link for the next device\n  \
-         muster nodes                   who is there\n  \
-         muster run --all -- uptime     a command on every host\n\n{}",
-        exit::HELP
-    )
 }
 
 /// Which master is meant.
@@ -227,42 +227,6 @@ pub enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
-/// The hash table's own commands.
-#[derive(Debug, Subcommand)]
-pub enum DhtCommand {
-    /// What stands under a key
-    Get {
-        key: String,
-        #[arg(long, value_enum, default_value_t = DhtKind::Opaque)]
-        kind: DhtKind,
-    },
-    /// Store a value, published by a bootstrap node for a day
-    Put {
-        key: String,
-        /// Text; `-` reads it from stdin. Less than about 550 bytes fit beside signature and ticket
-        value: String,
-    },
-    /// The nodes closest to a key
-    Find { key: String },
-    /// How the bootstrap nodes are doing
-    Stats,
-    /// Walk the whole table now: its size, and how well its nodes know each other
-    Crawl,
-}
-
-/// Kinds of records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum DhtKind {
-    Contact,
-    Subnet,
-    Holders,
-    NodeKeys,
-    Root,
-    Gsn,
-    Revocations,
-    Opaque,
-}
-
 #[derive(Debug, Args)]
 pub struct Up {
     #[command(flatten)]
@@ -284,318 +248,6 @@ pub struct Serve {
     pub settings: Settings,
 }
 
-#[derive(Debug, Args)]
-pub struct Login {
-    /// The link; `-` reads it from stdin
-    pub link: String,
-    /// How to call this master here [default: its host name]
-    #[arg(long)]
-    pub name: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum LinkCommand {
-    /// Make a link that works once. It goes to stdout alone
-    #[command(after_help = "Examples:\n  \
-        muster link create\n  \
-        muster link create --label role=till --ttl 7d\n  \
-        muster link create --role operator --name ada")]
-    Create(LinkCreate),
-    /// All links, without their secrets
-    List,
-    /// An open link stops working; whom it enrolled stays
-    Revoke {
-        /// Name or id, as `muster link list` shows it
-        link: String,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct LinkCreate {
-    /// Whom it is for
-    #[arg(long, value_enum, default_value_t)]
-    pub role: LinkRole,
-    /// Labels that the device will carry
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    pub labels: Vec<Label>,
-    /// How long it stays good, at most 30d
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "24h", value_name = "DURATION")]
-    pub ttl: Duration,
-    /// What to call it; an operator's or CMDB's link becomes its name
-    #[arg(long)]
-    pub name: Option<String>,
-    /// How many devices it may enroll: for an image
-    #[arg(long, default_value_t = 1, value_name = "COUNT")]
-    pub uses: u32,
-    /// Only the device with this host name
-    #[arg(long, value_name = "NAME")]
-    pub host: Option<String>,
-    /// Only the device with this serial number, as its firmware says it
-    #[arg(long, value_name = "SERIAL")]
-    pub serial: Option<String>,
-    /// Only this key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal
-    #[arg(long, value_name = "HASH")]
-    pub key: Option<String>,
-    /// Each device waits for `muster requests approve`
-    #[arg(long)]
-    pub approve: bool,
-    /// A password for SCEP or EST instead, for a device without our agent, with this common name
-    #[arg(long, value_name = "COMMON_NAME", conflicts_with_all = ["name", "uses", "serial", "labels"])]
-    pub challenge: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum LinkRole {
-    #[default]
-    Node,
-    Operator,
-    Cmdb,
-}
-
-#[derive(Debug, Args)]
-pub struct NodesFilter {
-    #[command(flatten)]
-    pub selection: Selection,
-    /// Only hosts in this state; may be given more than once
-    #[arg(long = "state", value_enum)]
-    pub states: Vec<NodeState>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum NodeState {
-    Online,
-    Offline,
-    Unreachable,
-    /// Enrolled, and not once attached since
-    NeverSeen,
-}
-
-#[derive(Debug, Args)]
-pub struct Watch {
-    /// Begin with every host as it is now
-    #[arg(long, conflicts_with = "resume")]
-    pub all: bool,
-    /// Go on from where a watch ended; its JSON carries the token
-    #[arg(long, value_name = "TOKEN")]
-    pub resume: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct Tasks {
-    /// Only those that have not ended everywhere
-    #[arg(long)]
-    pub running: bool,
-    /// How many to show
-    #[arg(long, default_value_t = 20)]
-    pub limit: u32,
-}
-
-#[derive(Debug, Args)]
-pub struct Task {
-    /// Id of the task, or its beginning
-    pub task: String,
-    /// What the hosts wrote, as far as it is kept
-    #[arg(long, conflicts_with = "follow")]
-    pub logs: bool,
-    /// Watch it until it has ended everywhere
-    #[arg(long)]
-    pub follow: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Run {
-    #[command(flatten)]
-    pub selection: Selection,
-    #[command(flatten)]
-    pub patience: Patience,
-    /// Ends the command on a host, with all it started, after this long
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
-    pub timeout: Option<Duration>,
-    /// Send this file and run it with its #! interpreter, else /bin/sh; `-` is stdin
-    #[arg(long, value_name = "FILE")]
-    pub script: Option<PathBuf>,
-    /// Run as this user of the host [default: as the agent, which is root]
-    #[arg(long)]
-    pub user: Option<String>,
-    /// Set in the command's otherwise clean environment
-    #[arg(long = "env", value_name = "KEY=VALUE")]
-    pub environment: Vec<Label>,
-    /// One after another with other exclusive tasks of a host, as installations want it
-    #[arg(long)]
-    pub exclusive: bool,
-    /// Only the hosts can read the command, only the master what they write
-    #[arg(long)]
-    pub confidential: bool,
-    /// Sign with this key of the operators' root, as networks that require it want
-    #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
-    pub sign_with: Option<PathBuf>,
-    /// Say what would run, and where, and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Leave at once; `muster task ID --follow` watches it later
-    #[arg(long)]
-    pub detach: bool,
-    /// The command with its arguments, or the script's arguments
-    #[arg(last = true)]
-    pub command: Vec<String>,
-}
-
-/// What becomes of hosts that are away.
-#[derive(Debug, Clone, Args)]
-pub struct Patience {
-    /// Hosts that are away do it when they come back within this time, at most 30d [default: 1h]
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", conflicts_with = "skip_offline")]
-    pub queue_for: Option<Duration>,
-    /// Leave out hosts that are away
-    #[arg(long)]
-    pub skip_offline: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Inventory {
-    #[command(flatten)]
-    pub selection: Selection,
-    #[command(flatten)]
-    pub patience: Patience,
-    /// Only this part; may be given more than once
-    #[arg(long = "section", value_enum)]
-    pub sections: Vec<Section>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Section {
-    Host,
-    Hardware,
-    Packages,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum OperatorRootCommand {
-    /// Make an operators' root. Keep its folder offline
-    Init {
-        /// Its folder
-        dir: PathBuf,
-    },
-    /// Make a key that signs tasks for one operator
-    Sign(OperatorRootSign),
-    /// Say whom devices shall believe, signed by the root
-    Policy(OperatorRootPolicy),
-    /// Let the master of this host hand a policy to devices
-    Install {
-        /// As `operator-root policy` wrote it
-        policy: PathBuf,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct OperatorRootSign {
-    /// The root's folder
-    pub dir: PathBuf,
-    /// Of the operator
-    #[arg(long)]
-    pub name: String,
-    /// Key and certificate go here
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
-    /// How long it is good
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "365d", value_name = "DURATION")]
-    pub ttl: Duration,
-}
-
-#[derive(Debug, Args)]
-pub struct OperatorRootPolicy {
-    /// The root's folder
-    pub dir: PathBuf,
-    /// The network's id, or any of its enrollment links
-    #[arg(long, value_name = "ID|LINK")]
-    pub network: String,
-    /// Devices refuse tasks that no operator signed
-    #[arg(long = "require")]
-    pub require: bool,
-    /// An operator's key that counts no longer; may be given more than once
-    #[arg(long, value_name = "KEY-ID")]
-    pub withdraw: Vec<String>,
-    /// The policy goes here
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct Revoke {
-    /// Id, the beginning of an id, or host name; or operators/NAME, cmdbs/NAME
-    pub name: String,
-    /// Why
-    #[arg(long, value_enum, default_value_t)]
-    pub reason: RevokeReason,
-    /// For the audit log
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub comment: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum RevokeReason {
-    /// It may no longer do what it was admitted for
-    #[default]
-    Withdrawn,
-    /// Somebody else has its key
-    KeyCompromise,
-    /// It works for somebody else now
-    Moved,
-    /// It is out of service
-    Ceased,
-}
-
-#[derive(Debug, Args)]
-pub struct Lost {
-    /// Id, the beginning of an id, or host name
-    pub node: String,
-    /// Lock it whenever it comes back, within 30 days
-    #[arg(long)]
-    pub lock: bool,
-    /// Erase it whenever it comes back, within 30 days
-    #[arg(long)]
-    pub erase: bool,
-    /// Sign with this key of the operators' root
-    #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
-    pub sign_with: Option<PathBuf>,
-    /// For the audit log
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub comment: String,
-}
-
-#[derive(Debug, Args)]
-pub struct Lock {
-    /// Id, the beginning of an id, or host name
-    pub node: String,
-    /// Shown to whoever tries to log in
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub message: String,
-    /// Let people in again
-    #[arg(long)]
-    pub release: bool,
-    /// Sign with this key of the operators' root
-    #[arg(long, value_name = "FILE", env = "MUSTER_SIGN_WITH")]
-    pub sign_with: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct Refresh {
-    #[command(flatten)]
-    pub selection: Selection,
-    /// How long to wait for the hosts, at most 30s
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "5s", value_name = "DURATION")]
-    pub timeout: Duration,
-}
-
-#[derive(Debug, Args)]
-pub struct LabelChange {
-    /// Id, the beginning of an id, or host name
-    pub node: String,
-    /// KEY=VALUE sets, KEY- removes
-    #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
-    pub changes: Vec<String>,
-}
-
 /// Writes the completion script to stdout.
 pub fn completions(shell: clap_complete::Shell) -> Exit {
     clap_complete::generate(shell, &mut Arguments::command(), "muster", &mut std::io::stdout());
@@ -604,6 +256,8 @@ pub fn completions(shell: clap_complete::Shell) -> Exit {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
