@@ -1,8 +1,10 @@
 //! The neighbor list's way to the children: to the deputies soon and whole, to the others later and cut.
 
+use std::time::Duration;
+
 use muster_types::NodeId;
 
-use super::beats::DEPUTIES;
+use super::beats::{Beats, DEPUTIES};
 use super::children::{CHILDREN, ChildTable};
 use crate::intent::Intent;
 use crate::message::{Message, NeighborList};
@@ -22,8 +24,10 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    pub(crate) fn on_change(&self, turn: &mut Turn<'_>) {
-        turn.timers.set_earliest(Timer::DeputyList, turn.now + LIST_DELAY);
+    /// A cell that lacks a deputy appoints it at once: an LSN that dies young is missed by somebody.
+    pub(crate) fn on_change(&self, beats: &Beats, turn: &mut Turn<'_>) {
+        let delay = if beats.nodes().count() < DEPUTIES { Duration::ZERO } else { LIST_DELAY };
+        turn.timers.set_earliest(Timer::DeputyList, turn.now + delay);
         turn.timers.set_earliest(Timer::ChildList, turn.now + LIST_DELAY_CHILDREN);
     }
 

@@ -1,5 +1,6 @@
 //! Redeeming a link.
 
+use muster_kit::crash;
 use muster_types::{Timestamp, Token};
 
 use super::{Admission, Auth, AuthError, settle};
@@ -111,7 +112,9 @@ impl Auth {
             Write::PutPrincipal { principal: principal.clone(), expected },
             Write::AddCertificate(leaf.clone()),
         ];
+        crash::point("auth.enroll.before-commit");
         self.store.commit(Change { writes, deed }).await?;
+        crash::point("auth.enroll.after-commit");
         tracing::info!(principal = principal.resource_name(), host = principal.host_name, "enrolled");
         Ok(self.admission(principal, leaf, now))
     }

@@ -36,6 +36,8 @@ async fn cell() -> Result<(Agent, Scene)> {
 async fn gather(lsn: &mut Agent, scene: &mut Scene, environment: &[(&str, &str)]) -> Result<()> {
     let (fleet, lead) = (scene.master.fleet()?, lsn.name()?);
     lsn.start(environment)?;
+    // The master may still show what it was before it was killed.
+    lsn.program()?.says("attached to the master").await?;
     fleet.until_node(&lead, |node| is_online(node) && node.role() == NodeRole::Lsn).await?;
     scene.agent.start(&[])?;
     fleet.until_node(&scene.node, |node| is_online(node) && node.lsn == lead).await?;

@@ -47,6 +47,7 @@ fn the_matrix_hits_exactly_the_points_that_the_sources_have() {
         .chain(lsn::APART)
         .chain(enrollment::ON_THE_DEVICE)
         .chain(enrollment::AT_AUTH)
+        .chain(enrollment::AT_FOUNDING)
         .chain(enrollment::AT_THE_OPERATOR)
         .map(str::to_owned)
         .collect();
