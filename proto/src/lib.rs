@@ -25,6 +25,7 @@ areas! {
     agent "muster.agent.v1",
     relay "muster.relay.v1",
     dht "muster.dht.v1",
+    gsn "muster.gsn.v1",
 }
 
 /// Every file above as an encoded `FileDescriptorSet`, for gRPC reflection.

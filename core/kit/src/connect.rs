@@ -33,6 +33,8 @@ pub const TOPOLOGY: &str = "topology.muster";
 pub const RELAY: &str = "relay.muster";
 /// The name of the dht-bootstrap service.
 pub const DHT_BOOTSTRAP: &str = "dht-bootstrap.muster";
+/// The name of the registry of global super nodes.
+pub const GSN_REGISTRY: &str = "gsn-registry.muster";
 
 /// All attempts to connect together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

@@ -13,6 +13,7 @@ pub mod kind;
 mod neighbors;
 pub mod operator;
 pub mod pack;
+pub mod probe;
 pub mod record;
 pub mod relay;
 pub mod revocation;

@@ -32,6 +32,7 @@ const ALL: [Who; 5] = [Nobody, Node, Operator, Cmdb, Service];
 const PEOPLE: &[Who] = &[Operator, Cmdb];
 const OPERATORS: &[Who] = &[Operator];
 const NODES: &[Who] = &[Node];
+const NODES_AND_PEOPLE: &[Who] = &[Node, Operator, Cmdb];
 const SERVICES: &[Who] = &[Service];
 const CERTIFIED: &[Who] = &[Node, Operator, Cmdb, Service];
 const ANYBODY: &[Who] = &ALL;
@@ -89,6 +90,10 @@ const TABLE: &[Row] = &[
         PEOPLE,
     ),
     ("muster.relay.v1.RelayService", &["Carry"], NODES),
+    ("muster.gsn.v1.RegistryService", &["IssueRelayTicket", "Offer", "ReportSuperNodes"], NODES),
+    ("muster.gsn.v1.RegistryService", &["ListSuperNodes"], NODES_AND_PEOPLE),
+    ("muster.gsn.v1.RegistryService", &["ListCandidates"], PEOPLE),
+    ("muster.gsn.v1.RegistryService", &["RegisterRelay"], SERVICES),
     ("muster.dht.v1.BootstrapService", &["Contacts"], CERTIFIED),
     (
         "muster.dht.v1.BootstrapService",
