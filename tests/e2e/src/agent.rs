@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use data_encoding::{BASE64, HEXLOWER};
-use muster_kit::tls::Material;
+use muster_kit::tls::{Material, validity};
 use muster_proto::auth::v1::Credentials;
+use muster_types::Timestamp;
 use prost::Message;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
@@ -152,6 +153,15 @@ impl Agent {
         let roots = credentials.trust_bundle.as_ref().map(|bundle| ders(&bundle.roots)).unwrap_or_default();
         let key = PrivatePkcs8KeyDer::from(key).into();
         Ok(Material { chain: ders(&credentials.certificate_chain), key, roots })
+    }
+
+    /// When its certificate runs out.
+    ///
+    /// # Errors
+    /// It is not enrolled.
+    pub fn certificate_ends(&self) -> Result<Timestamp> {
+        let chain = self.stolen_credentials()?.chain;
+        Ok(validity(chain.first().context("it has no certificate")?)?.1)
     }
 
     /// # Errors

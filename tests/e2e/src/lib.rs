@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod answer;
 pub mod binaries;
+pub mod calendar;
 pub mod collector;
 pub mod fleet;
 pub mod master;

@@ -1,9 +1,17 @@
 //! Links that do not work: each says what is wrong in words and in its exit code, and leaves nothing half-written.
 
+#[path = "enrollment/proxy.rs"]
+mod proxy;
+
 use anyhow::{Context, Result, ensure};
 use muster_e2e::agent::IDENTITY;
 use muster_e2e::master::free_port;
 use muster_e2e::{Agent, Answer, Master};
+use muster_kit::connect::{AUTH, Master as Way};
+use muster_kit::tls::ClientTls;
+use muster_proto::auth::v1::CreateRenewalChallengeRequest;
+use muster_proto::auth::v1::enrollment_service_client::EnrollmentServiceClient;
+use proxy::Proxy;
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
@@ -137,6 +145,26 @@ async fn another_networks_master_is_told_from_the_links_own() -> Result<()> {
     let link = ours.link(&[]).await?.replace(&ours.address(), &theirs.address());
     let agent = Agent::new()?;
     refused(&agent, &agent.enroll(&link).await?, NOT_TRUSTED, "is another master than the link's")
+}
+
+#[tokio::test]
+async fn a_proxy_that_re_signs_tls_is_named_and_reads_nothing_and_without_it_the_same_link_works()
+-> Result<()> {
+    let master = Master::up().await?;
+    let proxy = Proxy::before(&master.address(), &master.operator()?.roots).await?;
+    let link = master.link(&[]).await?;
+    let agent = Agent::new()?;
+    let refusal = agent.enroll(&link.replace(&master.address(), &proxy.address)).await?;
+    refused(&agent, &refusal, NOT_TRUSTED, "re-signs TLS")?;
+    ensure!(refusal.stderr.contains(&proxy.address), "it does not say where\n{refusal}");
+    ensure!(proxy.opened() == 0, "the link's token went through a proxy that reads");
+    // It does work, for who believes in it.
+    let believing = Way::new([proxy.address.clone()], ClientTls::anonymous(&[proxy.root()])?);
+    let mut auth = EnrollmentServiceClient::new(believing.service(AUTH));
+    auth.create_renewal_challenge(CreateRenewalChallengeRequest {}).await?;
+    ensure!(proxy.opened() == 1);
+    agent.enroll(&link).await?.expect(0)?;
+    Ok(())
 }
 
 #[tokio::test]
