@@ -272,7 +272,7 @@ impl Office {
         };
         turn.send(from, Message::Accepted(accepted));
         self.record(from, Presence::Attached { attach, contact, version, standing }, turn);
-        self.lists.on_change(&self.beats, turn);
+        self.lists.on_newcomer(&self.beats, turn);
         turn.timers.set_earliest(Timer::Sweep, turn.now + SWEEP_INTERVAL);
     }
 
@@ -310,7 +310,7 @@ impl Office {
     fn on_child_part(&mut self, from: NodeId, part: Part, turn: &mut Turn<'_>) {
         self.children.remove(from);
         self.record(from, Presence::Departed(Some(part)), turn);
-        self.lists.on_change(&self.beats, turn);
+        self.lists.on_change(turn);
     }
 
     fn is_winner(&self, node: NodeId) -> bool {
@@ -331,7 +331,7 @@ impl Office {
         let silent = self.beats.beat(self.claim.tenure(), turn);
         if !silent.is_empty() {
             silent.into_iter().for_each(|node| self.children.set_silent(node));
-            self.lists.on_change(&self.beats, turn);
+            self.lists.on_change(turn);
         }
     }
 
@@ -340,7 +340,7 @@ impl Office {
         for node in self.children.expire(turn.now) {
             turn.intend(Intent::Close(node));
             self.record(node, Presence::Departed(None), turn);
-            self.lists.on_change(&self.beats, turn);
+            self.lists.on_change(turn);
         }
         if !self.children.is_empty() {
             turn.set(Timer::Sweep, SWEEP_INTERVAL);

@@ -1,7 +1,5 @@
 //! The neighbor list's way to the children: to the deputies soon and whole, to the others later and cut.
 
-use std::time::Duration;
-
 use muster_types::NodeId;
 
 use super::beats::{Beats, DEPUTIES};
@@ -24,11 +22,17 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    /// A cell that lacks a deputy appoints it at once: an LSN that dies young is missed by somebody.
-    pub(crate) fn on_change(&self, beats: &Beats, turn: &mut Turn<'_>) {
-        let delay = if beats.nodes().count() < DEPUTIES { Duration::ZERO } else { LIST_DELAY };
-        turn.timers.set_earliest(Timer::DeputyList, turn.now + delay);
+    pub(crate) fn on_change(&self, turn: &mut Turn<'_>) {
+        turn.timers.set_earliest(Timer::DeputyList, turn.now + LIST_DELAY);
         turn.timers.set_earliest(Timer::ChildList, turn.now + LIST_DELAY_CHILDREN);
+    }
+
+    /// A cell that lacks a deputy appoints the newcomer at once: an LSN that dies young is missed by somebody.
+    pub(crate) fn on_newcomer(&self, beats: &Beats, turn: &mut Turn<'_>) {
+        if beats.nodes().count() < DEPUTIES {
+            turn.timers.set_earliest(Timer::DeputyList, turn.now);
+        }
+        self.on_change(turn);
     }
 
     pub(crate) fn of_newcomer(&self, children: &ChildTable) -> NeighborList {
