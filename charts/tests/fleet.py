@@ -37,6 +37,8 @@ class Fleet:
             "PATH": os.environ["PATH"], "HOME": str(self.folder), "MUSTER_DATABASE_URL": self.host.postgres(),
             "MUSTER_NATS_URL": self.host.nats(), "MUSTER_SECRET_FILE": str(self.folder / "secret"),
             "MUSTER_ADDRESS": f"{HOST}:4001,{HOST}:4002"}
+        founded = self.muster("init")
+        assert founded.returncode == 0, founded.stderr
         for at in (1, 2):
             self.spawn(PROGRAMS / "muster", "serve", "--target", "all", "--data-dir", self.folder / f"m{at}",
                        "--listen", f"{HOST}:400{at}", "--observe", f"{HOST}:410{at}", log=f"m{at}", env=self.environment)

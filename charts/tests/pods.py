@@ -30,7 +30,7 @@ class Host:
     """The bridge that pods hang on, PostgreSQL and NATS on its address."""
 
     def __init__(self, folder, rootfs):
-        self.folder, self.rootfs, self.count, self.processes = folder, rootfs, 0, []
+        self.folder, self.rootfs, self.count, self.links, self.processes = folder, rootfs, 0, 0, []
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "address", "add", f"{HOST}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
@@ -99,9 +99,11 @@ class Pod:
         self.process = None
 
     def own(self, folder):
+        """As the kubelet leaves a volume: root's, and open to the group that is fsGroup."""
         folder.mkdir(exist_ok=True)
         if own_users():
-            os.chown(folder, self.user, self.user)
+            os.chown(folder, 0, self.user)
+            folder.chmod(0o2775)
         return folder
 
     def volume(self, it):
@@ -141,7 +143,9 @@ class Pod:
                 ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *container["args"]], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=log, env=self.environment(container) | {"PATH": os.environ["PATH"]})
         assert process.stdout.readline() == b"ready\n", file.read_text()
-        inside, outside = ["nsenter", f"--net=/proc/{process.pid}/ns/net"], f"v{self.number}"
+        # Its own: the link of an init container that has ended goes with its namespace, a moment later.
+        self.host.links += 1
+        inside, outside = ["nsenter", f"--net=/proc/{process.pid}/ns/net"], f"v{self.host.links}"
         run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", str(process.pid))
         run("ip", "link", "set", outside, "master", BRIDGE, "up")
         run(*inside, "ip", "address", "add", f"{self.ip}/24", "dev", "eth0")

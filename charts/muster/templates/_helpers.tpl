@@ -75,9 +75,10 @@ privileged: false
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* The environment that every process of the master has. */}}
+{{/* The environment that every process of the master has. Its folder is one below the volume's: a volume's own is open to
+the group, and cannot be closed by whoever only writes into it. */}}
 {{- define "muster.env" -}}
-- {name: MUSTER_DATA_DIR, value: /var/lib/muster}
+- {name: MUSTER_DATA_DIR, value: /var/lib/muster/data}
 - {name: MUSTER_OBSERVE, value: "[::]:27432"}
 - {name: MUSTER_ADDRESS, value: {{ join "," .Values.addresses | quote }}}
 - {name: MUSTER_LOG, value: {{ .Values.log.filter | quote }}}
