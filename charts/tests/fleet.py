@@ -9,8 +9,10 @@ import subprocess
 import urllib.parse
 import urllib.request
 
+import yaml
 from pods import HOST, PATIENCE, Host, until
-from render import ROOT
+from render import CHART, ROOT
+from stranger import Stranger
 
 PROGRAMS = ROOT / "target" / "debug"
 HOSTS = 3
@@ -18,7 +20,7 @@ HOSTS = 3
 
 class Fleet:
     def __init__(self, folder):
-        self.folder, self.agents = folder, []
+        self.folder, self.agents, self.masters = folder, [], []
 
     def __enter__(self):
         self.host = Host(self.folder, None)
@@ -40,17 +42,27 @@ class Fleet:
         founded = self.muster("init")
         assert founded.returncode == 0, founded.stderr
         for at in (1, 2):
-            self.spawn(PROGRAMS / "muster", "serve", "--target", "all", "--data-dir", self.folder / f"m{at}",
-                       "--listen", f"{HOST}:400{at}", "--observe", f"{HOST}:410{at}", log=f"m{at}", env=self.environment)
+            self.masters.append(self.spawn(
+                PROGRAMS / "muster", "serve", "--target", "all", "--data-dir", self.folder / f"m{at}", "--listen",
+                f"{HOST}:400{at}", "--observe", f"{HOST}:410{at}", log=f"m{at}", env=self.environment))
             until(lambda at=at: self.page("/readyz", at), f"replica {at}")
-        config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [
-            {"job_name": "muster", "static_configs": [{"targets": [f"{HOST}:4101", f"{HOST}:4102"]}]}]}
+        self.write_rules()
+        config = {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": ["rules.yml"],
+                  "scrape_configs": [{"job_name": "muster", "static_configs": [
+                      {"targets": [f"{HOST}:4101", f"{HOST}:4102"]}]}]}
         (self.folder / "prometheus.yml").write_text(json.dumps(config))
         self.host.start("prometheus", f"--config.file={self.folder}/prometheus.yml", f"--web.listen-address={HOST}:9090",
                         f"--storage.tsdb.path={self.folder}/tsdb", port=9090)
         for at in range(HOSTS):
             self.join(at)
         until(lambda: self.all_online(), "every host online")
+
+    def write_rules(self):
+        """The chart's alerts as they are, but for their patience."""
+        rules = yaml.safe_load((CHART / "alerts/muster.yaml").read_text())
+        for rule in rules["groups"][0]["rules"]:
+            rule["for"] = "0s"
+        (self.folder / "rules.yml").write_text(yaml.safe_dump(rules))
 
     def spawn(self, *words, log, env):
         with (self.folder / f"{log}.log").open("wb") as out:
@@ -93,12 +105,11 @@ class Fleet:
         assert again.returncode != 0
         token = base64.urlsafe_b64encode(b"99.0.1").decode().rstrip("=")
         assert self.muster("watch", "--resume", token).returncode != 0
-        stranger = ssl.create_default_context()
-        try:
-            with socket.create_connection((HOST, 4001)) as raw:
-                stranger.wrap_socket(raw, server_hostname="stranger.example")
-        except OSError:
-            pass
+        # Open when hosts are counted.
+        self.spawn(PROGRAMS / "muster", "--data-dir", self.folder / "m2", "run", "--all", "--", "sleep", "75", log="run",
+                   env=self.environment)
+        self.meet_a_stranger()
+        self.break_the_store()
         # What is older than seven days is purged at the next round.
         self.sql("UPDATE events SET at = 1 WHERE number < 5")
         lsn = next(it["name"] for it in self.nodes() if it["role"] == "lsn")
@@ -107,6 +118,59 @@ class Fleet:
         self.agents[index].wait()
         until(lambda: self.gone(lsn), "the killed LSN is gone")
         assert self.muster("run", "--all", "--skip-offline", "--", "true").returncode in (0, 5)
+
+    def meet_a_stranger(self):
+        clean = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
+        link = self.muster("link", "create").stdout.strip()
+        subprocess.run(self.agent("s", "enroll", "--no-service", link), check=True, capture_output=True, env=clean)
+        stranger = Stranger(self.folder / "as", f"{HOST}:4001")
+        stranger.come_with_old_software()
+        stranger.forge_and_complain()
+
+        def guessed():
+            stranger.renew_without_proof()
+            stranger.enroll_by_guessing(5)
+            self.ask_for_nobody()
+            assert "MusterEnrollmentFailures" in self.firing()
+        until(guessed, "guessing is noticed")
+
+    def ask_for_nobody(self):
+        """TLS for a name that no service has."""
+        try:
+            with socket.create_connection((HOST, 4001)) as raw:
+                ssl.create_default_context().wrap_socket(raw, server_hostname="stranger.example")
+        except OSError:
+            pass
+
+    def break_the_store(self):
+        """For a moment nothing can be written."""
+        self.sql("ALTER TABLE events RENAME TO events_away")
+        try:
+            # A change of the fleet is what has to be written there.
+            node = self.nodes()[0]["name"].removeprefix("nodes/")
+            self.muster("label", node, "shelf=1")
+            until(lambda: self.some("sum(muster_topology_store_failures_total) > 0"), "the store's failure is counted")
+        finally:
+            self.sql("ALTER TABLE events_away RENAME TO events")
+
+    def lose_everything(self):
+        """All hosts at once, and the bus."""
+        for agent in self.agents:
+            agent.kill()
+        next(it for it in self.host.processes if "nats-server" in str(it.args)).kill()
+
+    def lose_the_masters(self):
+        for master in self.masters:
+            master.kill()
+
+    def firing(self):
+        where = f"http://{HOST}:9090/api/v1/alerts"
+        with urllib.request.urlopen(where, timeout=10) as answer:
+            alerts = json.loads(answer.read())["data"]["alerts"]
+        return {it["labels"]["alertname"] for it in alerts if it["state"] == "firing"}
+
+    def some(self, query):
+        assert self.ask(query), query
 
     def node(self, at):
         done = subprocess.run(self.agent(at, "status", "--output", "json"), capture_output=True, text=True)
