@@ -99,6 +99,23 @@ class Render(unittest.TestCase):
                 self.assertEqual(denied[0]["spec"]["policyTypes"], ["Ingress", "Egress"], where)
                 self.assertNotIn("ingress", denied[0]["spec"], where)
 
+    def test_the_notes_name_the_next_commands_and_warn_of_what_is_open(self):
+        def notes(values):
+            done = helm("install", "fleet", str(CHART), "--dry-run=client", "--namespace", "muster", values=values)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stdout.split("NOTES:")[1]
+        for mode, values in MODES.items():
+            said = notes(values)
+            for command in ("helm test fleet --namespace muster", "muster doctor", "muster link create --role operator"):
+                self.assertIn(command, said, mode)
+            self.assertIn("no way in from outside", said, mode)
+        balancer = {"service": {"type": "LoadBalancer"}}
+        self.assertNotIn("no way in", notes(MODES["replicas"] | balancer))
+        self.assertIn("a balancer of its own", notes(MODES["split"] | balancer))
+        self.assertIn("persistence is off", notes(MODES["all"] | {"persistence": {"enabled": False}}))
+        self.assertIn("once", notes(MODES["split"] | {"init": {"enabled": False}}))
+        self.assertIn("network policies are off", notes(MODES["all"] | {"networkPolicy": {"enabled": False}}))
+
     def test_no_secret_is_made_or_shown(self):
         for where, objects in matrix().items():
             self.assertFalse([it for it in objects if it["kind"] == "Secret"], where)
