@@ -13,9 +13,9 @@ use muster_overlay::intent::Station;
 use muster_overlay::message::Seal;
 use muster_overlay::standing::Uptime;
 use muster_proto::dht::v1::ContactsRequest;
-use muster_types::{Contact, Key, NodeId, SubnetKey, limits};
+use muster_types::{Contact, Key, NetworkId, NodeId, SubnetKey, limits};
 use muster_wire::datagram::{Limits, Own, PeerAddress};
-use muster_wire::record::Value;
+use muster_wire::record::{self, Value};
 use muster_wire::revocation::Revocations;
 use muster_wire::window;
 use tokio::sync::mpsc;
@@ -128,7 +128,7 @@ impl Table {
         });
     }
 
-    /// Contacts that answered, for the next start.
+    /// Asks for contacts that answered, for the next start.
     pub(super) fn sample(&self, done: mpsc::Sender<Done>) {
         let dht = self.dht.clone();
         tokio::spawn(async move {
@@ -136,6 +136,11 @@ impl Table {
             // The loop may have ended.
             let _ = done.send(Done::TableContacts(contacts)).await;
         });
+    }
+
+    /// The same, while the loop ends.
+    pub(super) async fn last_sample(&self) -> Vec<PeerAddress> {
+        self.dht.sample(KEPT).await
     }
 
     /// LSNs of these subnets, as their own signed records name them; nobody there: empty.
@@ -150,6 +155,22 @@ impl Table {
             }
             // The loop may have ended.
             let _ = done.send(Done::TableLsns(claims)).await;
+        });
+    }
+
+    /// What is said to follow this number of the list; each proves itself, or not.
+    pub(super) fn find_revocations(&self, network: NetworkId, known: u64, done: mpsc::Sender<Done>) {
+        let dht = self.dht.clone();
+        tokio::spawn(async move {
+            let key = record::revocations_key(network, known);
+            let found = dht.get(key, Kind::Revocations, Wish::Newest, Care::OnMiss).await;
+            let lists = found.map(|got| got.found).unwrap_or_default().into_iter();
+            let lists = lists.filter_map(|opened| match opened.value {
+                Value::Revocations(sealed) => Some(sealed),
+                _ => None,
+            });
+            // The loop may have ended.
+            let _ = done.send(Done::TableRevocations(lists.collect())).await;
         });
     }
 

@@ -124,6 +124,7 @@ impl Driver {
                 self.unreached = reason;
                 // Its answer stands for the master's.
                 self.ask_table_for_lsns();
+                self.ask_table_for_revocations();
             }
         }
     }

@@ -160,6 +160,8 @@ enum Done {
     /// LSNs of this place, by the hash table.
     TableLsns(Vec<Claim>),
     TableContacts(Vec<PeerAddress>),
+    /// Lists of revocations, by whoever put them into the hash table.
+    TableRevocations(Vec<Envelope>),
 }
 
 /// Whether the loop goes on.
@@ -210,6 +212,7 @@ impl Driver {
         let mut naps = tokio::time::interval(sleep::INTERVAL);
         let mut renewal = Instant::now() + self.until_first_renewal();
         let mut accounts = tokio::time::interval_at(Instant::now() + account::INTERVAL, account::INTERVAL);
+        let mut gossip = tokio::time::interval_at(Instant::now() + revoked::GOSSIP, revoked::GOSSIP);
         self.look_at_network();
         self.look_for_oneself();
         self.meet_table();
@@ -233,6 +236,7 @@ impl Driver {
                 () = tokio::time::sleep_until(renewal) => self.on_renewal_due(&mut renewal),
                 () = tokio::time::sleep_until(spool.unwrap_or(timer)), if spool.is_some() => self.on_spool_due(),
                 _ = accounts.tick() => self.on_account_due(),
+                _ = gossip.tick() => self.on_gossip_due(),
                 _ = naps.tick() => self.on_nap_check().await,
             };
             if let Next::Leave { code, description, told } = next {
@@ -344,6 +348,7 @@ impl Driver {
                 self.overlay.handle(Input::MasterAnswered(known));
             }
             Done::TableContacts(contacts) => self.keep_table_contacts(&contacts),
+            Done::TableRevocations(lists) => self.on_table_revocations(&lists),
             Done::Renewed(renewed) => *renewal = Instant::now() + self.on_renewed(*renewed),
         }
         self.act().await;
@@ -360,6 +365,8 @@ impl Driver {
     ) {
         self.tasks.finish().await;
         let farewell = async {
+            let contacts = self.table.last_sample().await;
+            self.keep_table_contacts(&contacts);
             self.table.leave().await;
             self.overlay.handle(Input::Leave { code, description });
             self.act().await;

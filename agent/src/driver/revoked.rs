@@ -1,5 +1,9 @@
-//! Who is not admitted any more. Increments come from the master, from an LSN, from any node that is ahead; they prove
-//! themselves, take hold at once, are kept, and go on to every peer. A list that names this device ends its work.
+//! Who is not admitted any more. Increments come from the master, from an LSN, from any node that is ahead, and with the
+//! master away from the hash table; they prove themselves, take hold at once, are kept, and go on to every peer. A list
+//! that names this device ends its work.
+
+use std::slice;
+use std::time::Duration;
 
 use bytes::Bytes;
 use muster_net::CloseCode;
@@ -9,8 +13,11 @@ use muster_types::NodeId;
 use muster_wire::TrustStore;
 use muster_wire::revocation::{Reason, RevocationError};
 
-use crate::driver::Driver;
 use crate::driver::route::Route;
+use crate::driver::{Driver, Next};
+
+/// A node that is cut off from the master asks the hash table so often; its children hear it from their LSN.
+pub(super) const GOSSIP: Duration = Duration::from_secs(300);
 
 impl Driver {
     /// Takes in what `from` (none: the master) says of revocations.
@@ -46,6 +53,28 @@ impl Driver {
             }
         }
         self.look_for_oneself();
+    }
+
+    pub(super) fn on_gossip_due(&self) -> Next {
+        if !self.attached && !matches!(self.route, Route::Lsn(_)) {
+            self.ask_table_for_revocations();
+        }
+        self.table.sample(self.parts.done.clone());
+        Next::Go
+    }
+
+    pub(super) fn ask_table_for_revocations(&self) {
+        let known = self.parts.trust.load().revocations().number();
+        self.table.find_revocations(self.parts.identity.network, known, self.parts.done.clone());
+    }
+
+    /// Anybody may have put them there. While they lead on, the next are asked for.
+    pub(super) fn on_table_revocations(&mut self, lists: &[Envelope]) {
+        let before = self.parts.trust.load().revocations().number();
+        lists.iter().for_each(|list| self.on_revocations(slice::from_ref(list), None));
+        if self.parts.trust.load().revocations().number() > before {
+            self.ask_table_for_revocations();
+        }
     }
 
     /// Tells a peer what it does not know yet.

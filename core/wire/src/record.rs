@@ -44,9 +44,9 @@ pub fn root_key(network: NetworkId) -> Key {
     hashed(&[b"muster root ", network.as_bytes()])
 }
 
-/// Where the newest list of revocations stands.
-pub fn revocations_key(network: NetworkId) -> Key {
-    hashed(&[b"muster revocations ", network.as_bytes()])
+/// Where the revocations behind number `base` stand: who knows the list up to there finds what it lacks.
+pub fn revocations_key(network: NetworkId, base: u64) -> Key {
+    hashed(&[b"muster revocations ", network.as_bytes(), &base.to_be_bytes()])
 }
 
 fn hashed(parts: &[&[u8]]) -> Key {

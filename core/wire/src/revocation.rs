@@ -227,6 +227,14 @@ enum Change {
     Reinstate(Bytes),
 }
 
+/// The number that an increment follows, as it says itself.
+///
+/// # Errors
+/// It is malformed.
+pub fn base_of(sealed: &Envelope) -> Result<u64, WireError> {
+    Ok(parse(&sealed.payload)?.base)
+}
+
 fn parse(payload: &[u8]) -> Result<List, WireError> {
     let wire: v1::RevocationList = field::parse("revocation list", payload)?;
     field::at_most("revocation_list.revocations", &wire.revocations, ENTRIES)?;

@@ -1,5 +1,5 @@
 //! The dht-bootstrap service: always-on nodes of the hash table with ids that stay, contacts for those who join, the
-//! network's root as a record, and how well the table is.
+//! network's root and its revocations as records, and how well the table is.
 //!
 //! The nodes speak sealed datagrams on UDP ports of their own; [`grpc`] answers nodes and operators.
 
@@ -11,6 +11,7 @@ use muster_kit::grpc::{Routes, ServeError};
 use muster_kit::listen::Incoming;
 use muster_kit::shutdown::Shutdown;
 use muster_proto::dht::v1::bootstrap_service_server::BootstrapServiceServer;
+use tokio::task::JoinSet;
 
 pub mod config;
 mod crawl;
@@ -18,6 +19,7 @@ mod crowd;
 pub mod domain;
 pub mod grpc;
 pub mod metrics;
+mod revocations;
 pub mod store;
 
 pub use config::{Config, StoreConfig};
@@ -67,13 +69,17 @@ pub async fn run(
     metrics::describe();
     let store = open(&config.store).await?;
     let crowd = tokio::select! {
-        crowd = start(config, store, auth) => Arc::new(crowd?),
+        crowd = start(config, store, auth.clone()) => Arc::new(crowd?),
         () = shutdown.triggered() => return Ok(()),
     };
-    let tending = tokio::spawn(Arc::clone(&crowd).tend());
+    let mut tending = JoinSet::new();
+    tending.spawn(Arc::clone(&crowd).tend());
+    if let Some(dht) = crowd.first() {
+        tending.spawn(revocations::follow(dht.clone(), crowd.network(), auth));
+    }
     let routes = Routes::new().with(BootstrapServiceServer::new(grpc::Bootstrap::new(Arc::clone(&crowd))));
     let served = muster_kit::grpc::serve(NAME, routes, incoming, grpc::policy(), shutdown).await;
-    tending.abort();
+    tending.abort_all();
     for node in &crowd.nodes {
         node.dht.leave().await;
     }

@@ -12,6 +12,9 @@ use serde_json::Value;
 /// From the command until the master shows it: the LSN cuts its child at once, and strikes it off with its lease.
 const CUT: Duration = Duration::from_secs(12);
 
+/// What lets the service join.
+const JOIN: &str = "join/dht-bootstrap.link";
+
 /// Between two looks at what an agent says of itself.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -102,6 +105,28 @@ async fn a_restarted_node_still_knows_who_is_revoked_with_the_master_away() -> R
     until(&lsn, "an LSN again", |status| status["state"] == "IsLsn").await?;
     child.program()?.says("its certificate is revoked").await?;
     ensure!(!lists(&lsn.status().await?, "children", &name));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_is_cut_off_from_the_master_learns_from_the_hash_table_who_is_revoked() -> Result<()> {
+    let (mut master, mut table) = (Master::nowhere()?, Master::nowhere()?);
+    master.muster(&["init", "--address", &master.address()]).await?.expect(0)?;
+    master.serve(&["--target", "auth,topology"], &table.address()).await?;
+    std::fs::create_dir_all(table.data_dir().join("join"))?;
+    std::fs::copy(master.data_dir().join(JOIN), table.data_dir().join(JOIN))?;
+    table.serve(&["--target", "dht-bootstrap"], &master.address()).await?;
+    let (mut agent, other) = (Agent::enrolled(&master, &[]).await?, Agent::enrolled(&master, &[]).await?);
+    agent.start(&[])?;
+    agent.program()?.says("published").await?;
+    agent.stop().await?;
+    // That it is enrolled comes to topology by its own way.
+    master.fleet()?.until_node(&other.name()?, |_| true).await?;
+    master.muster(&["revoke", &other.name()?]).await?.expect(0)?;
+    table.program()?.says("revocations are in the table").await?;
+    master.kill().await?;
+    agent.start(&[])?;
+    agent.program()?.says("the list of revocations is longer").await?;
     Ok(())
 }
 

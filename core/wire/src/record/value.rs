@@ -11,6 +11,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::{revocations_key, root_key};
 use crate::error::WireError;
 use crate::field;
+use crate::revocation::base_of;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -73,8 +74,9 @@ impl Value {
                 under("the root stands under the network's root key", key, root_key(network))?;
                 check_root(certificate, network)
             }
-            Self::Revocations(_) => {
-                under("revocations stand under the network's key", key, revocations_key(network))
+            Self::Revocations(sealed) => {
+                let expected = revocations_key(network, base_of(sealed)?);
+                under("revocations stand under the number that they follow", key, expected)
             }
             Self::Gsn { .. } | Self::Opaque(_) => Ok(()),
         }
