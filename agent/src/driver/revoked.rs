@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_net::CloseCode;
+use muster_overlay::Input;
 use muster_proto::control::v1::{Downstream, downstream};
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
@@ -38,6 +39,10 @@ impl Driver {
         self.parts.trust.store(store.into());
         let cut = self.overlay.revocations_changed(&self.presence);
         self.table.revoked(&after);
+        let news = after.iter().filter(|it| it.number > before && it.reason != Reason::Superseded);
+        for node in news.filter_map(|it| it.node) {
+            self.overlay.handle(Input::Barred(node));
+        }
         tracing::info!(
             number = after.number(),
             revoked = after.len(),

@@ -18,8 +18,8 @@ pub enum Callers {
     Roles(&'static [Role]),
 }
 
-/// Every role that can be at the other end of TLS.
-const PEERS: &[Role] = &[Role::Node, Role::Operator, Role::Cmdb, Role::Service];
+/// Who may learn the contracts from a running service.
+const REFLECTED: &[Role] = &[Role::Admin, Role::Operator, Role::Auditor, Role::Cmdb, Role::Service];
 
 /// Whether a certificate is still welcome at a method, by the one who has the list of revoked ones.
 type Welcome = Arc<dyn Fn(&str, &PeerInfo) -> bool + Send + Sync>;
@@ -35,13 +35,10 @@ impl Policy {
     /// Refuses everybody everything but health and reflection, which every certificate may ask for.
     pub fn new() -> Self {
         Self::default()
-            .allow("/grpc.health.v1.Health/Check", Callers::Roles(PEERS))
-            .allow("/grpc.health.v1.Health/List", Callers::Roles(PEERS))
-            .allow("/grpc.health.v1.Health/Watch", Callers::Roles(PEERS))
-            .allow(
-                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-                Callers::Roles(&[Role::Operator, Role::Cmdb, Role::Service]),
-            )
+            .roles("/grpc.health.v1.Health/Check", Role::PEERS)
+            .roles("/grpc.health.v1.Health/List", Role::PEERS)
+            .roles("/grpc.health.v1.Health/Watch", Role::PEERS)
+            .roles("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", REFLECTED)
     }
 
     /// Opens one method, by its full path as in `/muster.fleet.v1.FleetService/GetNode`.
@@ -76,7 +73,7 @@ impl Policy {
             return Err(unauthenticated("CERTIFICATE_REQUIRED", "this call needs a client certificate"));
         };
         if self.welcome.as_ref().is_some_and(|welcome| !welcome(method, peer)) {
-            return Err(unauthenticated("CERTIFICATE_REVOKED", "this certificate has been revoked"));
+            return Err(revoked());
         }
         match callers {
             Some(Callers::Roles(roles)) if roles.contains(&identity.role) => Ok(()),
@@ -89,6 +86,11 @@ impl Policy {
             .with("method", method)),
         }
     }
+}
+
+/// What a revoked caller hears, whatever it asks for or was listening to.
+pub fn revoked() -> Fault {
+    unauthenticated("CERTIFICATE_REVOKED", "this certificate has been revoked")
 }
 
 fn unauthenticated(reason: &'static str, message: &str) -> Fault {

@@ -66,6 +66,8 @@ pub enum Input {
     },
     /// Versions below this are refused, says topology.
     MinimumVersion(Version),
+    /// The signed list of revocations names this node: nobody admits it any more.
+    Barred(NodeId),
     /// This host's load in percent, for pings.
     Load(u8),
     /// The host slept: every session and lease is suspect.

@@ -313,6 +313,14 @@ impl Office {
         self.lists.on_change(turn);
     }
 
+    /// Struck off at once: its lease is for those who may come back.
+    pub(crate) fn on_barred(&mut self, node: NodeId, turn: &mut Turn<'_>) {
+        if self.children.contains(node) {
+            self.on_child_part(node, part(PartCode::REFUSED, "revoked", None), turn);
+        }
+        self.on_unreachable(node, turn);
+    }
+
     fn is_winner(&self, node: NodeId) -> bool {
         self.contest.winner().is_some_and(|winner| winner.claimant.node == node)
     }

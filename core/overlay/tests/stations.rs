@@ -241,6 +241,28 @@ fn an_lsn_tells_topology_of_a_child_and_of_its_silent_death_within_its_lease() {
 }
 
 #[test]
+fn a_child_that_is_revoked_is_struck_off_at_once_and_topology_hears_why() {
+    let mut driver = Driver::lsn();
+    driver.input(Input::MasterAttached { known_update: 0, resync: false });
+    let child = NodeId([9; 20]);
+    join(&mut driver, child, version(1));
+    driver.pass(Duration::from_secs(1));
+    driver.wanted.clear();
+    driver.input(Input::Barred(child));
+    assert!(driver.node.children().is_empty());
+    driver.input(Input::UpdateAcknowledged { number: 1 });
+    driver.pass(Duration::from_millis(250));
+    let told = driver.wanted.iter().find_map(|intent| match intent {
+        Intent::Update(update) => update.changes.first(),
+        _ => None,
+    });
+    let Some(Presence::Departed(Some(part))) = told.map(|change| &change.presence) else {
+        panic!("topology is not told: {:?}", driver.wanted)
+    };
+    assert_eq!((part.code, part.description.as_str()), (PartCode::REFUSED, "revoked"));
+}
+
+#[test]
 fn only_the_lsn_answers_discovery_at_once_a_deputy_later_and_another_child_never() {
     let query = LsnQuery { node: NodeId([8; 20]), subnet_keys: vec![], uptime: Uptime(0), nonce: 1 };
     let heard = Input::Heard {

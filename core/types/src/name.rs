@@ -9,7 +9,11 @@ use crate::{NetworkId, NodeId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     Node,
+    /// Decides who commands: makes links for people and programs, replaces the authority.
+    Admin,
     Operator,
+    /// Sees everything, the audit log too, and changes nothing.
+    Auditor,
     Cmdb,
     Service,
     /// Signs tasks, tickets and receipts; never a TLS peer.
@@ -17,12 +21,34 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Self; 5] = [Self::Node, Self::Operator, Self::Cmdb, Self::Service, Self::Signer];
+    pub const ALL: [Self; 7] =
+        [Self::Node, Self::Admin, Self::Operator, Self::Auditor, Self::Cmdb, Self::Service, Self::Signer];
+
+    /// Who decides who commands.
+    pub const ADMINS: &[Self] = &[Self::Admin];
+
+    /// Who lets devices in and takes them out by hand.
+    pub const OPERATORS: &[Self] = &[Self::Admin, Self::Operator];
+
+    /// Who commands the fleet: people, and the programs that act for them.
+    pub const COMMANDERS: &[Self] = &[Self::Admin, Self::Operator, Self::Cmdb];
+
+    /// Who sees the fleet.
+    pub const READERS: &[Self] = &[Self::Admin, Self::Operator, Self::Auditor, Self::Cmdb];
+
+    /// Who reads what everybody did.
+    pub const AUDITORS: &[Self] = &[Self::Admin, Self::Auditor];
+
+    /// Who can be at the other end of TLS.
+    pub const PEERS: &[Self] =
+        &[Self::Node, Self::Admin, Self::Operator, Self::Auditor, Self::Cmdb, Self::Service];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Node => "node",
+            Self::Admin => "admin",
             Self::Operator => "operator",
+            Self::Auditor => "auditor",
             Self::Cmdb => "cmdb",
             Self::Service => "service",
             Self::Signer => "signer",
@@ -33,7 +59,9 @@ impl Role {
     pub fn collection(self) -> &'static str {
         match self {
             Self::Node => "nodes",
+            Self::Admin => "admins",
             Self::Operator => "operators",
+            Self::Auditor => "auditors",
             Self::Cmdb => "cmdbs",
             Self::Service => "services",
             Self::Signer => "signers",
@@ -84,7 +112,7 @@ impl Identity {
         match self.role {
             Role::Node => Some(format!("{}.node.muster", self.name)),
             Role::Service => Some(format!("{}.muster", self.name)),
-            Role::Operator | Role::Cmdb | Role::Signer => None,
+            Role::Admin | Role::Operator | Role::Auditor | Role::Cmdb | Role::Signer => None,
         }
     }
 }

@@ -28,8 +28,8 @@ pub(crate) const RENEWAL_LOOK: Duration = Duration::from_secs(600);
 /// How often keepers look whether root or issuing authority were replaced.
 pub(crate) const ROTATION_LOOK: Duration = Duration::from_secs(1);
 
-/// The name of the operator who sits at the master.
-const LOCAL_OPERATOR: &str = "local";
+/// The name of the admin who sits at the master.
+const LOCAL_ADMIN: &str = "local";
 
 /// Why the master's own do not get their certificates.
 #[derive(Debug, thiserror::Error)]
@@ -75,19 +75,15 @@ pub async fn service_tls(
     Ok(tls)
 }
 
-/// Writes the credentials of the local operator into `path` (PEM: key, chain, root; 0600), kept until the shutdown.
+/// Writes the credentials of the local admin into `path` (PEM: key, chain, root; 0600), kept until the shutdown.
 ///
 /// # Errors
 /// The certificate could not be made or the file not written.
-pub async fn local_operator(
-    auth: &Arc<Auth>,
-    path: PathBuf,
-    shutdown: &Shutdown,
-) -> Result<(), BootstrapError> {
-    let issued = auth.issue(Role::Operator, LOCAL_OPERATOR).await?;
+pub async fn local_admin(auth: &Arc<Auth>, path: PathBuf, shutdown: &Shutdown) -> Result<(), BootstrapError> {
+    let issued = auth.issue(Role::Admin, LOCAL_ADMIN).await?;
     write_issued(&path, &issued)?;
     let put = move |issued: &Issued| write_issued(&path, issued);
-    shutdown.spawn(keep(auth.clone(), Role::Operator, LOCAL_OPERATOR, put, shutdown.clone()));
+    shutdown.spawn(keep(auth.clone(), Role::Admin, LOCAL_ADMIN, put, shutdown.clone()));
     Ok(())
 }
 

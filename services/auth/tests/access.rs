@@ -7,11 +7,13 @@ mod world;
 use std::time::Duration;
 
 use muster_proto::auth::v1::admission_service_client::AdmissionServiceClient;
+use muster_proto::auth::v1::audit_service_client::AuditServiceClient;
 use muster_proto::auth::v1::authority_service_client::AuthorityServiceClient;
 use muster_proto::auth::v1::link_service_client::LinkServiceClient;
 use muster_proto::auth::v1::{
     Contact, CreateLinkRequest, GetLinkRequest, GetTrustBundleRequest, LinkState, ListAdmissionsRequest,
-    ListLinksRequest, Payload, PublishContactsRequest, RevokeLinkRequest, Role as WireRole, SignRequest,
+    ListAuditEntriesRequest, ListLinksRequest, Payload, PublishContactsRequest, RevokeLinkRequest,
+    Role as WireRole, SignRequest,
 };
 use muster_proto::payload_type::{CLAIM, NODE_TICKET, TASK, UPTIME_TICKET};
 use muster_proto::trust::v1::Envelope;
@@ -92,15 +94,60 @@ async fn without_a_certificate_only_enrollment_is_open() {
 }
 
 #[tokio::test]
-async fn a_cmdb_makes_links_for_devices_only() {
+async fn operators_and_cmdbs_make_links_for_devices_only_and_an_admin_for_all() {
     let world = World::start().await;
-    let mut links = LinkServiceClient::new(world.channel_of(Role::Cmdb, "cmdb").await);
-    links.create_link(node_link()).await.unwrap();
-    for role in [WireRole::Operator, WireRole::Cmdb, WireRole::Service] {
-        let request = CreateLinkRequest { role: role.into(), display_name: "relay".into(), ..node_link() };
-        let refused = links.create_link(request).await.unwrap_err();
-        assert_eq!(reason(&refused), "LINK_NOT_ALLOWED");
+    let mut admin = LinkServiceClient::new(world.channel_of(Role::Admin, "eve").await);
+    for creator in [Role::Cmdb, Role::Operator] {
+        let mut links = LinkServiceClient::new(world.channel_of(creator, "somebody").await);
+        links.create_link(node_link()).await.unwrap();
+        for role in
+            [WireRole::Admin, WireRole::Operator, WireRole::Auditor, WireRole::Cmdb, WireRole::Service]
+        {
+            let request =
+                CreateLinkRequest { role: role.into(), display_name: "relay".into(), ..node_link() };
+            let refused = links.create_link(request.clone()).await.unwrap_err();
+            assert_eq!(reason(&refused), "LINK_NOT_ALLOWED");
+            admin.create_link(request).await.unwrap();
+        }
     }
+}
+
+#[tokio::test]
+async fn an_auditor_sees_links_and_the_audit_log_and_changes_nothing() {
+    let world = World::start().await;
+    let made = world.operator().await.create_link(node_link()).await.unwrap().into_inner();
+    let name = made.link.unwrap().name;
+    let channel = world.channel_of(Role::Auditor, "noa").await;
+    let mut links = LinkServiceClient::new(channel.clone());
+    assert_eq!(links.get_link(GetLinkRequest { name: name.clone() }).await.unwrap().into_inner().name, name);
+    let mut audit = AuditServiceClient::new(channel);
+    let log = audit.list_audit_entries(ListAuditEntriesRequest::default()).await.unwrap().into_inner();
+    assert!(log.entries.iter().any(|entry| entry.action == "create-link" && entry.subject == name));
+    let refused = links.revoke_link(RevokeLinkRequest { name }).await.unwrap_err();
+    assert_eq!(reason(&refused), "ROLE_NOT_ALLOWED");
+    let mut operator = AuditServiceClient::new(world.channel_of(Role::Operator, "alice").await);
+    let refused = operator.list_audit_entries(ListAuditEntriesRequest::default()).await.unwrap_err();
+    assert_eq!(reason(&refused), "ROLE_NOT_ALLOWED");
+}
+
+#[tokio::test]
+async fn an_operator_takes_no_other_person_out_and_an_admin_does() {
+    use muster_proto::auth::v1::RevokeCertificateRequest;
+    use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
+    use muster_proto::auth::v1::revoke_certificate_request::Subject;
+    let world = World::start().await;
+    let request = |name: &str| RevokeCertificateRequest {
+        subject: Some(Subject::Name(name.to_owned())),
+        ..RevokeCertificateRequest::default()
+    };
+    world.auth.issue(Role::Operator, "bob").await.unwrap();
+    let mut alice = RevocationServiceClient::new(world.channel_of(Role::Operator, "alice").await);
+    let refused = alice.revoke_certificate(request("operators/bob")).await.unwrap_err();
+    assert_eq!(reason(&refused), "REVOCATION_NOT_ALLOWED");
+    let node = world.enroll(&world.node_link().await, &Device::new()).await.unwrap();
+    alice.revoke_certificate(request(&node.name)).await.unwrap();
+    let mut admin = RevocationServiceClient::new(world.channel_of(Role::Admin, "eve").await);
+    admin.revoke_certificate(request("operators/bob")).await.unwrap();
 }
 
 #[tokio::test]

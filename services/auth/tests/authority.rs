@@ -220,7 +220,7 @@ async fn the_log_has_every_issue_revocation_refusal_and_what_services_tell_once(
     world.renew(&device, &credentials.certificate_chain[0]).await.unwrap();
     world.revoke(&credentials.name, Reason::KeyCompromise).await;
     world.renew(&device, &credentials.certificate_chain[0]).await.unwrap_err();
-    let mut audit = AuditServiceClient::new(world.channel_of(Role::Operator, "alice").await);
+    let mut audit = AuditServiceClient::new(world.channel_of(Role::Auditor, "noa").await);
     let told = Told {
         id: "0190a5b0-0000-7000-8000-000000000001".into(),
         deed: muster_auth::domain::audit::Deed {

@@ -56,7 +56,7 @@ async fn an_operator_enrolls_by_a_link_and_then_makes_links() {
         display_name: "bob".into(),
         ..CreateLinkRequest::default()
     };
-    let url = world.operator().await.create_link(request).await.unwrap().into_inner().url;
+    let url = world.admin().await.create_link(request).await.unwrap().into_inner().url;
     let bob = join::enroll(&url.parse().unwrap(), &join::Key::draw().unwrap()).await.unwrap();
     assert_eq!(bob.name, "operators/bob");
     let mut links = LinkServiceClient::new(world.channel(bob.material));

@@ -144,7 +144,7 @@ async fn a_service_in_another_process_joins_by_its_file_and_resumes_without_a_li
 }
 
 #[tokio::test]
-async fn the_local_operators_file_is_good_for_a_client() {
+async fn the_local_admins_file_is_good_for_a_client() {
     use muster_auth::bootstrap;
     use muster_auth::join::pem::{State, from_pem};
     use muster_kit::shutdown::Shutdown;
@@ -152,15 +152,15 @@ async fn the_local_operators_file_is_good_for_a_client() {
     use muster_proto::auth::v1::link_service_client::LinkServiceClient;
     let world = World::start().await;
     let (file, shutdown) = (world.config.operator_file(), Shutdown::new());
-    bootstrap::local_operator(&world.auth, file.clone(), &shutdown).await.unwrap();
+    bootstrap::local_admin(&world.auth, file.clone(), &shutdown).await.unwrap();
     shutdown.trigger();
     let Some(State::Admitted(material)) = from_pem(&std::fs::read_to_string(file).unwrap()) else {
         panic!("the file holds no credentials");
     };
     let peer = muster_kit::tls::peer_identity(&material.chain).unwrap();
-    assert_eq!((peer.identity.role, peer.identity.name.as_str()), (Role::Operator, "local"));
+    assert_eq!((peer.identity.role, peer.identity.name.as_str()), (Role::Admin, "local"));
     let mut links = LinkServiceClient::new(world.channel(material.clone()));
     links.list_links(ListLinksRequest::default()).await.unwrap();
     let renewed = join::renew(&material, std::slice::from_ref(&world.address)).await.unwrap();
-    assert_eq!(renewed.name, "operators/local");
+    assert_eq!(renewed.name, "admins/local");
 }

@@ -33,22 +33,18 @@ const CONTACTS_MAX: usize = 100;
 /// A crawl is not done again within this; whoever asks gets the last one.
 const CRAWL_FRESH: Duration = Duration::from_secs(10);
 
-const FOR_ALL: &[Role] = &[Role::Node, Role::Operator, Role::Cmdb, Role::Service];
-const OPERATORS: &[Role] = &[Role::Operator, Role::Cmdb];
-
-const CONTACTS_METHOD: &str = "/muster.dht.v1.BootstrapService/Contacts";
-const METHODS: [&str; 5] = [
-    "/muster.dht.v1.BootstrapService/GetRecords",
-    "/muster.dht.v1.BootstrapService/PutRecord",
-    "/muster.dht.v1.BootstrapService/FindNodes",
-    "/muster.dht.v1.BootstrapService/GetStats",
-    "/muster.dht.v1.BootstrapService/Crawl",
+const METHODS: [(&str, &[Role]); 6] = [
+    ("/muster.dht.v1.BootstrapService/Contacts", Role::PEERS),
+    ("/muster.dht.v1.BootstrapService/GetRecords", Role::READERS),
+    ("/muster.dht.v1.BootstrapService/FindNodes", Role::READERS),
+    ("/muster.dht.v1.BootstrapService/GetStats", Role::READERS),
+    ("/muster.dht.v1.BootstrapService/Crawl", Role::COMMANDERS),
+    ("/muster.dht.v1.BootstrapService/PutRecord", Role::COMMANDERS),
 ];
 
-/// Who may call what: anybody of the network asks for contacts, operators for the rest.
+/// Who may call what: anybody of the network asks for contacts, who sees the fleet looks, who commands it changes.
 pub fn policy() -> Policy {
-    let policy = Policy::new().roles(CONTACTS_METHOD, FOR_ALL);
-    METHODS.into_iter().fold(policy, |policy, method| policy.roles(method, OPERATORS))
+    METHODS.into_iter().fold(Policy::new(), |policy, (method, roles)| policy.roles(method, roles))
 }
 
 pub(crate) struct Bootstrap {

@@ -25,7 +25,9 @@ pub async fn run(place: &Place, output: Output, command: LinkCommand) -> Result<
 async fn create(session: &Session, output: Output, wanted: LinkCreate) -> Result<Exit, Failure> {
     let role = match wanted.role {
         LinkRole::Node => auth::Role::Node,
+        LinkRole::Admin => auth::Role::Admin,
         LinkRole::Operator => auth::Role::Operator,
+        LinkRole::Auditor => auth::Role::Auditor,
         LinkRole::Cmdb => auth::Role::Cmdb,
     };
     let request = request(&wanted, role)?;
@@ -39,7 +41,9 @@ async fn create(session: &Session, output: Output, wanted: LinkCreate) -> Result
             let use_it = match wanted.role {
                 _ if wanted.challenge.is_some() => "the password of SCEP or EST",
                 LinkRole::Node => "muster-agent enroll LINK",
-                LinkRole::Operator | LinkRole::Cmdb => "muster login LINK",
+                LinkRole::Admin | LinkRole::Operator | LinkRole::Auditor | LinkRole::Cmdb => {
+                    "muster login LINK"
+                }
             };
             let expiry = words::until(link.expire_time);
             let often = match wanted.uses {

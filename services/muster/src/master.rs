@@ -217,7 +217,7 @@ async fn introduce(
 ) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::internal("cannot let others in", error);
     let operator = auth_files::operator_file(&config.data_dir);
-    bootstrap::local_operator(auth, operator, shutdown).await.map_err(|error| failed(&error))?;
+    bootstrap::local_admin(auth, operator, shutdown).await.map_err(|error| failed(&error))?;
     let place = config.data_dir.join(credentials::LOCAL_ADDRESS);
     files::write_private(&place, local.as_bytes()).map_err(|error| failed(&error))?;
     for target in Target::SERVICES {

@@ -15,9 +15,6 @@ mod wire;
 pub(crate) use control::Control;
 pub(crate) use fleet::Fleet;
 
-/// Who operates the fleet.
-const OPERATORS: &[Role] = &[Role::Operator, Role::Cmdb];
-
 /// Who is operated.
 const NODES: &[Role] = &[Role::Node];
 
@@ -27,18 +24,13 @@ const CONTROL_METHODS: [&str; 3] = [
     "/muster.control.v1.ControlService/ListOwnTasks",
 ];
 
-const FLEET_METHODS: [&str; 16] = [
+/// What shows the fleet and changes nothing.
+const FLEET_READS: [&str; 10] = [
     "/muster.fleet.v1.FleetService/GetNode",
     "/muster.fleet.v1.FleetService/ListNodes",
-    "/muster.fleet.v1.FleetService/UpdateNodeLabels",
-    "/muster.fleet.v1.FleetService/RefreshPresence",
-    "/muster.fleet.v1.FleetService/DeleteNode",
     "/muster.fleet.v1.FleetService/GetTopology",
-    "/muster.fleet.v1.FleetService/CreateTask",
     "/muster.fleet.v1.FleetService/GetTask",
     "/muster.fleet.v1.FleetService/ListTasks",
-    "/muster.fleet.v1.FleetService/CancelTask",
-    "/muster.fleet.v1.FleetService/ApproveTask",
     "/muster.fleet.v1.FleetService/ListTaskTargets",
     "/muster.fleet.v1.FleetService/ListTaskOutput",
     "/muster.fleet.v1.FleetService/WatchTask",
@@ -46,11 +38,21 @@ const FLEET_METHODS: [&str; 16] = [
     "/muster.fleet.v1.FleetService/ListEvents",
 ];
 
-/// Who may call what: nodes their control channel, operators and CMDBs the fleet, nobody anything else.
+const FLEET_COMMANDS: [&str; 6] = [
+    "/muster.fleet.v1.FleetService/UpdateNodeLabels",
+    "/muster.fleet.v1.FleetService/RefreshPresence",
+    "/muster.fleet.v1.FleetService/DeleteNode",
+    "/muster.fleet.v1.FleetService/CreateTask",
+    "/muster.fleet.v1.FleetService/CancelTask",
+    "/muster.fleet.v1.FleetService/ApproveTask",
+];
+
+/// Who may call what: nodes their control channel, people and CMDBs the fleet, auditors what only shows it.
 pub fn policy() -> Policy {
     let policy =
         CONTROL_METHODS.into_iter().fold(Policy::new(), |policy, method| policy.roles(method, NODES));
-    FLEET_METHODS.into_iter().fold(policy, |policy, method| policy.roles(method, OPERATORS))
+    let policy = FLEET_READS.into_iter().fold(policy, |policy, method| policy.roles(method, Role::READERS));
+    FLEET_COMMANDS.into_iter().fold(policy, |policy, method| policy.roles(method, Role::COMMANDERS))
 }
 
 #[cfg(test)]
@@ -61,7 +63,8 @@ mod tests {
     #[test]
     fn every_method_of_the_contract_has_its_line_in_the_policy() {
         let policy = policy();
-        for (service, methods) in [("control", &CONTROL_METHODS[..]), ("fleet", &FLEET_METHODS[..])] {
+        let fleet = [&FLEET_READS[..], &FLEET_COMMANDS[..]].concat();
+        for (service, methods) in [("control", &CONTROL_METHODS[..]), ("fleet", &fleet[..])] {
             let path =
                 format!("{}/../../proto/muster/{service}/v1/{service}.proto", env!("CARGO_MANIFEST_DIR"));
             let text = std::fs::read_to_string(path).unwrap();

@@ -11,6 +11,7 @@ use muster_kit::backoff::Backoff;
 use muster_kit::listen::PeerInfo;
 use muster_kit::policy::Policy;
 use muster_kit::shutdown::Shutdown;
+use muster_kit::status::Fault;
 use muster_proto::trust::v1::Envelope;
 use muster_wire::Revocations;
 use muster_wire::revocation::{Reason, Revocation, RevocationError};
@@ -67,6 +68,21 @@ fn of_peer<'a>(revocations: &'a Revocations, peer: &PeerInfo) -> Option<&'a Revo
     }
 }
 
+/// Returns, with what to say, when this caller's certificate is revoked.
+pub(crate) async fn cut(hub: &Hub, peer: Option<&PeerInfo>) -> Fault {
+    let mut revoked = hub.revoked.subscribe();
+    loop {
+        let trust = hub.trust.current();
+        if peer.is_some_and(|peer| of_peer(trust.store.revocations(), peer).is_some()) {
+            return muster_kit::policy::revoked();
+        }
+        drop(trust);
+        if revoked.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
 /// Follows auth's list until the shutdown.
 pub(crate) async fn follow(hub: Arc<Hub>, shutdown: Shutdown) {
     let mut backoff = Backoff::new();
@@ -99,7 +115,7 @@ async fn read(hub: &Hub, backoff: &mut Backoff) -> Result<(), Broken> {
 
 async fn take(hub: &Hub, increment: &Envelope) -> Result<(), Broken> {
     let before = hub.trust.current().store.revocations().number();
-    let known = if *increment == Envelope::default() { 0 } else { hub.trust.revoke(increment)? };
+    let known = hub.trust.revoke(increment)?;
     // One more than the number, so that an empty list is known too.
     hub.revoked.send_if_modified(|told| std::mem::replace(told, known + 1) != known + 1);
     if known == before {

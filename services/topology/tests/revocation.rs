@@ -5,13 +5,15 @@
 mod world;
 
 use muster_proto::control::v1::{attach_response, downstream};
+use muster_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use muster_proto::fleet::v1::{self as fleet, NodeState};
 use muster_proto::task::v1::{TaskOrder, TaskState};
+use muster_types::Role;
 use muster_wire::revocation::Reason;
 use prost::Message;
 
 use world::node::finished;
-use world::{World, done, run_on};
+use world::{LIMIT, World, done, run_on};
 
 const LINEAGE: u64 = 0x0123_4567_89ab_cdef;
 
@@ -90,4 +92,41 @@ async fn a_lost_node_is_admitted_for_a_lock_and_for_nothing_else() {
     }
     let still = world.fleet().get_task(fleet::GetTaskRequest { name: run.name }).await.unwrap().into_inner();
     assert!(!still.done);
+}
+
+#[tokio::test]
+async fn streams_that_a_revoked_operator_watches_are_cut_and_those_of_others_go_on() {
+    let world = World::start().await;
+    let node = world.enroll(1);
+    let (_link, _) = node.attach(&world, node.hello()).await;
+    let task = world.create(run_on(&[node.id])).await;
+    let material = world.pki.leaf(&world.pki.identity(Role::Operator, "ada"));
+    let serial = muster_kit::tls::peer_identity(&material.chain).unwrap().serial;
+    let mut ada = FleetServiceClient::new(world.channel(material));
+    let watched = fleet::WatchTaskRequest { name: task.name, resume_token: String::new() };
+    let mut of_task = ada.watch_task(watched).await.unwrap().into_inner();
+    let mut of_all = ada.watch_events(fleet::WatchEventsRequest::default()).await.unwrap().into_inner();
+    let mut others =
+        world.fleet().watch_events(fleet::WatchEventsRequest::default()).await.unwrap().into_inner();
+
+    world.authority.revoke_serial(serial.into(), None, Reason::Revoked);
+    for refused in [ended(&mut of_task).await, ended(&mut of_all).await] {
+        assert_eq!(muster_kit::status::reason(&refused).as_deref(), Some("CERTIFICATE_REVOKED"));
+    }
+    world.authority.revoke(node.id, Reason::Revoked);
+    tokio::time::timeout(LIMIT, others.message()).await.unwrap().unwrap().unwrap();
+}
+
+/// How a stream ended, after whatever it still told.
+async fn ended<T>(stream: &mut tonic::Streaming<T>) -> tonic::Status {
+    let end = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ended without a word"),
+                Err(refused) => return refused,
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, end).await.unwrap()
 }

@@ -15,6 +15,7 @@ use muster_proto::task::v1::{Delivered, Started, TaskOrder, TaskState};
 use muster_wire::time::span_to_wire;
 use prost::Message;
 
+use muster_types::Role;
 use world::node::{Link, TestNode, finished, output};
 use world::{World, done, run_on, states};
 
@@ -134,6 +135,31 @@ async fn cancelling_ends_the_queued_at_once_and_tells_who_has_started() {
     let told = world.watch(&task.name, "").await;
     assert_eq!(states(&told, away.id), [TaskState::Cancelled]);
     assert_eq!(states(&told, busy.id), [TaskState::Started, TaskState::Cancelled]);
+}
+
+#[tokio::test]
+async fn who_has_a_scope_approves_and_cancels_nothing_outside_it_and_an_auditor_nothing_at_all() {
+    let world = World::start().await;
+    let node = world.enroll(1);
+    known_and_offline(&world, &node).await;
+    let scope =
+        |types: &str| format!("approval_above = 0\n[[scope]]\nwho = [\"cmdbs/tester\"]\ntypes = [{types}]\n");
+    world.lay_down(&scope("\"inventory\""));
+    let task = world.create(run_on(&[node.id])).await;
+    let mut cmdb = world.fleet_as(Role::Cmdb);
+    let approve = fleet::ApproveTaskRequest { name: task.name.clone(), ..Default::default() };
+    let cancel = fleet::CancelTaskRequest { name: task.name.clone(), ..Default::default() };
+    let reason = |refused: tonic::Status| muster_kit::status::reason(&refused).unwrap();
+    assert_eq!(reason(cmdb.approve_task(approve.clone()).await.unwrap_err()), "OUT_OF_SCOPE");
+    assert_eq!(reason(cmdb.cancel_task(cancel.clone()).await.unwrap_err()), "OUT_OF_SCOPE");
+    let mut auditor = world.fleet_as(Role::Auditor);
+    assert_eq!(reason(auditor.cancel_task(cancel.clone()).await.unwrap_err()), "ROLE_NOT_ALLOWED");
+    let seen = auditor.get_task(fleet::GetTaskRequest { name: task.name }).await.unwrap().into_inner();
+    assert!(seen.cancel_time.is_none() && seen.approver.is_empty());
+    // A policy is read anew each time.
+    world.lay_down(&scope("\"run\""));
+    assert_eq!(cmdb.approve_task(approve).await.unwrap().into_inner().approver, "cmdbs/tester");
+    assert!(cmdb.cancel_task(cancel).await.unwrap().into_inner().cancel_time.is_some());
 }
 
 #[tokio::test]

@@ -21,20 +21,27 @@ enum Who {
     /// Without a certificate.
     Nobody,
     Node,
+    Admin,
     Operator,
+    Auditor,
     Cmdb,
     Service,
 }
 
-use Who::{Cmdb, Nobody, Node, Operator, Service};
+use Who::{Admin, Auditor, Cmdb, Nobody, Node, Operator, Service};
 
-const ALL: [Who; 5] = [Nobody, Node, Operator, Cmdb, Service];
-const PEOPLE: &[Who] = &[Operator, Cmdb];
-const OPERATORS: &[Who] = &[Operator];
+const ALL: [Who; 7] = [Nobody, Node, Admin, Operator, Auditor, Cmdb, Service];
+/// Who commands the fleet.
+const COMMANDERS: &[Who] = &[Admin, Operator, Cmdb];
+/// Who sees it.
+const READERS: &[Who] = &[Admin, Operator, Auditor, Cmdb];
+const ADMINS: &[Who] = &[Admin];
+const OPERATORS: &[Who] = &[Admin, Operator];
+const AUDITORS: &[Who] = &[Admin, Auditor];
 const NODES: &[Who] = &[Node];
 const NODES_AND_PEOPLE: &[Who] = &[Node, Operator, Cmdb];
 const SERVICES: &[Who] = &[Service];
-const CERTIFIED: &[Who] = &[Node, Operator, Cmdb, Service];
+const CERTIFIED: &[Who] = &[Node, Admin, Operator, Auditor, Cmdb, Service];
 const ANYBODY: &[Who] = &ALL;
 /// Of the agent's own socket, which no network reaches.
 const LOCAL: &[Who] = &[];
@@ -45,24 +52,25 @@ type Row = (&'static str, &'static [&'static str], &'static [Who]);
 /// The whole policy. What is not in it fails the test.
 const TABLE: &[Row] = &[
     ("muster.auth.v1.EnrollmentService", &["Enroll", "Renew", "CreateRenewalChallenge"], ANYBODY),
-    ("muster.auth.v1.LinkService", &["CreateLink", "ListLinks", "GetLink", "RevokeLink"], PEOPLE),
-    ("muster.auth.v1.EnrollmentRequestService", &["ListEnrollmentRequests"], PEOPLE),
+    ("muster.auth.v1.LinkService", &["CreateLink", "RevokeLink"], COMMANDERS),
+    ("muster.auth.v1.LinkService", &["ListLinks", "GetLink"], READERS),
+    ("muster.auth.v1.EnrollmentRequestService", &["ListEnrollmentRequests"], READERS),
     (
         "muster.auth.v1.EnrollmentRequestService",
         &["ApproveEnrollmentRequest", "DenyEnrollmentRequest"],
         OPERATORS,
     ),
-    ("muster.auth.v1.RevocationService", &["RevokeCertificate"], PEOPLE),
+    ("muster.auth.v1.RevocationService", &["RevokeCertificate"], COMMANDERS),
     ("muster.auth.v1.RevocationService", &["ReinstateCertificate"], OPERATORS),
     ("muster.auth.v1.RevocationService", &["GetRevocationList"], CERTIFIED),
     ("muster.auth.v1.RevocationService", &["WatchRevocationList"], SERVICES),
     ("muster.auth.v1.AuditService", &["RecordAuditEntries"], SERVICES),
-    ("muster.auth.v1.AuditService", &["ListAuditEntries"], OPERATORS),
-    ("muster.auth.v1.CertificateAuthorityService", &["GetCertificateAuthority"], PEOPLE),
+    ("muster.auth.v1.AuditService", &["ListAuditEntries"], AUDITORS),
+    ("muster.auth.v1.CertificateAuthorityService", &["GetCertificateAuthority"], READERS),
     (
         "muster.auth.v1.CertificateAuthorityService",
         &["RotateCertificateAuthority", "ImportCertificates"],
-        OPERATORS,
+        ADMINS,
     ),
     ("muster.auth.v1.AuthorityService", &["Sign", "GetTrustBundle"], SERVICES),
     ("muster.auth.v1.AdmissionService", &["ListAdmissions", "PublishContacts"], SERVICES),
@@ -72,22 +80,21 @@ const TABLE: &[Row] = &[
         &[
             "GetNode",
             "ListNodes",
-            "UpdateNodeLabels",
-            "RefreshPresence",
-            "DeleteNode",
             "GetTopology",
-            "CreateTask",
             "GetTask",
             "ListTasks",
-            "CancelTask",
-            "ApproveTask",
             "ListTaskTargets",
             "ListTaskOutput",
             "WatchTask",
             "WatchEvents",
             "ListEvents",
         ],
-        PEOPLE,
+        READERS,
+    ),
+    (
+        "muster.fleet.v1.FleetService",
+        &["UpdateNodeLabels", "RefreshPresence", "DeleteNode", "CreateTask", "CancelTask", "ApproveTask"],
+        COMMANDERS,
     ),
     ("muster.relay.v1.RelayService", &["Carry"], NODES),
     ("muster.gsn.v1.RegistryService", &["IssueRelayTicket", "Offer", "ReportSuperNodes"], NODES),
@@ -95,11 +102,8 @@ const TABLE: &[Row] = &[
     ("muster.gsn.v1.RegistryService", &["ListCandidates"], PEOPLE),
     ("muster.gsn.v1.RegistryService", &["RegisterRelay"], SERVICES),
     ("muster.dht.v1.BootstrapService", &["Contacts"], CERTIFIED),
-    (
-        "muster.dht.v1.BootstrapService",
-        &["Crawl", "FindNodes", "GetRecords", "GetStats", "PutRecord"],
-        PEOPLE,
-    ),
+    ("muster.dht.v1.BootstrapService", &["FindNodes", "GetRecords", "GetStats"], READERS),
+    ("muster.dht.v1.BootstrapService", &["Crawl", "PutRecord"], COMMANDERS),
     (
         "muster.agent.v1.LocalService",
         &["FindNodes", "GetRecords", "GetStats", "GetStatus", "Leave", "PutRecord"],
@@ -133,12 +137,13 @@ struct Cast {
     auth: Master,
     topology: Master,
     agent: Agent,
-    cmdb: Master,
+    /// Who came by a link: one for each role, on a computer of its own.
+    people: Vec<(Who, Master)>,
 }
 
 impl Cast {
     async fn assemble() -> Result<Self> {
-        let (mut auth, mut topology, cmdb) = (Master::nowhere()?, Master::nowhere()?, Master::nowhere()?);
+        let (mut auth, mut topology) = (Master::nowhere()?, Master::nowhere()?);
         auth.muster(&["init", "--address", &auth.address()]).await?.expect(0)?;
         auth.serve(&["--target", "auth"], &topology.address()).await?;
         std::fs::create_dir_all(topology.data_dir().join("join"))?;
@@ -146,17 +151,24 @@ impl Cast {
         std::fs::copy(auth.data_dir().join(link), topology.data_dir().join(link))?;
         topology.serve(&["--target", "topology"], &auth.address()).await?;
         let agent = Agent::enrolled(&auth, &[]).await?;
-        let link = auth.link(&["--role", "cmdb", "--name", "ledger"]).await?;
-        cmdb.muster_elsewhere(&["login", "-", "--name", "home"], &link).await?.expect(0)?;
-        Ok(Self { auth, topology, agent, cmdb })
+        let mut people = Vec::new();
+        for (who, role) in [(Admin, "admin"), (Operator, "operator"), (Auditor, "auditor"), (Cmdb, "cmdb")] {
+            let link = auth.link(&["--role", role, "--name", "ada"]).await?;
+            let place = Master::nowhere()?;
+            place.muster_elsewhere(&["login", "-", "--name", "home"], &link).await?.expect(0)?;
+            people.push((who, place));
+        }
+        Ok(Self { auth, topology, agent, people })
     }
 
     fn material(&self, who: Who) -> Result<Option<Material>> {
         Ok(Some(match who {
             Nobody => return Ok(None),
             Node => self.agent.stolen_credentials()?,
-            Operator => self.auth.operator()?,
-            Cmdb => credentials_in(&self.cmdb.folder().join("config/muster/contexts/home.toml"))?,
+            Admin | Operator | Auditor | Cmdb => {
+                let place = self.people.iter().find(|(it, _)| *it == who).context("nobody has this role")?;
+                credentials_in(&place.1.folder().join("config/muster/contexts/home.toml"))?
+            }
             Service => credentials_in(&self.topology.data_dir().join("topology.pem"))?,
         }))
     }

@@ -149,8 +149,8 @@ async fn an_operator_with_a_scope_does_nothing_outside_it() -> Result<()> {
     };
     run(till.clone()).await?.expect(0)?;
     let refused = run(desk.clone()).await?;
-    ensure!(refused.code != 0 && refused.stderr.contains("may not have"), "{refused}");
+    ensure!(refused.code != 0 && refused.stderr.contains("has no say"), "{refused}");
     let erase = ada.muster_elsewhere(&["erase", &till, "--context", "home"], "").await?;
-    ensure!(erase.code != 0 && erase.stderr.contains("may not have"), "{erase}");
+    ensure!(erase.code != 0 && erase.stderr.contains("has no say"), "{erase}");
     Ok(())
 }

@@ -119,7 +119,9 @@ fn purposes(role: Role) -> Vec<ExtendedKeyUsagePurpose> {
         Role::Node | Role::Service => {
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth]
         }
-        Role::Operator | Role::Cmdb => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Role::Admin | Role::Operator | Role::Auditor | Role::Cmdb => {
+            vec![ExtendedKeyUsagePurpose::ClientAuth]
+        }
         Role::Signer => vec![ExtendedKeyUsagePurpose::CodeSigning],
     }
 }

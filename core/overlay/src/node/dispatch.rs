@@ -330,6 +330,7 @@ impl Node {
                 office.on_master_attached(known_update, resync, &mut turn);
             }
             (State::IsLsn(office), Input::MasterDetached { .. }) => office.on_master_detached(),
+            (State::IsLsn(office), Input::Barred(node)) => office.on_barred(node, &mut turn),
             (State::IsLsn(office), Input::UpdateAcknowledged { number }) => {
                 office.on_acknowledged(number, &mut turn);
             }

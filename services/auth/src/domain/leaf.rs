@@ -106,7 +106,9 @@ fn usages(role: Role) -> Vec<ExtendedKeyUsagePurpose> {
         Role::Node | Role::Service => {
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth]
         }
-        Role::Operator | Role::Cmdb => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Role::Admin | Role::Operator | Role::Auditor | Role::Cmdb => {
+            vec![ExtendedKeyUsagePurpose::ClientAuth]
+        }
         Role::Signer => vec![ExtendedKeyUsagePurpose::CodeSigning],
     }
 }

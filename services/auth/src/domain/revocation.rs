@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_types::{NodeId, Timestamp};
+use muster_types::{NodeId, Role, Timestamp};
 
 use super::leaf::Serial;
 use super::request::KeyHash;
@@ -93,13 +93,42 @@ pub enum RevocationError {
     NotLost(String),
     #[error("a comment has at most {COMMENT_CHARS} printable characters")]
     Comment,
+    #[error("{actor} may take out devices and itself, not {holder}: an admin may")]
+    NotAllowed { actor: String, holder: String },
     #[error("removal from the list is no reason: reinstate the lost device")]
     Reason,
+}
+
+/// Resource names of devices, with our agent and without.
+const DEVICES: [&str; 2] = ["nodes/", "devices/"];
+
+/// Admins take out everybody, operators and CMDBs devices; and each itself, when it fears for its key.
+///
+/// # Errors
+/// `actor` may not.
+pub fn may_revoke(actor: &str, holder: &str) -> Result<(), RevocationError> {
+    let decides = [Role::Admin, Role::Service]
+        .iter()
+        .any(|role| actor.strip_prefix(role.collection()).is_some_and(|rest| rest.starts_with('/')));
+    if decides || actor == holder || DEVICES.iter().any(|kind| holder.starts_with(kind)) {
+        return Ok(());
+    }
+    Err(RevocationError::NotAllowed { actor: actor.to_owned(), holder: holder.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operator_takes_out_devices_and_itself_and_an_admin_everybody() {
+        for holder in ["nodes/a", "devices/printer", "operators/ada", "admins/eve", "services/topology"] {
+            assert_eq!(may_revoke("admins/eve", holder), Ok(()));
+            let devices = holder.starts_with("nodes/") || holder.starts_with("devices/");
+            assert_eq!(may_revoke("cmdbs/ledger", holder).is_ok(), devices);
+            assert_eq!(may_revoke("operators/ada", holder).is_ok(), devices || holder == "operators/ada");
+        }
+    }
 
     #[test]
     fn a_reason_is_its_number_in_x509() {

@@ -70,6 +70,9 @@ fn revocation(error: &RevocationError) -> Fault {
     match error {
         RevocationError::Unknown(_) => fault(Code::NotFound, "NOT_FOUND", message),
         RevocationError::NotLost(_) => fault(Code::FailedPrecondition, "NOT_LOST", message),
+        RevocationError::NotAllowed { .. } => {
+            fault(Code::PermissionDenied, "REVOCATION_NOT_ALLOWED", message)
+        }
         RevocationError::Comment => invalid("COMMENT_INVALID", message),
         RevocationError::Reason => invalid("REASON_INVALID", message),
     }

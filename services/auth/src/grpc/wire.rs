@@ -145,7 +145,9 @@ pub(super) fn node_keys(
 pub(super) fn role_to_wire(role: Role) -> wire::Role {
     match role {
         Role::Node => wire::Role::Node,
+        Role::Admin => wire::Role::Admin,
         Role::Operator => wire::Role::Operator,
+        Role::Auditor => wire::Role::Auditor,
         Role::Cmdb => wire::Role::Cmdb,
         Role::Service => wire::Role::Service,
         Role::Signer => wire::Role::Unspecified,
@@ -155,7 +157,9 @@ pub(super) fn role_to_wire(role: Role) -> wire::Role {
 pub(super) fn role_from_wire(role: i32) -> Result<Role, Fault> {
     match wire::Role::try_from(role) {
         Ok(wire::Role::Node) => Ok(Role::Node),
+        Ok(wire::Role::Admin) => Ok(Role::Admin),
         Ok(wire::Role::Operator) => Ok(Role::Operator),
+        Ok(wire::Role::Auditor) => Ok(Role::Auditor),
         Ok(wire::Role::Cmdb) => Ok(Role::Cmdb),
         Ok(wire::Role::Service) => Ok(Role::Service),
         Ok(wire::Role::Unspecified) | Err(_) => {

@@ -5,7 +5,7 @@ use muster_types::Timestamp;
 use super::{Auth, AuthError, settle};
 use crate::domain::audit::{Action, Deed};
 use crate::domain::principal;
-use crate::domain::revocation::{COMMENT_CHARS, Reason, RevocationError, Revoked, Subject};
+use crate::domain::revocation::{COMMENT_CHARS, Reason, RevocationError, Revoked, Subject, may_revoke};
 use crate::store::{Certificate, Change, Write};
 
 /// Certificates that one principal may have: every renewal of the time in which a certificate still renews, several times over.
@@ -49,7 +49,7 @@ impl Auth {
     /// these keys enrolls again; but who is lost renews, to stay reachable.
     ///
     /// # Errors
-    /// Nothing was issued to the subject, or the store does not answer.
+    /// Nothing was issued to the subject, `actor` may not take it out, or the store does not answer.
     pub async fn revoke(&self, actor: &str, request: &RevocationRequest) -> Result<Revocation, AuthError> {
         check_comment(&request.comment)?;
         if request.reason == Reason::Removed {
@@ -61,6 +61,7 @@ impl Auth {
     async fn try_revoke(&self, actor: &str, request: &RevocationRequest) -> Result<Revocation, AuthError> {
         let RevocationRequest { subject, reason, comment, .. } = request;
         let (name, certificates) = self.meant(subject).await?;
+        may_revoke(actor, &name)?;
         let stored = self.store.principal(&name).await?;
         // What is revoked for good stays as it is; what was lost may become worse.
         let lost = self.lost(&certificates).await?;

@@ -121,6 +121,10 @@ impl World {
         LinkServiceClient::new(self.channel_of(Role::Operator, "alice").await)
     }
 
+    pub async fn admin(&self) -> LinkServiceClient<MasterChannel> {
+        LinkServiceClient::new(self.channel_of(Role::Admin, "eve").await)
+    }
+
     pub async fn enroll(&self, link: &EnrollmentLink, device: &Device) -> Result<Credentials, Status> {
         let answer = self.anonymous().enroll(device.enroll_request(&link.token.reveal())).await?;
         Ok(answer.into_inner().credentials.unwrap())

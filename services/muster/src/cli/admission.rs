@@ -44,7 +44,7 @@ pub struct LinkCreate {
     /// How long it stays good, at most 30d
     #[arg(long, value_parser = humantime::parse_duration, default_value = "24h", value_name = "DURATION")]
     pub ttl: Duration,
-    /// What to call it; an operator's or CMDB's link becomes its name
+    /// What to call it; a person's or CMDB's link becomes its name
     #[arg(long)]
     pub name: Option<String>,
     /// How many devices it may enroll: for an image
@@ -69,15 +69,22 @@ pub struct LinkCreate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LinkRole {
+    /// A device
     #[default]
     Node,
+    /// Decides who commands; may all that an operator may
+    Admin,
+    /// Commands the fleet and lets devices in
     Operator,
+    /// Sees everything, the audit log too, and changes nothing
+    Auditor,
+    /// A program that commands the fleet
     Cmdb,
 }
 
 #[derive(Debug, Args)]
 pub struct Revoke {
-    /// Id, the beginning of an id, or host name; or operators/NAME, cmdbs/NAME
+    /// Id, the beginning of an id, or host name; or admins/NAME, operators/NAME, auditors/NAME, cmdbs/NAME
     pub name: String,
     /// Why
     #[arg(long, value_enum, default_value_t)]

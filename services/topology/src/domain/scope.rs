@@ -19,7 +19,7 @@ pub struct TaskPolicy {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scope {
-    /// Resource names: "operators/ada", "cmdbs/ledger".
+    /// Resource names: "operators/ada", "cmdbs/ledger", "admins/eve".
     pub who: Vec<String>,
     /// Types of tasks; empty: all.
     pub types: Vec<String>,
@@ -27,9 +27,9 @@ pub struct Scope {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Why a task is not made.
+/// Why a task is not made, approved or cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{who} may not have {kind:?} done on nodes/{node}")]
+#[error("{who} has no say in {kind:?} on nodes/{node}")]
 pub struct OutOfScope {
     pub who: String,
     pub kind: String,
@@ -45,15 +45,23 @@ impl TaskPolicy {
         kind: &str,
         nodes: impl IntoIterator<Item = &'a Node>,
     ) -> Result<(), OutOfScope> {
-        let own: Vec<_> =
-            self.scope.iter().filter(|scope| scope.who.iter().any(|name| name == who)).collect();
-        if own.is_empty() {
+        if !self.limits(who) {
             return Ok(());
         }
+        let own: Vec<_> = self.of(who).collect();
         let outside = nodes.into_iter().find(|node| !own.iter().any(|scope| scope.allows(kind, node)));
         outside.map_or(Ok(()), |node| {
             Err(OutOfScope { who: who.to_owned(), kind: kind.to_owned(), node: node.id })
         })
+    }
+
+    /// Whether a scope names `who`.
+    pub fn limits(&self, who: &str) -> bool {
+        self.of(who).next().is_some()
+    }
+
+    fn of(&self, who: &str) -> impl Iterator<Item = &Scope> {
+        self.scope.iter().filter(move |scope| scope.who.iter().any(|name| name == who))
     }
 
     pub fn wants_approval(&self, hosts: usize) -> bool {

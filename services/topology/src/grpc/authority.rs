@@ -16,7 +16,7 @@ use muster_proto::auth::v1::{
 use muster_proto::control::v1::{CancellationOrder, PresenceReceipt};
 use muster_proto::payload_type;
 use muster_proto::task::v1::{TaskOrder, TaskSpec};
-use muster_proto::trust::v1::{Envelope, TrustBundle, UptimeTicket};
+use muster_proto::trust::v1::{TrustBundle, UptimeTicket};
 use muster_types::{NetworkId, NodeId};
 use muster_wire::time::{from_wire, span_to_wire, to_wire};
 use prost::Message;
@@ -25,9 +25,6 @@ use crate::authority::{Authority, AuthorityError, Contact, Increments, STATEMENT
 use crate::domain::admission::{Admission, Admissions};
 use crate::domain::opaque::Opaque;
 use crate::grpc::render;
-
-/// The policy's reason for refusing a service what it does not know.
-const UNKNOWN_CALL: &str = "ROLE_NOT_ALLOWED";
 
 /// Bytes that one call has signed: half of what auth takes; signed they come back somewhat larger.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -91,10 +88,6 @@ impl Authority for AuthClient {
     async fn revocations(&self, after: u64) -> Result<Increments, AuthorityError> {
         let request = WatchRevocationListRequest { after_number: after };
         let answer = self.revocations.clone().watch_revocation_list(request).await;
-        if answer.as_ref().is_err_and(has_no_list) {
-            let none = futures::stream::iter([Ok(Envelope::default())]);
-            return Ok(none.chain(futures::stream::pending()).boxed());
-        }
         let lists = answer.map_err(|status| failed(&status))?.into_inner();
         Ok(lists
             .map(|answer| {
@@ -142,12 +135,6 @@ fn contact(contact: &Contact) -> wire::Contact {
         None => Bytes::new(),
     };
     wire::Contact { claim: render::envelope(&contact.claim), observed_ip }
-}
-
-/// An auth that is older than the list: its policy, which stands before its services, knows no such call.
-fn has_no_list(status: &tonic::Status) -> bool {
-    let refused = muster_kit::status::reason(status).is_some_and(|reason| reason == UNKNOWN_CALL);
-    refused || status.code() == tonic::Code::Unimplemented
 }
 
 fn failed(status: &tonic::Status) -> AuthorityError {

@@ -33,6 +33,11 @@ impl Fleet {
     pub(crate) fn new(hub: Arc<Hub>, shutdown: Shutdown) -> Self {
         Self { hub, shutdown }
     }
+
+    fn audience<T>(&self, request: &Request<T>) -> watch::Audience {
+        let peer = request.extensions().get::<PeerInfo>().cloned();
+        watch::Audience { hub: self.hub.clone(), shutdown: self.shutdown.clone(), peer }
+    }
 }
 
 /// Who calls, by name, for the record.
@@ -106,7 +111,8 @@ impl FleetService for Fleet {
     }
 
     async fn cancel_task(&self, request: Request<fleet::CancelTaskRequest>) -> Answer<fleet::Task> {
-        answer(tasks::cancel(&self.hub, request.into_inner()).await)
+        let actor = creator(&request);
+        answer(tasks::cancel(&self.hub, &actor, request.into_inner()).await)
     }
 
     async fn approve_task(&self, request: Request<fleet::ApproveTaskRequest>) -> Answer<fleet::Task> {
@@ -129,16 +135,16 @@ impl FleetService for Fleet {
     }
 
     async fn watch_task(&self, request: Request<fleet::WatchTaskRequest>) -> Answer<Self::WatchTaskStream> {
-        let request = request.into_inner();
-        answer(watch::task(self.hub.clone(), request, self.shutdown.clone()).await)
+        let audience = self.audience(&request);
+        answer(watch::task(audience, request.into_inner()).await)
     }
 
     async fn watch_events(
         &self,
         request: Request<fleet::WatchEventsRequest>,
     ) -> Answer<Self::WatchEventsStream> {
-        let request = request.into_inner();
-        answer(watch::events(self.hub.clone(), request, self.shutdown.clone()).await)
+        let audience = self.audience(&request);
+        answer(watch::events(audience, request.into_inner()).await)
     }
 
     async fn list_events(

@@ -70,13 +70,17 @@ impl TestAuthority {
 
     /// The next in the list.
     pub(crate) fn revoke(&self, node: NodeId, reason: Reason) {
+        self.revoke_serial(Bytes::copy_from_slice(&node.as_bytes()[..8]), Some(node), reason);
+    }
+
+    pub(crate) fn revoke_serial(&self, serial: Bytes, node: Option<NodeId>, reason: Reason) {
         let before = self.revocations.borrow().len() as u64 - 1;
         let now = muster_kit::clock::wall();
         let revocation = Revocation {
             number: before + 1,
-            serial: Bytes::copy_from_slice(&node.as_bytes()[..8]),
+            serial,
             key: None,
-            node: Some(node),
+            node,
             time: now,
             expires: now + muster_types::limits::CERTIFICATE_LIFETIME,
             reason,

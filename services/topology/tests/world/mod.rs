@@ -66,6 +66,11 @@ impl World {
         FleetServiceClient::new(self.channel(self.pki.leaf(&identity)))
     }
 
+    /// Lays down a policy for tasks.
+    pub(crate) fn lay_down(&self, policy: &str) {
+        std::fs::write(self.folder.path().join("task-policy.toml"), policy).unwrap();
+    }
+
     pub(crate) fn fleet(&self) -> FleetServiceClient<MasterChannel> {
         self.fleet_as(Role::Operator)
     }

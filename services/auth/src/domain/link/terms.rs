@@ -78,7 +78,7 @@ impl Protocol {
 /// Why a link cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TermsError {
-    #[error("a link is for a node, an operator, a CMDB or a service")]
+    #[error("a link is for a node, an admin, an operator, an auditor, a CMDB or a service")]
     Role,
     #[error("{creator} may not make a link for a {role}")]
     NotAllowed { creator: Role, role: Role },
@@ -142,10 +142,12 @@ impl Terms {
     /// The creator's role may not make such a link, or something in it is not well formed.
     pub fn check(&self, creator: Role) -> Result<(), TermsError> {
         const SHORTEST: Duration = Duration::from_secs(60);
-        // A CMDB brings devices in, never people or programs that command them.
+        // Operators and CMDBs bring devices in, never people or programs that command or watch them.
         let allowed = match self.role {
-            Role::Node => matches!(creator, Role::Operator | Role::Cmdb | Role::Service),
-            Role::Operator | Role::Cmdb | Role::Service => matches!(creator, Role::Operator | Role::Service),
+            Role::Node => Role::COMMANDERS.contains(&creator) || creator == Role::Service,
+            Role::Admin | Role::Operator | Role::Auditor | Role::Cmdb | Role::Service => {
+                matches!(creator, Role::Admin | Role::Service)
+            }
             Role::Signer => return Err(TermsError::Role),
         };
         if !allowed {
@@ -188,7 +190,7 @@ impl Terms {
             Role::Service if !SERVICES.contains(&self.display_name.as_str()) => {
                 Err(TermsError::Service(self.display_name.chars().take(40).collect()))
             }
-            Role::Operator | Role::Cmdb if !self.display_name.is_empty() => {
+            Role::Admin | Role::Operator | Role::Auditor | Role::Cmdb if !self.display_name.is_empty() => {
                 Ok(check_name(&self.display_name)?)
             }
             _ => Ok(check_text("display_name", &self.display_name)?),
@@ -211,22 +213,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cmdb_makes_links_for_nodes_and_nothing_above_itself() {
-        assert_eq!(Terms::of(Role::Node, "").check(Role::Cmdb), Ok(()));
-        for role in [Role::Operator, Role::Cmdb, Role::Service] {
-            let refused = Terms::of(role, "topology").check(Role::Cmdb);
-            assert_eq!(refused, Err(TermsError::NotAllowed { creator: Role::Cmdb, role }));
-            assert_eq!(Terms::of(role, "topology").check(Role::Operator), Ok(()));
+    fn only_an_admin_makes_links_for_people_and_programs_and_an_auditor_makes_none() {
+        for creator in [Role::Operator, Role::Cmdb] {
+            assert_eq!(Terms::of(Role::Node, "").check(creator), Ok(()));
+            for role in [Role::Admin, Role::Operator, Role::Auditor, Role::Cmdb, Role::Service] {
+                let refused = Terms::of(role, "topology").check(creator);
+                assert_eq!(refused, Err(TermsError::NotAllowed { creator, role }));
+                assert_eq!(Terms::of(role, "topology").check(Role::Admin), Ok(()));
+            }
         }
-        assert_eq!(Terms::of(Role::Signer, "").check(Role::Operator), Err(TermsError::Role));
-        assert!(Terms::of(Role::Node, "").check(Role::Node).is_err());
+        assert_eq!(Terms::of(Role::Signer, "").check(Role::Admin), Err(TermsError::Role));
+        for creator in [Role::Node, Role::Auditor] {
+            assert!(Terms::of(Role::Node, "").check(creator).is_err());
+        }
     }
 
     #[test]
     fn names_and_lifetimes_out_of_bounds_are_refused() {
-        assert!(Terms::of(Role::Operator, "Alice Ä").check(Role::Operator).is_err());
-        assert!(Terms::of(Role::Operator, "../etc").check(Role::Operator).is_err());
-        assert!(Terms::of(Role::Service, "mail").check(Role::Operator).is_err());
+        assert!(Terms::of(Role::Operator, "Alice Ä").check(Role::Admin).is_err());
+        assert!(Terms::of(Role::Auditor, "../etc").check(Role::Admin).is_err());
+        assert!(Terms::of(Role::Service, "mail").check(Role::Admin).is_err());
         let long = Terms { lifetime: MAX_LIFETIME * 2, ..node_terms() };
         assert_eq!(long.check(Role::Operator), Err(TermsError::Lifetime));
         let labels = Labels::from([("Site".to_owned(), "x".to_owned())]);
@@ -237,7 +243,7 @@ mod tests {
     fn only_nodes_share_a_link_and_only_one_that_is_no_single_devices() {
         let many = |role| Terms { use_limit: 2, ..Terms::of(role, "ada") };
         assert_eq!(many(Role::Node).check(Role::Operator), Ok(()));
-        assert_eq!(many(Role::Operator).check(Role::Operator), Err(TermsError::Uses));
+        assert_eq!(many(Role::Operator).check(Role::Admin), Err(TermsError::Uses));
         let binding = Binding { hardware_serial: "S1".into(), ..Binding::default() };
         assert_eq!(Terms { binding, ..many(Role::Node) }.check(Role::Operator), Err(TermsError::Uses));
         assert_eq!(Terms { use_limit: 0, ..node_terms() }.check(Role::Operator), Err(TermsError::Uses));

@@ -13,6 +13,7 @@ use crate::domain::task::{Approval, Task};
 use crate::domain::tasks::ApproveTask;
 use crate::grpc::{refusal, render};
 use crate::hub::Hub;
+use crate::store::READ_ROWS;
 
 /// The policy of this moment. One that cannot be read lets nobody do anything.
 pub(super) fn current(hub: &Hub) -> Result<TaskPolicy, Fault> {
@@ -32,6 +33,25 @@ pub(super) fn out_of_scope(refused: &OutOfScope) -> Fault {
     fault(Code::PermissionDenied, "OUT_OF_SCOPE", refused.to_string())
 }
 
+/// Whether a task that exists lies within what `who` may do: all its hosts that are still there.
+pub(super) async fn within_scope(hub: &Hub, who: &str, task: &Task) -> Result<(), Fault> {
+    let policy = current(hub)?;
+    if !policy.limits(who) {
+        return Ok(());
+    }
+    let store = |error| refusal::store(&error);
+    let mut after = None;
+    loop {
+        let page = hub.store.targets_after(task.id, after, READ_ROWS).await.map_err(store)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.node);
+        let ids: Vec<_> = page.iter().map(|target| target.node).collect();
+        let nodes = hub.store.nodes_by_id(&ids).await.map_err(store)?;
+        let nodes = nodes.iter().map(|stored| &stored.row);
+        policy.check(who, &task.kind, nodes).map_err(|refused| out_of_scope(&refused))?;
+    }
+}
+
 /// Approving twice is approving once.
 pub(super) async fn approve(
     hub: &Hub,
@@ -47,6 +67,7 @@ pub(super) async fn approve(
         let message = format!("{approver} made this task: somebody else must approve it");
         return Err(fault(Code::PermissionDenied, "SECOND_PERSON_WANTED", message));
     }
+    within_scope(hub, &approver, &before.task).await?;
     let carriers = hub.store.carriers_of(id).await.map_err(|error| refusal::store(&error))?;
     let approval = Approval::Given { by: approver.clone(), at: clock::wall() };
     let command = ApproveTask { task: Task { approval, ..before.task }, carriers };

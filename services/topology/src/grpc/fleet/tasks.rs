@@ -9,7 +9,7 @@ use muster_proto::task::v1 as task;
 use muster_types::NodeId;
 use prost::Message;
 
-use super::page;
+use super::{page, policy as rules};
 use crate::authority::Statement;
 use crate::domain::log::LogBody;
 use crate::domain::opaque::Opaque;
@@ -51,12 +51,17 @@ fn next_token<T>(rows: &[T], limit: i64, token: impl Fn(&T) -> String) -> String
 }
 
 /// Cancelling twice is cancelling once, so the request id needs no record.
-pub(super) async fn cancel(hub: &Hub, request: fleet::CancelTaskRequest) -> Result<fleet::Task, Fault> {
+pub(super) async fn cancel(
+    hub: &Hub,
+    actor: &str,
+    request: fleet::CancelTaskRequest,
+) -> Result<fleet::Task, Fault> {
     let id = page::task_id(&request.name)?;
     let before = summary(hub, id).await?;
     if before.open == 0 || before.cancelled.is_some() {
         return Ok(render::task(&before));
     }
+    rules::within_scope(hub, actor, &before.task).await?;
     let statement = Statement::Cancellation { task: id, issued: clock::wall() };
     let signed = hub.authority.sign(&[statement]).await.map_err(|error| refusal::authority(&error))?;
     let order = signed.into_iter().next().unwrap_or_else(Opaque::default);

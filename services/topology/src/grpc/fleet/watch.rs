@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_kit::clock;
+use muster_kit::listen::PeerInfo;
 use muster_kit::shutdown::Shutdown;
 use muster_kit::status::{Fault, fault};
 use muster_proto::fleet::v1 as fleet;
@@ -24,6 +25,7 @@ use crate::domain::task::TaskId;
 use crate::grpc::{refusal, render};
 use crate::hub::Hub;
 use crate::metrics;
+use crate::revocations;
 use crate::store::{Event, Position, TaskHappening};
 
 /// Messages on their way to one watcher; a slow one makes its own stream wait, and nobody else.
@@ -57,38 +59,50 @@ async fn send<T>(out: &Outbound<T>, message: T) -> Result<(), End> {
     out.send(Ok(message)).await.map_err(|_| End::Gone)
 }
 
-/// Runs a watcher until it is done, the watcher goes, or the service ends: then it may resume elsewhere.
-fn spawn<T: Send + 'static>(
-    shutdown: &Shutdown,
-    work: impl Future<Output = Result<(), End>> + Send + 'static,
-    out: Outbound<T>,
-) {
-    let ended = shutdown.clone();
-    let watching = metrics::Watching::begin();
-    shutdown.spawn(async move {
-        let outcome = tokio::select! {
-            () = ended.triggered() => {
-                Err(End::Failed(fault(Code::Unavailable, "SHUTTING_DOWN", "topology is restarting; resume")))
+/// Who watches, and what ends it from outside.
+pub(super) struct Audience {
+    pub(super) hub: Arc<Hub>,
+    pub(super) shutdown: Shutdown,
+    pub(super) peer: Option<PeerInfo>,
+}
+
+impl Audience {
+    /// Runs a watcher until it is done, the watcher goes or is revoked, or the service ends: then it may resume elsewhere.
+    fn spawn<T: Send + 'static>(
+        self,
+        work: impl Future<Output = Result<(), End>> + Send + 'static,
+        out: Outbound<T>,
+    ) {
+        let Self { hub, shutdown, peer } = self;
+        let ended = shutdown.clone();
+        let watching = metrics::Watching::begin();
+        shutdown.spawn(async move {
+            let outcome = tokio::select! {
+                biased;
+                () = ended.triggered() => {
+                    Err(End::Failed(fault(Code::Unavailable, "SHUTTING_DOWN", "topology is restarting; resume")))
+                }
+                refused = revocations::cut(&hub, peer.as_ref()) => Err(End::Failed(refused)),
+                outcome = work => outcome,
+            };
+            if let Err(End::Failed(fault)) = outcome {
+                let _ = out.send(Err(fault.into())).await;
             }
-            outcome = work => outcome,
-        };
-        if let Err(End::Failed(fault)) = outcome {
-            let _ = out.send(Err(fault.into())).await;
-        }
-        drop(watching);
-    });
+            drop(watching);
+        });
+    }
 }
 
 pub(super) async fn task(
-    hub: Arc<Hub>,
+    audience: Audience,
     request: fleet::WatchTaskRequest,
-    shutdown: Shutdown,
 ) -> Result<ReceiverStream<Result<fleet::WatchTaskResponse, Status>>, Fault> {
+    let hub = audience.hub.clone();
     let id = tasks::summary(&hub, page::task_id(&request.name)?).await?.task.id;
     let after = page::position(hub.epoch, &request.resume_token)?.unwrap_or_default();
     let (out, stream) = mpsc::channel(OUTBOUND);
     let watcher = TaskWatcher { hub, id, after, names: HashMap::new(), out: out.clone() };
-    spawn(&shutdown, watcher.run(), out);
+    audience.spawn(watcher.run(), out);
     Ok(ReceiverStream::new(stream))
 }
 
@@ -170,10 +184,10 @@ impl TaskWatcher {
 }
 
 pub(super) async fn events(
-    hub: Arc<Hub>,
+    audience: Audience,
     request: fleet::WatchEventsRequest,
-    shutdown: Shutdown,
 ) -> Result<ReceiverStream<Result<fleet::WatchEventsResponse, Status>>, Fault> {
+    let hub = audience.hub.clone();
     let after = match resumed(&hub, &request.resume_token).await? {
         Some(position) => position,
         // Read before the initial state: what changes meanwhile is told after it.
@@ -190,7 +204,7 @@ pub(super) async fn events(
             follow_events(&hub, after, &out).await
         }
     };
-    spawn(&shutdown, work, out);
+    audience.spawn(work, out);
     Ok(ReceiverStream::new(stream))
 }
 
