@@ -11,6 +11,7 @@ use muster_types::{NodeId, Timestamp};
 use crate::domain::admission::Admissions;
 use crate::domain::opaque::Opaque;
 use crate::domain::task::TaskId;
+use crate::store::WaitingDeed;
 
 /// Statements that one call signs at most (contract of SignRequest).
 pub const STATEMENTS: usize = 1_000;
@@ -73,6 +74,8 @@ pub trait Authority: Send + Sync + 'static {
     async fn admissions(&self, after: u64) -> Result<Admissions, AuthorityError>;
     /// LSNs that devices may meet first.
     async fn publish(&self, contacts: Vec<Contact>) -> Result<(), AuthorityError>;
+    /// Puts deeds into the audit log, in their order; those that it has already are not repeated.
+    async fn record(&self, deeds: Vec<WaitingDeed>) -> Result<(), AuthorityError>;
     /// Whose signatures are to be believed.
     async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError>;
     /// Signed increments of the list of revocations: all behind `after`, one at least, then those to come.

@@ -1,6 +1,6 @@
 //! What every stream and call of the service shares.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +22,9 @@ use crate::writer::Writer;
 /// Messages to one stream from elsewhere in the process; when full they are dropped: probes are repeated, and rivals
 /// meet on their own network too.
 pub(crate) const MAIL: usize = 64;
+
+/// Refused nodes that are remembered; beyond it they are forgotten and noted again.
+const REFUSED: usize = 10_000;
 
 /// Probes that wait for answers at once, over all callers.
 const PROBES: usize = 256;
@@ -62,6 +65,8 @@ pub(crate) struct Hub {
     pub(crate) source_visible: bool,
     pub(crate) streams: Mutex<HashMap<NodeId, StreamHandle>>,
     pub(crate) probes: Mutex<HashMap<u64, mpsc::Sender<NodeId>>>,
+    /// Nodes whose refusal is in the audit log: each once, for as long as this process lives.
+    pub(crate) refused: Mutex<BTreeSet<NodeId>>,
     /// Up to where revocations are known here; every stream listens.
     pub(crate) revoked: watch::Sender<u64>,
     pub(crate) sealing: SealingKey,
@@ -75,6 +80,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
+    /// Whether this node is refused for the first time.
+    pub(crate) fn refuses_first(&self, node: NodeId) -> bool {
+        let mut refused = lock(&self.refused);
+        if refused.len() >= REFUSED {
+            refused.clear();
+        }
+        refused.insert(node)
+    }
+
     /// Control streams that stand now.
     pub(crate) fn stream_count(&self) -> usize {
         lock(&self.streams).len()

@@ -17,6 +17,7 @@ use muster_proto::control::v1::control_service_server::ControlServiceServer;
 use muster_proto::fleet::v1::fleet_service_server::FleetServiceServer;
 
 mod admissions;
+mod audit;
 pub mod authority;
 mod census;
 pub mod config;
@@ -130,6 +131,7 @@ pub async fn run_with(
         source_visible: config.source_visible,
         streams: Mutex::default(),
         probes: Mutex::default(),
+        refused: Mutex::default(),
         revoked: tokio::sync::watch::Sender::new(0),
         sealing: sealed::own_key(&config.sealing_key_file)?,
         operator_policy_file: config.operator_policy_file.clone(),
@@ -146,6 +148,7 @@ pub async fn run_with(
         tasks.spawn(peers::listen(hub.clone(), local, heard, tasks.clone()));
     }
     tasks.spawn(admissions::follow(hub.clone(), tasks.clone()));
+    tasks.spawn(audit::tell(hub.clone(), tasks.clone()));
     let policy = revocations::enforced(grpc::policy(), &hub);
     let serving = muster_kit::grpc::serve(NAME, routes(&hub, &tasks), incoming, policy, shutdown);
     let served = tokio::select! {

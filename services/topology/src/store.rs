@@ -11,6 +11,7 @@ use muster_types::{NodeId, SubnetKey, Timestamp};
 
 use crate::domain::attachment::Attachment;
 use crate::domain::cell::{Cell, CellId};
+use crate::domain::deed::Deed;
 use crate::domain::event::EventBody;
 use crate::domain::ledger::{Changes, Request};
 use crate::domain::log::LogBody;
@@ -96,6 +97,15 @@ pub struct Event {
     pub position: Position,
     pub at: Timestamp,
     pub body: EventBody,
+}
+
+/// A deed that the audit log does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingDeed {
+    pub number: i64,
+    /// UUID; the log takes each once.
+    pub id: String,
+    pub deed: Deed,
 }
 
 /// An order that waits for a node whose presence comes by one carrier.
@@ -208,6 +218,10 @@ pub trait Store: Send + Sync + 'static {
     /// How far another service's feed was read; 0 of one that was not.
     async fn cursor(&self, feed: &str) -> Result<u64, StoreError>;
     async fn keep_cursor(&self, feed: &str, position: u64) -> Result<(), StoreError>;
+
+    /// What the audit log is still to be told, in the order of commits.
+    async fn deeds(&self, limit: i64) -> Result<Vec<WaitingDeed>, StoreError>;
+    async fn forget_deeds(&self, numbers: &[i64]) -> Result<(), StoreError>;
 
     async fn events_end(&self) -> Result<Position, StoreError>;
 

@@ -12,12 +12,13 @@ use muster_proto::fleet::v1 as fleet;
 use muster_proto::payload_type;
 use muster_proto::task::v1::task_report::Step;
 use muster_proto::task::v1::{Delivered, Started, TaskOrder, TaskState};
+use muster_topology::domain::deed::Action;
+use muster_types::Role;
 use muster_wire::time::span_to_wire;
 use prost::Message;
 
-use muster_types::Role;
 use world::node::{Link, TestNode, finished, output};
-use world::{World, done, run_on, states};
+use world::{LIMIT, World, done, run_on, states};
 
 /// What the node finds in an offer, after checking the master's signature.
 fn open(world: &World, offer: &muster_proto::trust::v1::Envelope) -> TaskOrder {
@@ -154,12 +155,43 @@ async fn who_has_a_scope_approves_and_cancels_nothing_outside_it_and_an_auditor_
     assert_eq!(reason(cmdb.cancel_task(cancel.clone()).await.unwrap_err()), "OUT_OF_SCOPE");
     let mut auditor = world.fleet_as(Role::Auditor);
     assert_eq!(reason(auditor.cancel_task(cancel.clone()).await.unwrap_err()), "ROLE_NOT_ALLOWED");
-    let seen = auditor.get_task(fleet::GetTaskRequest { name: task.name }).await.unwrap().into_inner();
+    let seen =
+        auditor.get_task(fleet::GetTaskRequest { name: task.name.clone() }).await.unwrap().into_inner();
     assert!(seen.cancel_time.is_none() && seen.approver.is_empty());
     // A policy is read anew each time.
     world.lay_down(&scope("\"run\""));
     assert_eq!(cmdb.approve_task(approve).await.unwrap().into_inner().approver, "cmdbs/tester");
     assert!(cmdb.cancel_task(cancel).await.unwrap().into_inner().cancel_time.is_some());
+    // All of it stands in the audit log, in its order, refusals too.
+    let mut log = world.authority.recorded.subscribe();
+    let log =
+        tokio::time::timeout(LIMIT, log.wait_for(|log| log.iter().any(|it| it.action == Action::CancelTask)));
+    let log: Vec<_> = log.await.unwrap().unwrap().clone();
+    let task = log.iter().filter(|it| it.subject == task.name);
+    let task: Vec<_> =
+        task.map(|it| (it.action, it.actor.as_str(), it.detail.split(':').next().unwrap())).collect();
+    assert_eq!(
+        task,
+        [
+            (Action::CreateTask, "operators/tester", "run on 1 hosts, to be approved"),
+            (Action::Refuse, "cmdbs/tester", "OUT_OF_SCOPE"),
+            (Action::Refuse, "cmdbs/tester", "OUT_OF_SCOPE"),
+            (Action::ApproveTask, "cmdbs/tester", ""),
+            (Action::CancelTask, "cmdbs/tester", ""),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_was_done_before_a_crash_stands_in_the_audit_log_after_it() {
+    let mut world = World::start().await;
+    let node = world.enroll(1);
+    known_and_offline(&world, &node).await;
+    let task = world.create(run_on(&[node.id])).await;
+    world.crash_and_restart().await;
+    let mut log = world.authority.recorded.subscribe();
+    let told = log.wait_for(|log| log.iter().any(|it| it.subject == task.name));
+    tokio::time::timeout(LIMIT, told).await.unwrap().unwrap();
 }
 
 #[tokio::test]

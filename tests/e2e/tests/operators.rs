@@ -127,6 +127,22 @@ async fn a_task_on_many_hosts_waits_for_a_second_person() -> Result<()> {
         fleet.until_ended(&task, name).await?;
     }
     ensure!(fleet.task(&task).await?.approver == "operators/ada");
+
+    // Who did what stands in the audit log, and the log can be proven whole.
+    let begun = std::time::Instant::now();
+    let log = loop {
+        let log = master.muster(&["audit", "export"]).await?.expect(0)?.stdout;
+        if log.contains("approve-task") {
+            break log;
+        }
+        ensure!(begun.elapsed() < std::time::Duration::from_secs(10), "not in the audit log: {log}");
+    };
+    let of = |action: &str| log.lines().filter(|line| line.contains(&task) && line.contains(action)).count();
+    ensure!((of("create-task"), of("refuse"), of("approve-task")) == (1, 1, 1), "{log}");
+    ensure!(log.lines().any(|line| line.contains("approve-task") && line.contains("operators/ada")), "{log}");
+    let file = master.folder().join("audit.jsonl");
+    std::fs::write(&file, &log)?;
+    master.muster(&["audit", "verify", &file.display().to_string()]).await?.expect(0)?;
     Ok(())
 }
 

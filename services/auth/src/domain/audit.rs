@@ -35,6 +35,7 @@ pub enum Action {
     ChangeRole,
     ChangeLabels,
     ChangeScope,
+    DeleteNode,
 }
 
 impl Action {
@@ -62,6 +63,7 @@ impl Action {
             Self::ChangeRole => "change-role",
             Self::ChangeLabels => "change-labels",
             Self::ChangeScope => "change-scope",
+            Self::DeleteNode => "delete-node",
         }
     }
 }

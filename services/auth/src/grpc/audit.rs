@@ -45,6 +45,7 @@ fn action(deed: &AuditDeed) -> Option<Action> {
         AuditAction::ChangeRole => Action::ChangeRole,
         AuditAction::ChangeLabels => Action::ChangeLabels,
         AuditAction::ChangeScope => Action::ChangeScope,
+        AuditAction::DeleteNode => Action::DeleteNode,
     })
 }
 

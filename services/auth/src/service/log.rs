@@ -1,7 +1,6 @@
 //! The audit log: what other services tell, what auditors read, and the ends of other replicas' chains.
 
 use bytes::Bytes;
-use futures::future::try_join_all;
 use muster_proto::auth::v1::{AuditHead, AuditHeads};
 use muster_proto::payload_type::AUDIT_HEADS;
 use muster_proto::trust::v1::Envelope;
@@ -23,12 +22,14 @@ pub struct Told {
 }
 
 impl Auth {
-    /// Records what `service` (resource name) did or saw done. What it told before is not recorded again.
+    /// Records what `service` (resource name) did or saw done, in this order. What it told before is not recorded again.
     ///
     /// # Errors
     /// The store does not answer; some may be recorded then.
     pub async fn record(&self, service: &str, told: Vec<Told>) -> Result<(), AuthError> {
-        try_join_all(told.into_iter().map(|told| self.record_one(service, told))).await?;
+        for told in told {
+            self.record_one(service, told).await?;
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_types::NodeId;
 
+use super::deed::Action;
 use super::ledger::{Command, Ledger, Wanted};
 use super::node::LABELS;
 use super::table::Revision;
@@ -11,6 +12,7 @@ use super::table::Revision;
 #[derive(Debug, Clone)]
 pub struct SetLabels {
     pub node: NodeId,
+    pub actor: String,
     pub set: BTreeMap<String, String>,
     pub remove: Vec<String>,
     /// The revision that the operator saw.
@@ -53,7 +55,13 @@ impl Command for SetLabels {
         if labels.len() > LABELS {
             return Err(NodeRefusal::TooManyLabels);
         }
+        if node.labels == labels {
+            return Ok(());
+        }
         node.labels = labels;
+        let set = self.set.iter().map(|(key, value)| format!("{key}={value}"));
+        let changes: Vec<_> = set.chain(self.remove.iter().map(|key| format!("-{key}"))).collect();
+        ledger.note(Action::ChangeLabels, &self.actor, &format!("nodes/{}", self.node), &changes.join(" "));
         Ok(())
     }
 }

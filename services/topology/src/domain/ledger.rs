@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::attachment::Attachment;
 use super::cell::{Cell, CellId};
+use super::deed::{Action, Deed};
 use super::event::{EventBody, NewEvent};
 use super::filter::place_of;
 use super::log::{LogBody, LogEntry, Standing};
-use super::node::Node;
+use super::node::{Node, Position};
 use super::opaque::Opaque;
 use super::table::{Change, Table};
 use super::target::Target;
@@ -94,6 +95,7 @@ pub struct Ledger {
     pub approvals: Vec<Task>,
     pub log: Vec<LogEntry>,
     pub events: Vec<NewEvent>,
+    pub deeds: Vec<Deed>,
     pub wakes: BTreeSet<Wake>,
 }
 
@@ -109,6 +111,7 @@ pub struct Changes {
     pub approvals: Vec<Task>,
     pub log: Vec<LogEntry>,
     pub events: Vec<NewEvent>,
+    pub deeds: Vec<Deed>,
     /// How many targets of each task ended; a task without open targets is done, and an event says so.
     pub ended: BTreeMap<TaskId, u32>,
 }
@@ -124,6 +127,7 @@ impl Changes {
             && self.approvals.is_empty()
             && self.log.is_empty()
             && self.events.is_empty()
+            && self.deeds.is_empty()
     }
 }
 
@@ -153,6 +157,11 @@ impl Ledger {
 
     pub fn emit(&mut self, body: EventBody) {
         self.events.push(NewEvent { at: self.now, body, key: None });
+    }
+
+    /// Tells the audit log.
+    pub fn note(&mut self, action: Action, actor: &str, subject: &str, detail: &str) {
+        self.deeds.push(Deed::new(self.now, action, actor, subject, detail));
     }
 
     fn place(&self, node: &Node) -> String {
@@ -187,6 +196,7 @@ impl Ledger {
             approvals: self.approvals,
             log: self.log,
             events: self.events,
+            deeds: self.deeds,
             ended,
         };
         (changes, self.wakes)
@@ -204,6 +214,7 @@ impl Ledger {
         } else {
             self.wakes.insert(Wake::Sweep);
         }
+        self.note_role(node, change.before.as_ref(), deleted);
         let body = EventBody::NodeChanged {
             node: Box::new(node.clone()),
             place: self.place(node),
@@ -213,5 +224,19 @@ impl Ledger {
             deleted,
         };
         self.emit(body);
+    }
+
+    fn note_role(&mut self, node: &Node, before: Option<&Node>, deleted: bool) {
+        let leads = |node: &Node| node.is_online() && node.position == Position::Lsn;
+        let name = format!("nodes/{}", node.id);
+        let cell = node.cell.map(|cell| cell.to_string()).unwrap_or_default();
+        match (before.is_some_and(leads), leads(node) && !deleted) {
+            (false, true) => self.note(Action::ChangeRole, &name, &name, &format!("LSN of cell {cell}")),
+            (true, false) => {
+                let detail = format!("not the LSN of cell {cell} any more; {}", node.reason);
+                self.note(Action::ChangeRole, &name, &name, detail.trim_end_matches("; "));
+            }
+            _ => {}
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use muster_types::NodeId;
 
+use super::deed::Action;
 use super::labels::NodeRefusal;
 use super::ledger::{Command, Ledger, Wanted};
 use super::table::Revision;
@@ -11,6 +12,7 @@ use super::tasks::end;
 #[derive(Debug, Clone)]
 pub struct ForgetNode {
     pub node: NodeId,
+    pub actor: String,
     pub seen: Option<Revision>,
 }
 
@@ -46,6 +48,7 @@ impl Command for ForgetNode {
         for target in owed {
             end(ledger, target, MasterEnding::NodeDeleted);
         }
+        ledger.note(Action::DeleteNode, &self.actor, &format!("nodes/{}", self.node), "");
         ledger.nodes.remove(&self.node);
         ledger.attachments.remove(&self.node);
         Ok(())

@@ -2,11 +2,12 @@
 
 use muster_types::NodeId;
 
+use super::deed::Action;
 use super::event::EventBody;
 use super::ledger::{Cancellation, Command, Ledger, NewTask, Request, Wake, Wanted};
 use super::opaque::Opaque;
 use super::target::{Target, TargetState};
-use super::task::{MasterEnding, OfflinePolicy, Task, TaskId};
+use super::task::{Approval, MasterEnding, OfflinePolicy, Task, TaskId};
 
 /// One durable transaction: the task, its signed orders and its frozen targets.
 #[derive(Debug, Clone)]
@@ -57,6 +58,9 @@ impl Command for CreateTask {
             ledger.targets.put((id, *node), target);
         }
         ledger.emit(EventBody::TaskChanged { task: id });
+        let wanted = if self.task.approval == Approval::Wanted { ", to be approved" } else { "" };
+        let detail = format!("{} on {} hosts{wanted}", self.task.kind, self.task.target_count);
+        ledger.note(Action::CreateTask, &self.task.creator, &format!("tasks/{id}"), &detail);
         id
     }
 }
@@ -65,6 +69,7 @@ impl Command for CreateTask {
 #[derive(Debug, Clone)]
 pub struct CancelTask {
     pub task: TaskId,
+    pub actor: String,
     pub order: Opaque,
     /// Whose streams the cancellation goes down.
     pub carriers: Vec<NodeId>,
@@ -81,6 +86,7 @@ impl Command for CancelTask {
         ledger.wakes.extend(self.carriers.iter().copied().map(Wake::Carrier));
         ledger.wakes.extend([Wake::Sweep, Wake::Task(self.task)]);
         ledger.emit(EventBody::TaskChanged { task: self.task });
+        ledger.note(Action::CancelTask, &self.actor, &format!("tasks/{}", self.task), "");
     }
 }
 
@@ -103,6 +109,9 @@ impl Command for ApproveTask {
         ledger.wakes.extend(self.carriers.iter().copied().map(Wake::Carrier));
         ledger.wakes.insert(Wake::Task(self.task.id));
         ledger.emit(EventBody::TaskChanged { task: self.task.id });
+        if let Approval::Given { by, .. } = &self.task.approval {
+            ledger.note(Action::ApproveTask, by, &format!("tasks/{}", self.task.id), "");
+        }
     }
 }
 

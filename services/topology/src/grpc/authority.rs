@@ -7,11 +7,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use muster_kit::connect::MasterChannel;
 use muster_proto::auth::v1::admission_service_client::AdmissionServiceClient;
+use muster_proto::auth::v1::audit_service_client::AuditServiceClient;
 use muster_proto::auth::v1::authority_service_client::AuthorityServiceClient;
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
 use muster_proto::auth::v1::{
-    self as wire, GetTrustBundleRequest, ListAdmissionsRequest, Payload, SignRequest,
-    WatchRevocationListRequest,
+    self as wire, GetTrustBundleRequest, ListAdmissionsRequest, Payload, RecordAuditEntriesRequest,
+    SignRequest, WatchRevocationListRequest,
 };
 use muster_proto::control::v1::{CancellationOrder, PresenceReceipt};
 use muster_proto::payload_type;
@@ -23,8 +24,10 @@ use prost::Message;
 
 use crate::authority::{Authority, AuthorityError, Contact, Increments, STATEMENTS, Statement};
 use crate::domain::admission::{Admission, Admissions};
+use crate::domain::deed::Action;
 use crate::domain::opaque::Opaque;
 use crate::grpc::render;
+use crate::store::WaitingDeed;
 
 /// Bytes that one call has signed: half of what auth takes; signed they come back somewhat larger.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -35,14 +38,16 @@ pub struct AuthClient {
     client: AuthorityServiceClient<MasterChannel>,
     revocations: RevocationServiceClient<MasterChannel>,
     admissions: AdmissionServiceClient<MasterChannel>,
+    audit: AuditServiceClient<MasterChannel>,
 }
 
 impl AuthClient {
     pub fn new(network: NetworkId, channel: MasterChannel) -> Self {
         let revocations = RevocationServiceClient::new(channel.clone());
         let client = AuthorityServiceClient::new(channel.clone()).max_decoding_message_size(2 * BATCH_BYTES);
-        let admissions = AdmissionServiceClient::new(channel);
-        Self { network, client, revocations, admissions }
+        let admissions = AdmissionServiceClient::new(channel.clone());
+        let audit = AuditServiceClient::new(channel);
+        Self { network, client, revocations, admissions, audit }
     }
 }
 
@@ -76,6 +81,12 @@ impl Authority for AuthClient {
         let contacts = contacts.iter().map(contact).collect();
         let request = wire::PublishContactsRequest { contacts };
         self.admissions.clone().publish_contacts(request).await.map_err(|status| failed(&status))?;
+        Ok(())
+    }
+
+    async fn record(&self, deeds: Vec<WaitingDeed>) -> Result<(), AuthorityError> {
+        let request = RecordAuditEntriesRequest { deeds: deeds.into_iter().map(deed).collect() };
+        self.audit.clone().record_audit_entries(request).await.map_err(|status| failed(&status))?;
         Ok(())
     }
 
@@ -126,6 +137,27 @@ fn admission(wire: wire::Admission) -> Option<Admission> {
         labels: wire.labels.into_iter().collect(),
         enrolled: wire.enroll_time.and_then(from_wire)?,
     })
+}
+
+fn deed(waiting: WaitingDeed) -> wire::AuditDeed {
+    let WaitingDeed { id, deed, .. } = waiting;
+    let action = match deed.action {
+        Action::CreateTask => wire::AuditAction::CreateTask,
+        Action::CancelTask => wire::AuditAction::CancelTask,
+        Action::ApproveTask => wire::AuditAction::ApproveTask,
+        Action::Refuse => wire::AuditAction::Refuse,
+        Action::ChangeRole => wire::AuditAction::ChangeRole,
+        Action::ChangeLabels => wire::AuditAction::ChangeLabels,
+        Action::DeleteNode => wire::AuditAction::DeleteNode,
+    };
+    wire::AuditDeed {
+        id,
+        time: Some(to_wire(deed.at)),
+        action: action.into(),
+        actor: deed.actor,
+        subject: deed.subject,
+        detail: deed.detail,
+    }
 }
 
 fn contact(contact: &Contact) -> wire::Contact {

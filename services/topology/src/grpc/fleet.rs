@@ -8,8 +8,10 @@ use muster_kit::status::Fault;
 use muster_proto::fleet::v1 as fleet;
 use muster_proto::fleet::v1::fleet_service_server::FleetService;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
+use crate::domain::deed::Refusal;
+use crate::grpc::refusal;
 use crate::hub::Hub;
 
 mod create;
@@ -32,6 +34,18 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) fn new(hub: Arc<Hub>, shutdown: Shutdown) -> Self {
         Self { hub, shutdown }
+    }
+
+    /// What a rule of people's refused stands in the audit log before the caller hears of it.
+    async fn on_record<T>(&self, actor: &str, subject: &str, result: Result<T, Fault>) -> Result<T, Fault> {
+        if let Err(refused) = &result
+            && refused.code == Code::PermissionDenied
+        {
+            let detail = format!("{}: {}", refused.reason, refused.message);
+            let refusal = Refusal { actor: actor.to_owned(), subject: subject.to_owned(), detail };
+            self.hub.writer.submit(refusal).await.map_err(|error| refusal::write(&error))?;
+        }
+        result
     }
 
     fn audience<T>(&self, request: &Request<T>) -> watch::Audience {
@@ -70,7 +84,8 @@ impl FleetService for Fleet {
         &self,
         request: Request<fleet::UpdateNodeLabelsRequest>,
     ) -> Answer<fleet::Node> {
-        answer(nodes::update_labels(&self.hub, request.into_inner()).await)
+        let actor = creator(&request);
+        answer(nodes::update_labels(&self.hub, actor, request.into_inner()).await)
     }
 
     async fn refresh_presence(
@@ -84,7 +99,8 @@ impl FleetService for Fleet {
         &self,
         request: Request<fleet::DeleteNodeRequest>,
     ) -> Answer<fleet::DeleteNodeResponse> {
-        answer(nodes::delete(&self.hub, request.into_inner()).await)
+        let actor = creator(&request);
+        answer(nodes::delete(&self.hub, actor, request.into_inner()).await)
     }
 
     async fn get_topology(
@@ -96,7 +112,8 @@ impl FleetService for Fleet {
 
     async fn create_task(&self, request: Request<fleet::CreateTaskRequest>) -> Answer<fleet::Task> {
         let creator = creator(&request);
-        answer(create::create(&self.hub, creator, request.into_inner()).await)
+        let made = create::create(&self.hub, creator.clone(), request.into_inner()).await;
+        answer(self.on_record(&creator, "tasks/-", made).await)
     }
 
     async fn get_task(&self, request: Request<fleet::GetTaskRequest>) -> Answer<fleet::Task> {
@@ -112,12 +129,16 @@ impl FleetService for Fleet {
 
     async fn cancel_task(&self, request: Request<fleet::CancelTaskRequest>) -> Answer<fleet::Task> {
         let actor = creator(&request);
-        answer(tasks::cancel(&self.hub, &actor, request.into_inner()).await)
+        let task = request.get_ref().name.clone();
+        let cancelled = tasks::cancel(&self.hub, &actor, request.into_inner()).await;
+        answer(self.on_record(&actor, &task, cancelled).await)
     }
 
     async fn approve_task(&self, request: Request<fleet::ApproveTaskRequest>) -> Answer<fleet::Task> {
         let approver = creator(&request);
-        answer(policy::approve(&self.hub, approver, request.into_inner()).await)
+        let task = request.get_ref().name.clone();
+        let approved = policy::approve(&self.hub, approver.clone(), request.into_inner()).await;
+        answer(self.on_record(&approver, &task, approved).await)
     }
 
     async fn list_task_targets(

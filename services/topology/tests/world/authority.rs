@@ -9,8 +9,10 @@ use muster_kit::testing::pki::Pki;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_topology::authority::{Authority, AuthorityError, Contact, Increments, Statement};
 use muster_topology::domain::admission::{Admission, Admissions};
+use muster_topology::domain::deed::Deed;
 use muster_topology::domain::opaque::Opaque;
 use muster_topology::grpc::authority::payload;
+use muster_topology::store::WaitingDeed;
 use muster_types::{NetworkId, NodeId, Role};
 use muster_wire::TrustStore;
 use muster_wire::envelope::{key_id, sign_p256};
@@ -30,6 +32,8 @@ pub(crate) struct TestAuthority {
     revocations: watch::Sender<Vec<Envelope>>,
     /// Its feed, from the beginning.
     pub(crate) admitted: Mutex<Vec<Admission>>,
+    /// Its audit log.
+    pub(crate) recorded: watch::Sender<Vec<Deed>>,
     /// What it was told of last.
     pub(crate) published: watch::Sender<Vec<Contact>>,
 }
@@ -56,6 +60,7 @@ impl TestAuthority {
             root: pki.root_der(),
             revocations: watch::Sender::new(Vec::new()),
             admitted: Mutex::default(),
+            recorded: watch::Sender::default(),
             published: watch::Sender::default(),
         };
         authority.push(0, 0, &[]);
@@ -127,6 +132,11 @@ impl Authority for TestAuthority {
 
     async fn publish(&self, contacts: Vec<Contact>) -> Result<(), AuthorityError> {
         self.published.send_replace(contacts);
+        Ok(())
+    }
+
+    async fn record(&self, deeds: Vec<WaitingDeed>) -> Result<(), AuthorityError> {
+        self.recorded.send_modify(|recorded| recorded.extend(deeds.into_iter().map(|it| it.deed)));
         Ok(())
     }
 

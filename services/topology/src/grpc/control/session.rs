@@ -27,6 +27,7 @@ use super::presence::{self, Sender};
 use super::{down, grants, up, uptime};
 use crate::domain::attachment::SILENT_AFTER;
 use crate::domain::cell::CellId;
+use crate::domain::deed::Refusal;
 use crate::domain::departure::Detach;
 use crate::domain::ledger::Wake;
 use crate::grpc::render;
@@ -98,7 +99,10 @@ pub(super) async fn run(
     let revoked = hub.revoked.subscribe();
     let admitted = match admit::admit(&hub, node, source, id, hello).await {
         Ok(admitted) => admitted,
-        Err(part) => return refuse(&frames, part).await,
+        Err(part) => {
+            note_refusal(&hub, node, &part).await;
+            return refuse(&frames, part).await;
+        }
     };
     hub.register(node, StreamHandle { session: id, mail, superseded: superseded.clone() });
     metrics::stream_opened();
@@ -116,6 +120,18 @@ pub(super) async fn run(
     tracing::info!(parted = parted.as_deref().unwrap_or("no"), "control stream ended");
     if let Err(error) = hub.writer.submit(Detach { node, session: id, parted, heard: session.heard }).await {
         tracing::warn!(%error, "the end of a stream is not recorded; its replica's lease tells");
+    }
+}
+
+/// A device that keeps coming is noted once.
+async fn note_refusal(hub: &Hub, node: NodeId, part: &Part) {
+    if part.code != code::NOT_YOU || !hub.refuses_first(node) {
+        return;
+    }
+    let (actor, subject) = (render::node_name(node), "services/topology".to_owned());
+    let refusal = Refusal { actor, subject, detail: part.description.clone() };
+    if let Err(error) = hub.writer.submit(refusal).await {
+        tracing::warn!(%error, "a refusal is not in the audit log");
     }
 }
 

@@ -60,6 +60,7 @@ fn seen(etag: &str) -> Result<Option<Revision>, Fault> {
 
 pub(super) async fn update_labels(
     hub: &Hub,
+    actor: String,
     request: fleet::UpdateNodeLabelsRequest,
 ) -> Result<fleet::Node, Fault> {
     let id = page::node_id(&request.name)?;
@@ -73,6 +74,7 @@ pub(super) async fn update_labels(
     // Setting labels twice is setting them once: the request id needs no record.
     let command = SetLabels {
         node: id,
+        actor,
         set: request.set.into_iter().collect(),
         remove: request.remove,
         seen: seen(&request.etag)?,
@@ -84,10 +86,11 @@ pub(super) async fn update_labels(
 
 pub(super) async fn delete(
     hub: &Hub,
+    actor: String,
     request: fleet::DeleteNodeRequest,
 ) -> Result<fleet::DeleteNodeResponse, Fault> {
     let node = page::node_id(&request.name)?;
-    let command = ForgetNode { node, seen: seen(&request.etag)? };
+    let command = ForgetNode { node, actor, seen: seen(&request.etag)? };
     let answer = hub.writer.submit(command).await.map_err(|error| refusal::write(&error))?;
     answer.map_err(|it| refusal::node(it, &node.to_string()))?;
     Ok(fleet::DeleteNodeResponse {})

@@ -66,7 +66,7 @@ pub(super) async fn cancel(
     let signed = hub.authority.sign(&[statement]).await.map_err(|error| refusal::authority(&error))?;
     let order = signed.into_iter().next().unwrap_or_else(Opaque::default);
     let carriers = hub.store.carriers_of(id).await.map_err(|error| refusal::store(&error))?;
-    let command = CancelTask { task: id, order, carriers };
+    let command = CancelTask { task: id, actor: actor.to_owned(), order, carriers };
     hub.writer.submit(command).await.map_err(|error| refusal::write(&error))?;
     muster_kit::crash::point("task.cancelled");
     tracing::info!(task = %id, "task cancelled");

@@ -27,9 +27,12 @@ impl ThisStore {
         .fetch_one(&mut *tx)
         .await?;
         // Another server counts its transactions anew: what it took over comes before them all, in its order.
-        for sql in
-            ["UPDATE events SET tx = 0", "UPDATE task_log SET tx = 0", "UPDATE epoch SET forgotten_tx = 0"]
-        {
+        for sql in [
+            "UPDATE events SET tx = 0",
+            "UPDATE task_log SET tx = 0",
+            "UPDATE audit_outbox SET tx = 0",
+            "UPDATE epoch SET forgotten_tx = 0",
+        ] {
             sqlx::query(sql).execute(&mut *tx).await?;
         }
         sqlx::query("UPDATE replicas SET lease_until = 0").execute(&mut *tx).await?;

@@ -1,6 +1,7 @@
 //! Queries that both databases understand, compiled once for each: `super` says which, and in what they differ.
 
 mod decode;
+mod deeds;
 mod epoch;
 mod feeds;
 mod fleet;
@@ -23,6 +24,7 @@ use crate::domain::task::TaskId;
 use crate::domain::tasks::Overdue;
 use crate::store::{
     Event, Feed, Offer, OrphanedStream, Position, Retention, Store, StoreError, TaskHappening, TaskSummary,
+    WaitingDeed,
 };
 
 #[async_trait]
@@ -205,6 +207,14 @@ impl Store for ThisStore {
 
     async fn keep_cursor(&self, feed: &str, position: u64) -> Result<(), StoreError> {
         self.write_cursor(feed, position).await
+    }
+
+    async fn deeds(&self, limit: i64) -> Result<Vec<WaitingDeed>, StoreError> {
+        self.read_deeds(limit).await
+    }
+
+    async fn forget_deeds(&self, numbers: &[i64]) -> Result<(), StoreError> {
+        self.remove_deeds(numbers).await
     }
 
     async fn events_end(&self) -> Result<Position, StoreError> {
