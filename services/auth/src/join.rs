@@ -119,7 +119,7 @@ impl Key {
     }
 }
 
-/// Redeems a link of role operator, CMDB or service. With the same key it may be repeated.
+/// Redeems a link of a person, a CMDB or a service. With the same key it may be repeated.
 ///
 /// # Errors
 /// The master cannot be reached, refuses, or answers with something else.

@@ -48,7 +48,7 @@ async fn root_and_issuing_authority_are_replaced_without_an_outage() {
         let old = Device::new();
         let before = world.enroll(&world.node_link().await, &old).await.unwrap();
         let old_root = world.auth.authority().root().to_vec();
-        let old_operator = world.auth.issue(Role::Operator, "alice").await.unwrap();
+        let old_operator = world.auth.issue(Role::Admin, "eve").await.unwrap();
         let mut authorities = CertificateAuthorityServiceClient::new(world.channel(old_operator.material()));
         for tier in [Tier::Issuing, Tier::Root] {
             let request = RotateCertificateAuthorityRequest { tier: tier.into() };

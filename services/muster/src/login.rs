@@ -7,7 +7,7 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use muster_auth::join::{self, JoinError, Joined, Key};
 use muster_kit::{clock, crash, tls};
-use muster_types::EnrollmentLink;
+use muster_types::{EnrollmentLink, Role};
 
 use crate::cli::{Login, Output};
 use crate::context;
@@ -74,8 +74,8 @@ async fn enroll(link: &EnrollmentLink, key: &Path) -> Result<(Credentials, Strin
             JoinError::Refused(status) => Failure::of_call("cannot log in", &status, &link.address),
             other => Failure::internal("cannot log in", other),
         })?;
-    if !name.starts_with("operators/") && !name.starts_with("cmdbs/") {
-        return Err(Failure::usage("this link is not for an operator", format!("it made you {name}"))
+    if !Role::READERS.iter().any(|role| name.starts_with(&format!("{}/", role.collection()))) {
+        return Err(Failure::usage("this link is for no person and no CMDB", format!("it made you {name}"))
             .next("muster link create --role operator; for a device: muster-agent enroll LINK"));
     }
     // The link's own address worked; what the master calls itself may not resolve here.
