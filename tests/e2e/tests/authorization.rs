@@ -39,7 +39,7 @@ const ADMINS: &[Who] = &[Admin];
 const OPERATORS: &[Who] = &[Admin, Operator];
 const AUDITORS: &[Who] = &[Admin, Auditor];
 const NODES: &[Who] = &[Node];
-const NODES_AND_PEOPLE: &[Who] = &[Node, Operator, Cmdb];
+const NODES_AND_READERS: &[Who] = &[Node, Admin, Operator, Auditor, Cmdb];
 const SERVICES: &[Who] = &[Service];
 const CERTIFIED: &[Who] = &[Node, Admin, Operator, Auditor, Cmdb, Service];
 const ANYBODY: &[Who] = &ALL;
@@ -98,8 +98,8 @@ const TABLE: &[Row] = &[
     ),
     ("muster.relay.v1.RelayService", &["Carry"], NODES),
     ("muster.gsn.v1.RegistryService", &["IssueRelayTicket", "Offer", "ReportSuperNodes"], NODES),
-    ("muster.gsn.v1.RegistryService", &["ListSuperNodes"], NODES_AND_PEOPLE),
-    ("muster.gsn.v1.RegistryService", &["ListCandidates"], PEOPLE),
+    ("muster.gsn.v1.RegistryService", &["ListSuperNodes"], NODES_AND_READERS),
+    ("muster.gsn.v1.RegistryService", &["ListCandidates"], READERS),
     ("muster.gsn.v1.RegistryService", &["RegisterRelay"], SERVICES),
     ("muster.dht.v1.BootstrapService", &["Contacts"], CERTIFIED),
     ("muster.dht.v1.BootstrapService", &["FindNodes", "GetRecords", "GetStats"], READERS),
