@@ -4,6 +4,7 @@
 //! a task of its own finds the master, attaches, beats, and begins again.
 
 pub mod addresses;
+mod pulse;
 mod session;
 
 use std::sync::Arc;

@@ -14,17 +14,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{ControlClient, Event, Outgoing, Wish};
+use crate::control::pulse::Pulse;
 
 /// From Hello to Welcome, connecting included.
 const OPENING: Duration = Duration::from_secs(15);
 
 /// If the master names no interval.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(25);
 /// What it may name.
 const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 
-/// Heartbeats without any frame from the master until it counts as lost.
-const MISSED: u32 = 3;
+/// A frame that waits for room in the stream for so long shows that the stream does not move.
+const SEND_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the master may take to read what was said last: a way around the world, and a lost packet.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
@@ -119,9 +120,7 @@ impl Stream {
         let lost = |reason: &str| Ended::Lost { reason: reason.to_owned(), retry_after: None };
         let beat = beat.and_then(span_from_wire).unwrap_or(HEARTBEAT);
         let beat = beat.clamp(*HEARTBEATS.start(), *HEARTBEATS.end());
-        let mut beats = tokio::time::interval(beat);
-        let mut heard = Instant::now();
-        let mut sequence = 0;
+        let mut pulse = Pulse::begin(beat, Instant::now());
         loop {
             let frame = tokio::select! {
                 biased;
@@ -131,7 +130,7 @@ impl Stream {
                     return Ended::Unwanted;
                 }
                 answer = self.answers.message() => {
-                    heard = Instant::now();
+                    pulse.on_heard(Instant::now());
                     match answer {
                         Ok(Some(answer)) => match self.on_answer(answer, events).await {
                             Ok(frame) => frame,
@@ -142,22 +141,20 @@ impl Stream {
                     }
                 }
                 frame = outgoing.next() => match frame {
-                    Some(frame) => Some(frame),
+                    Some(frame) => {
+                        pulse.on_sent(Instant::now());
+                        Some(frame)
+                    }
                     None => return Ended::Unwanted,
                 },
-                _ = beats.tick() => {
-                    if heard.elapsed() > beat * MISSED {
-                        return lost("the master did not answer heartbeats");
-                    }
-                    sequence += 1;
-                    Some(Frame::Heartbeat(Heartbeat { sequence, answer: false }))
-                }
+                () = tokio::time::sleep_until(pulse.next) => match pulse.beat(Instant::now()) {
+                    Some(beat) => Some(Frame::Heartbeat(beat)),
+                    None => return lost("the master did not answer heartbeats"),
+                },
             };
             if let Some(frame) = frame {
-                let sent = tokio::time::timeout(
-                    beat * MISSED,
-                    self.requests.send(AttachRequest { frame: Some(frame) }),
-                );
+                let request = AttachRequest { frame: Some(frame) };
+                let sent = tokio::time::timeout(SEND_LIMIT, self.requests.send(request));
                 if !matches!(sent.await, Ok(Ok(()))) {
                     return lost("the stream to the master does not move");
                 }

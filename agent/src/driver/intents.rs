@@ -13,6 +13,9 @@ use crate::driver::{Done, Driver};
 impl Driver {
     /// Does what the machine wants until it wants nothing more.
     pub(super) async fn act(&mut self) {
+        if let Some(slept) = self.overlay.take_sleep() {
+            self.on_woke_up(slept);
+        }
         while let Some(intent) = self.overlay.next_intent() {
             // A lost device takes no part in the overlay; it may still say goodbye.
             if !self.lost || matches!(intent, Intent::PartMaster(_)) {
@@ -30,6 +33,7 @@ impl Driver {
                     tokio::spawn(async move { done.send(Done::NotReached(peer)).await });
                 });
             }
+            Intent::Probe(contact) => self.overlay.probe(contact),
             Intent::Close(peer) => {
                 if let Some(session) = self.overlay.endpoint().session(peer) {
                     session.close(CloseCode::Done, "no longer needed");
@@ -128,6 +132,7 @@ impl Driver {
             LossReason::NetworkLost => DisconnectionReason::NetworkLost,
             LossReason::NetworkChanged => DisconnectionReason::NetworkChanged,
             LossReason::Slept => DisconnectionReason::Slept,
+            LossReason::Stalled => DisconnectionReason::Stalled,
         };
         let ago = self.overlay.now().since(disconnection.began);
         let report = self.history.report(&mut self.parts, ago, disconnection.lasted, reason, "");

@@ -317,19 +317,21 @@ impl Driver {
     }
 
     async fn on_nap_check(&mut self) -> Next {
-        if let Some(slept) = self.parts.naps.woke_up() {
-            tracing::info!(?slept, "the host slept");
-            self.overlay.endpoint().network_changed();
-            self.table.woke_up();
-            self.overlay.handle(Input::WokeUp);
-            // A stream that stood before proves nothing.
-            self.control.restart();
-            self.look_at_network();
-            self.act().await;
-        }
+        self.overlay.look_at_clock();
+        self.act().await;
         self.look_at_table();
         service::alive();
         Next::Go
+    }
+
+    /// The machine knows already.
+    fn on_woke_up(&mut self, slept: Duration) {
+        tracing::info!(?slept, "the host slept");
+        self.overlay.endpoint().network_changed();
+        self.table.woke_up();
+        // A stream that stood before proves nothing.
+        self.control.restart();
+        self.look_at_network();
     }
 
     async fn on_done(&mut self, done: Done, renewal: &mut Instant) -> Next {

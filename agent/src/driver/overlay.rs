@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_kit::clock::{BootClock, MasterClock};
+use muster_kit::clock::MasterClock;
 use muster_net::{Endpoint, NetEvent, Session, TrafficClass};
 use muster_overlay::input::Network;
 use muster_overlay::intent::Station;
@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::driver::RunError;
 use crate::driver::parts::Parts;
 use crate::driver::presence::Presence;
+use crate::platform::sleep::HostClock;
 
 /// A timer that is not set is looked at again after this; nothing depends on it.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -37,7 +38,9 @@ pub(super) struct Overlay {
     signer: Signer,
     trust: Arc<arc_swap::ArcSwap<TrustStore>>,
     clock: MasterClock,
-    boot: BootClock,
+    host_clock: HostClock,
+    /// The host slept so long, and the driver has not been told.
+    slept: Option<Duration>,
     rng: StdRng,
 }
 
@@ -75,16 +78,31 @@ impl Overlay {
             uptime: parts.attested_uptime().unwrap_or_default(),
             subnet_keys: Vec::new(),
         });
-        let (boot, rng, trust) = (BootClock::new(), StdRng::from_os_rng(), parts.trust.clone());
-        Ok((Self { machine, endpoint, signer, trust, clock, boot, rng }, events))
+        let (rng, trust) = (StdRng::from_os_rng(), parts.trust.clone());
+        let (host_clock, slept) = (HostClock::default(), None);
+        Ok((Self { machine, endpoint, signer, trust, clock, host_clock, slept, rng }, events))
     }
 
     pub(super) fn handle(&mut self, input: Input) {
-        self.machine.handle(input, self.boot.now(), &mut self.rng);
+        self.look_at_clock();
+        self.machine.handle(input, self.host_clock.now(), &mut self.rng);
     }
 
     pub(super) fn on_timer(&mut self) {
-        self.machine.handle_timeout(self.boot.now(), &mut self.rng);
+        self.look_at_clock();
+        self.machine.handle_timeout(self.host_clock.now(), &mut self.rng);
+    }
+
+    /// A host that slept is told so before anything else: its timers ran late for that reason and no other.
+    pub(super) fn look_at_clock(&mut self) {
+        if let Some(slept) = self.host_clock.woke_up() {
+            self.slept = Some(slept);
+            self.machine.handle(Input::WokeUp, self.host_clock.now(), &mut self.rng);
+        }
+    }
+
+    pub(super) fn take_sleep(&mut self) -> Option<Duration> {
+        self.slept.take()
     }
 
     pub(super) fn next_intent(&mut self) -> Option<Intent> {
@@ -93,7 +111,7 @@ impl Overlay {
 
     /// How long until the machine wants to be woken.
     pub(super) fn until_timer(&self) -> Duration {
-        self.machine.poll_timeout().map_or(IDLE, |(due, _)| due.since(self.boot.now()))
+        self.machine.poll_timeout().map_or(IDLE, |(due, _)| due.since(self.host_clock.now()))
     }
 
     /// Closes every session and socket, after what was queued has gone out.
@@ -102,7 +120,7 @@ impl Overlay {
     }
 
     pub(super) fn now(&self) -> Instant {
-        self.boot.now()
+        self.host_clock.now()
     }
 
     pub(super) fn machine(&self) -> &Node {
@@ -244,6 +262,17 @@ impl Overlay {
             if let Err(error) = endpoint.connect(contact).await {
                 tracing::info!(peer = %peer.short(), %error, "a node is not reached");
                 failed(peer);
+            }
+        });
+    }
+
+    /// Tries another way to a node; if it leads there, the new session tells.
+    pub(super) fn probe(&self, contact: Contact) {
+        let endpoint = self.endpoint.clone();
+        tokio::spawn(async move {
+            let peer = contact.node;
+            if let Err(error) = endpoint.probe(contact).await {
+                tracing::debug!(peer = %peer.short(), %error, "a silent node is not reached by another way");
             }
         });
     }

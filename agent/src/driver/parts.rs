@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use muster_kit::clock::{BootClock, MasterClock};
+use muster_kit::clock::MasterClock;
 use muster_overlay::standing::Uptime;
 use muster_proto::control::v1::UpstreamItem;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
@@ -40,7 +40,6 @@ pub(super) struct Parts {
     pub(super) state: StateDir,
     pub(super) learned: Learned,
     pub(super) clock: MasterClock,
-    pub(super) naps: BootClock,
     pub(super) trust: Arc<ArcSwap<TrustStore>>,
     /// The operators' policy that this device has pinned.
     pub(super) operators: Arc<ArcSwapOption<OperatorPolicy>>,
@@ -88,7 +87,6 @@ impl Parts {
             trust,
             bundle,
             operators: Arc::new(ArcSwapOption::from_pointee(state.operator_policy(identity.network)?)),
-            naps: BootClock::new(),
             results: Some(results),
             items: Some(items),
             _lock: lock,

@@ -53,6 +53,7 @@ impl Driver {
     pub(super) fn look_at_network(&mut self) {
         let port = self.overlay.endpoint().port();
         if let Some(network) = self.presence.look(port) {
+            self.overlay.endpoint().enter_network(&self.presence.place());
             self.overlay.endpoint().network_changed();
             self.table.network_changed();
             self.overlay.set_network(network);

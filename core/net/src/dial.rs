@@ -1,5 +1,5 @@
-//! Dials a node: its UDP addresses first, its TCP ports shortly after, whichever answers first wins and the others
-//! are dropped (in the manner of RFC 8305, Happy Eyeballs).
+//! Dials a node: its UDP addresses first, its TCP ports shortly after, or the other way round where UDP is known to be
+//! dropped; whichever answers first wins and the others are dropped (in the manner of RFC 8305, Happy Eyeballs).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::session::Session;
 /// Between two addresses of one kind: RFC 8305's least ("Connection Attempt Delay"), since most are of one LAN.
 const STAGGER: Duration = Duration::from_millis(100);
 
-/// UDP's head start before TCP is tried as well.
-const UDP_HEAD_START: Duration = Duration::from_millis(300);
+/// UDP's head start before TCP is tried as well; TCP's where UDP is known to be dropped.
+const HEAD_START: Duration = Duration::from_millis(300);
 
 /// A dial as a whole, before the Hello.
 const DIAL: Duration = Duration::from_secs(5);
@@ -42,10 +42,13 @@ pub(crate) async fn connect(shared: &Arc<Shared>, contact: &Contact) -> Result<S
                 // Whoever was at it has failed if there is no session now; so would we.
                 return shared.peers.session(peer).ok_or_else(|| unreachable(peer, "another attempt failed"));
             }
-            Begin::Mine(attempt) => match dial(shared, contact, attempt).await {
+            Begin::Mine(attempt) => match dial(shared, contact, candidates(shared, contact), attempt).await {
                 // The peer's own dial goes first: it is underway.
                 Ok(None) => continue,
-                Ok(Some(session)) => return Ok(session),
+                Ok(Some(session)) => {
+                    note(shared, contact, &session);
+                    return Ok(session);
+                }
                 // A crossing dial may have become the session instead.
                 Err(error) => return shared.peers.session(peer).ok_or(error),
             },
@@ -53,14 +56,56 @@ pub(crate) async fn connect(shared: &Arc<Shared>, contact: &Contact) -> Result<S
     }
 }
 
+/// A second session by UDP beside the one by TCP, which it replaces once it stands.
+pub(crate) async fn upgrade(shared: &Arc<Shared>, contact: &Contact) -> Result<Session, DialError> {
+    let session = beside(shared, contact, |path| matches!(path, Path::Udp(_))).await?;
+    note(shared, contact, &session);
+    Ok(session)
+}
+
+/// A session by TCP beside one that is silent, which it replaces once it stands.
+pub(crate) async fn probe(shared: &Arc<Shared>, contact: &Contact) -> Result<Session, DialError> {
+    let session = beside(shared, contact, |path| matches!(path, Path::Tcp(_))).await?;
+    shared.upgrades.plan(contact);
+    Ok(session)
+}
+
+async fn beside(
+    shared: &Arc<Shared>,
+    contact: &Contact,
+    by: impl Fn(Path) -> bool,
+) -> Result<Session, DialError> {
+    let peer = contact.node;
+    let attempt = shared.peers.begin_again(peer);
+    let attempt = attempt.ok_or_else(|| unreachable(peer, "another dial is underway"))?;
+    let mut candidates = candidates(shared, contact);
+    candidates.retain(|candidate| by(candidate.path));
+    let session = dial(shared, contact, candidates, attempt).await?;
+    session.ok_or_else(|| unreachable(peer, "its own dial goes first"))
+}
+
+/// What the way that a session took says of this network.
+fn note(shared: &Shared, contact: &Contact, session: &Session) {
+    match session.path() {
+        Path::Udp(_) => shared.reach.udp_worked(Instant::now()),
+        Path::Tcp(_) => {
+            if shared.udp && contact.addresses.iter().any(|address| address.udp().is_some()) {
+                shared.reach.udp_failed(Instant::now());
+            }
+            shared.upgrades.plan(contact);
+        }
+        Path::Relay(_) => {}
+    }
+}
+
 /// `None`: the peer's dial is preferred.
 async fn dial(
     shared: &Arc<Shared>,
     contact: &Contact,
+    candidates: Vec<Candidate>,
     attempt: Attempt,
 ) -> Result<Option<Session>, DialError> {
     let peer = contact.node;
-    let candidates = candidates(shared, contact);
     if candidates.is_empty() {
         return Err(DialError::NoAddress(peer));
     }
@@ -92,18 +137,20 @@ struct Candidate {
 
 fn candidates(shared: &Shared, contact: &Contact) -> Vec<Candidate> {
     let addresses = || contact.addresses.iter().take(limits::ADDRESSES);
-    let mut candidates = Vec::new();
-    if shared.udp {
-        candidates.extend(addresses().filter_map(|address| address.udp()).map(Path::Udp));
-    }
-    let udp = candidates.len();
-    candidates.extend(addresses().filter_map(|address| address.tcp()).map(Path::Tcp));
+    let udp = addresses().filter_map(|address| address.udp()).map(Path::Udp).filter(|_| shared.udp);
+    let tcp = addresses().filter_map(|address| address.tcp()).map(Path::Tcp);
+    let (mut paths, rest): (Vec<_>, Vec<_>) = match shared.reach.drops_udp(Instant::now()) {
+        true => (tcp.collect(), udp.collect()),
+        false => (udp.collect(), tcp.collect()),
+    };
+    let first = paths.len();
+    paths.extend(rest);
     let after = |index| match index {
         0 => Duration::ZERO,
-        _ if index == udp => UDP_HEAD_START,
+        _ if index == first => HEAD_START,
         _ => STAGGER,
     };
-    candidates.into_iter().enumerate().map(|(index, path)| Candidate { path, after: after(index) }).collect()
+    paths.into_iter().enumerate().map(|(index, path)| Candidate { path, after: after(index) }).collect()
 }
 
 /// The first connection that comes about. A failure starts the next candidate at once.

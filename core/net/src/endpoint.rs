@@ -22,10 +22,12 @@ use crate::pacer::Pacer;
 use crate::path::{Path, VirtualAddress};
 use crate::peers::{Attempt, Cancelled, Peers};
 use crate::quic::{Carrier, Quic};
+use crate::reach::Reach;
 use crate::routes::Routes;
 use crate::sealed::{self, Sealed};
 use crate::session::{Opening, Session};
 use crate::socket::Sockets;
+use crate::upgrade::{self, Upgrades};
 use crate::usage::{Traffic, Usage};
 use crate::{accept, dial, tcp};
 
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) quic: Quic,
     pub(crate) routes: Arc<Routes>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) reach: Reach,
+    pub(crate) upgrades: Upgrades,
     pub(crate) discovery: Discovery,
     pub(crate) usage: Arc<Usage>,
     pub(crate) events: mpsc::Sender<NetEvent>,
@@ -86,6 +90,8 @@ impl Endpoint {
             quic: Quic::start(&config, carrier)?,
             routes,
             peers: Peers::new(node),
+            reach: Reach::default(),
+            upgrades: Upgrades::default(),
             discovery,
             usage,
             events,
@@ -102,6 +108,7 @@ impl Endpoint {
         for listener in sockets.tcp {
             shared.spawn(accept::tcp(Arc::clone(&shared), listener));
         }
+        shared.spawn(upgrade::run(Arc::clone(&shared)));
         crate::discovery::start(&shared, tapped);
         let tasks = Arc::new(shared.tasks.clone().drop_guard());
         Ok((Self { shared, _tasks: tasks }, receiver))
@@ -122,6 +129,14 @@ impl Endpoint {
     /// No address answered, or what answered is not that node.
     pub async fn connect(&self, contact: Contact) -> Result<Session, DialError> {
         dial::connect(&self.shared, &contact).await
+    }
+
+    /// Another session with a node whose session is silent, by TCP; it replaces that one when it comes about.
+    ///
+    /// # Errors
+    /// No address answered, or what answered is not that node.
+    pub async fn probe(&self, contact: Contact) -> Result<Session, DialError> {
+        dial::probe(&self.shared, &contact).await
     }
 
     /// The session that stands with this node.
@@ -157,6 +172,11 @@ impl Endpoint {
     /// on the interfaces that are there now.
     pub fn network_changed(&self) {
         self.shared.network_changed();
+    }
+
+    /// Names the network that the host is on: what gets through is remembered for each.
+    pub fn enter_network(&self, name: &str) {
+        self.shared.reach.enter(name);
     }
 
     /// Tells the local network, by multicast and broadcast of both families.
@@ -246,6 +266,7 @@ impl Shared {
     pub(crate) fn network_changed(&self) {
         self.discovery.rejoin();
         self.quic.network_changed();
+        self.upgrades.hurry();
     }
 
     /// Lets a TCP connection carry packets under a virtual address. `None`: there are too many.
@@ -285,8 +306,7 @@ impl Shared {
         let (shared, opened) = (Arc::clone(self), session.clone());
         self.spawn(async move {
             if let Some(old) = replaced {
-                old.abort(CloseCode::Duplicate, "a new session replaces it", CloseReason::Replaced);
-                old.ended().await;
+                old.replaced_by(&session).await;
             }
             tracing::info!(peer = %session.peer().short(), path = %session.path(), "session opened");
             // An error here and below: the owner is gone, and soon this task.

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::config::{Shown, shown};
 use crate::endpoint::Shared;
 use crate::error::{CloseCode, CloseReason};
+use crate::path::Path;
 use crate::peers::Attempt;
 use crate::quic::{Connection, Incoming};
 use crate::session::{Opening, Session, Side};
@@ -90,7 +91,12 @@ pub(crate) async fn accepted(shared: &Arc<Shared>, incoming: Incoming) -> Result
     });
     let (connection, result) = answered.await.unwrap_or(Err(HandshakeError::Mute))?;
     match result {
-        Ok((attempt, opening)) => finish(shared, connection, attempt, Ok(opening)),
+        Ok((attempt, opening)) => {
+            if matches!(opening.path, Path::Udp(_)) {
+                shared.reach.udp_worked(tokio::time::Instant::now());
+            }
+            finish(shared, connection, attempt, Ok(opening))
+        }
         Err(error) => Err(refuse(&connection, error)),
     }
 }

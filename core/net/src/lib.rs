@@ -17,6 +17,7 @@ pub mod path;
 mod peers;
 pub mod queue;
 mod quic;
+mod reach;
 mod routes;
 pub mod sealed;
 pub mod session;
@@ -24,6 +25,7 @@ mod socket;
 pub mod stream;
 mod tcp;
 mod tls;
+mod upgrade;
 pub mod usage;
 
 pub use class::TrafficClass;

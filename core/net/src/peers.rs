@@ -98,6 +98,13 @@ impl Peers {
         }
     }
 
+    /// Before a dial beside the session that stands. `None`: another one is underway.
+    pub(crate) fn begin_again(self: &Arc<Self>, peer: NodeId) -> Option<Attempt> {
+        let mut table = self.lock();
+        let slot = table.entry(peer).or_default();
+        slot.underway.is_none().then(|| self.attempt(slot, peer, Side::Dialled))
+    }
+
     /// Before answering the Hello of a peer that dialled; waits while an own dial goes first. `None`: there is a
     /// session that counts.
     pub(crate) async fn admit(self: &Arc<Self>, peer: NodeId, boot_nonce: u64) -> Option<Attempt> {

@@ -223,6 +223,20 @@ impl Session {
         }
     }
 
+    /// The peer goes on with another session. What was queued here still goes out if it only leaves TCP for UDP; else this
+    /// one has broken.
+    pub(crate) async fn replaced_by(&self, next: &Self) {
+        const WHY: &str = "a new session replaces it";
+        if matches!((self.path(), next.path()), (Path::Tcp(_), Path::Udp(_))) {
+            if self.0.verdict.set((CloseCode::Duplicate, WHY.to_owned(), CloseReason::Replaced)).is_ok() {
+                self.0.closing.notify_one();
+            }
+        } else {
+            self.abort(CloseCode::Duplicate, WHY, CloseReason::Replaced);
+        }
+        self.ended().await;
+    }
+
     pub(crate) fn boot_nonce(&self) -> u64 {
         self.0.hello.boot_nonce
     }

@@ -13,6 +13,8 @@ use crate::standing::Standing;
 pub enum Intent {
     /// Open a session, or answer at once with `Opened` if there is one.
     Open(Contact),
+    /// Open another session beside a silent one, by another way; where it stands, `Opened` says so.
+    Probe(Contact),
     /// Close a session after what was sent has gone out.
     Close(NodeId),
     Send {
@@ -112,4 +114,6 @@ pub enum LossReason {
     NetworkLost,
     NetworkChanged,
     Slept,
+    /// The host was awake and did not run this process.
+    Stalled,
 }

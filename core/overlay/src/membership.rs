@@ -113,6 +113,7 @@ impl Membership {
             Message::Accepted(accepted) if accepted.claim.tenure() == self.claim.tenure() => {
                 self.heard(turn);
                 (self.neighbors, self.terms) = (accepted.neighbors, accepted.terms);
+                self.claim = accepted.claim;
                 self.take_rank(turn);
             }
             _ => {}
@@ -171,8 +172,8 @@ impl Membership {
 
     /// The LSN may be another process than before: what it says to the join tells.
     pub(crate) fn on_opened(&mut self, turn: &mut Turn<'_>) {
+        self.sign_of_life(turn);
         if std::mem::take(&mut self.reopening) {
-            self.sign_of_life(turn);
             self.renew(turn);
         }
     }
@@ -270,9 +271,11 @@ impl Membership {
         self.ascend(None, turn)
     }
 
-    /// Two probes by different ways: the session, and a bare datagram to each of the LSN's addresses.
+    /// Probes by different ways: the session, a bare datagram to each of the LSN's addresses, and a new session, which takes
+    /// over where a firewall has begun to drop the old one's packets.
     fn probe(&mut self, turn: &mut Turn<'_>) {
         self.send_ping(turn);
+        turn.intend(Intent::Probe(self.claim.claimant.clone()));
         let query = turn.own.query(0);
         for to in self.claim.claimant.addresses.iter().filter_map(muster_types::Address::udp) {
             turn.intend(Intent::Answer { to, discovery: query.clone() });
@@ -308,6 +311,9 @@ impl Membership {
         if self.answered && beats && !turn.timers.is_set(Timer::Receipt) {
             turn.set(Timer::Ping, self.terms.ping_interval);
         } else {
+            if !self.answered && !self.reopening {
+                turn.intend(Intent::Probe(self.claim.claimant.clone()));
+            }
             self.send_ping(turn);
         }
     }

@@ -100,7 +100,9 @@ impl Node {
 
     /// Something happened.
     pub fn handle(&mut self, input: Input, now: Instant, rng: &mut impl RngCore) {
-        if let Some((due, _)) = self.timers.next().filter(|&(due, _)| now.since(due) > LATE) {
+        // Who is told that the host slept does not conclude it from timers.
+        let told = matches!(input, Input::WokeUp);
+        if let Some((due, _)) = self.timers.next().filter(|&(due, _)| !told && now.since(due) > LATE) {
             self.ran_late(now.since(due), now, rng);
         }
         let step = self.on_input(input, now, rng);
@@ -181,10 +183,10 @@ impl Node {
         (&mut self.state, turn)
     }
 
-    /// "Whose own timers ran late accuses nobody"; whose ran very late slept (design, section 2).
+    /// "Whose own timers ran late accuses nobody" (design, section 2); who ran very late has been missed by others.
     fn ran_late(&mut self, late: Duration, now: Instant, rng: &mut impl RngCore) {
         if late > SLEPT {
-            let step = self.wake_up(now);
+            let step = self.wake_up(LossReason::Stalled, now);
             return self.enter(step, now, rng);
         }
         let (state, mut turn) = self.parts(now, rng);
@@ -196,13 +198,13 @@ impl Node {
     }
 
     /// Every session and lease is suspect: start anew, on sessions opened anew.
-    fn wake_up(&mut self, now: Instant) -> Step {
+    fn wake_up(&mut self, reason: LossReason, now: Instant) -> Step {
         if matches!(self.state, State::NoConnection | State::Parted) {
             return Step::Stay;
         }
         self.drop_sessions();
-        self.losses.begin(LossReason::Slept, now);
-        Step::Look(Some(LossReason::Slept))
+        self.losses.begin(reason, now);
+        Step::Look(Some(reason))
     }
 
     fn let_go_of_master(&mut self) {

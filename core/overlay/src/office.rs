@@ -92,11 +92,21 @@ impl Office {
 
     /// What the LSN knows of itself has changed: its claim says so from now on.
     pub(crate) fn renew(&mut self, turn: &mut Turn<'_>) {
-        let keys_changed = self.claim.subnet_keys != turn.own.subnet_keys;
+        let news = self.claim.subnet_keys != turn.own.subnet_keys;
+        let news = news || self.claim.claimant != turn.own.contact();
         let fresh = turn.own.claim(self.claim.lineage, self.claim.epoch, self.claim.predecessor);
         self.claim = Claim { settled: self.claim.settled, successor: self.claim.successor, ..fresh };
-        if keys_changed {
+        if news {
             turn.intend(Intent::AttachMaster(Some(self.claim.clone())));
+        }
+    }
+
+    /// The children come back by the sessions that are opened to them, and learn the new addresses with the claim.
+    pub(crate) fn readdress(&mut self, turn: &mut Turn<'_>) {
+        self.renew(turn);
+        for (node, child) in self.children.iter() {
+            turn.intents.push_back(Intent::Close(node));
+            turn.intents.push_back(Intent::Open(child.contact.clone()));
         }
     }
 

@@ -92,7 +92,8 @@ pub const STEP_IN_PATIENCE: Duration = ms(300);
 pub const DEPUTY_SILENCE: Duration = ms(3_500);
 /// A timer that fires later than this shows that this host was not running well: it accuses nobody.
 pub const LATE: Duration = ms(100);
-/// A timer that fires later than this shows that this host slept (design, section 2: Protocol core).
+/// A timer that fires later than this shows that this host slept, or stalled for so long that others have given it up
+/// (design, section 2: Protocol core).
 pub const SLEPT: Duration = ms(5_000);
 
 // --- being LSN ---

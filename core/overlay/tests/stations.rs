@@ -12,7 +12,7 @@ use muster_overlay::message::{
 use muster_overlay::standing::{Standing, Uptime};
 use muster_overlay::timing::{
     BEAT_GRACE, BEAT_INTERVAL, BEATS_MISSED, LATE, LEASE, MASTER_PATIENCE, PING_INTERVAL, PROBE_PATIENCE,
-    RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_TURN, SLEPT,
+    RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_TURN, RIVAL_PAUSE, SLEPT,
 };
 use muster_overlay::{Claim, Config, Input, Intent, Node};
 use muster_types::{Address, Contact, Instant, NodeId, Version};
@@ -326,7 +326,7 @@ fn whose_own_timers_ran_late_accuses_nobody() {
 }
 
 #[test]
-fn who_slept_looks_for_its_lsn_anew_and_remembers_why() {
+fn who_stalled_looks_for_its_lsn_anew_and_remembers_why() {
     let mut driver = Driver::deputy();
     driver.now += SLEPT + PING_INTERVAL + Duration::from_secs(1);
     driver.node.handle_timeout(driver.now, &mut driver.rng);
@@ -345,7 +345,77 @@ fn who_slept_looks_for_its_lsn_anew_and_remembers_why() {
             _ => None,
         })
         .collect();
-    assert_eq!(reasons, [LossReason::Slept]);
+    assert_eq!(reasons, [LossReason::Stalled]);
+}
+
+#[test]
+fn who_is_told_that_its_host_slept_says_so_and_not_that_it_stalled() {
+    let mut driver = Driver::deputy();
+    driver.now += Duration::from_secs(3 * 24 * 3_600);
+    driver.input(Input::WokeUp);
+    driver.input(Input::Heard {
+        from: address(1).udp().expect("it has a UDP port"),
+        discovery: Discovery::Claim(claim(LSN, 7, 1)),
+    });
+    driver.open(LSN);
+    driver.receive(LSN, Message::Accepted(accepted(claim(LSN, 7, 1))));
+    let slept =
+        |intent: &Intent| matches!(intent, Intent::Disconnected(loss) if loss.reason == LossReason::Slept);
+    assert!(driver.wanted.iter().any(slept), "{:?}", driver.wanted);
+}
+
+#[test]
+fn a_deputy_whose_session_breaks_opens_it_again_and_claims_only_when_it_cannot() {
+    let mut driver = Driver::deputy();
+    driver.beat(1);
+    driver.input(Input::Closed { peer: LSN });
+    assert!(driver.wanted.iter().any(|intent| matches!(intent, Intent::Open(to) if to.node == LSN)));
+    assert_eq!(driver.node.station(), Station::HasLsn { lsn: LSN, lineage: 7, epoch: 1 });
+    driver.input(Input::OpenFailed { peer: LSN });
+    assert_eq!(driver.node.station(), Station::IsLsn { lineage: 7, epoch: 2 });
+}
+
+#[test]
+fn a_child_whose_session_stands_again_joins_anew_and_was_never_without_an_lsn() {
+    let mut driver = Driver::deputy();
+    driver.input(Input::Closed { peer: LSN });
+    driver.open(LSN);
+    assert!(driver.sent(LSN).any(|message| matches!(message, Message::Join(_))));
+    driver.receive(LSN, Message::Accepted(accepted(claim(LSN, 7, 1))));
+    driver.pass(Duration::from_secs(4));
+    assert_eq!(driver.node.station(), Station::HasLsn { lsn: LSN, lineage: 7, epoch: 1 });
+    assert!(!driver.wanted.iter().any(|intent| matches!(intent, Intent::Disconnected(_))));
+}
+
+#[test]
+fn a_rival_that_is_not_reached_is_tried_again_without_a_reminder() {
+    let mut driver = Driver::lsn();
+    driver.input(Input::Rival(claim(LSN, 99, 4)));
+    driver.input(Input::OpenFailed { peer: LSN });
+    driver.wanted.clear();
+    driver.pass(RIVAL_PAUSE);
+    assert!(driver.wanted.iter().any(|intent| matches!(intent, Intent::Open(to) if to.node == LSN)));
+}
+
+#[test]
+fn a_dead_rival_keeps_no_lsn_from_yielding_to_one_that_lives() {
+    let mut driver = Driver::lsn();
+    let (dead, living) = (NodeId([2; 20]), LSN);
+    driver.input(Input::Rival(claim(dead, 98, 1)));
+    driver.input(Input::Rival(claim(living, 99, 1)));
+    driver.open(living);
+    driver.receive(living, Message::Accepted(accepted(claim(living, 99, 1))));
+    assert!(matches!(driver.node.station(), Station::HasLsn { lsn, .. } if lsn == living));
+}
+
+#[test]
+fn who_gets_another_address_opens_its_session_from_there() {
+    let mut driver = Driver::deputy();
+    driver.input(Input::Network(Network { addresses: vec![address(77)], ..network() }));
+    let closed = driver.wanted.iter().position(|intent| *intent == Intent::Close(LSN));
+    let opened = driver.wanted.iter().position(|intent| matches!(intent, Intent::Open(to) if to.node == LSN));
+    assert!(closed.is_some() && closed < opened);
+    assert!(matches!(driver.node.station(), Station::HasLsn { lsn: LSN, .. }));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -12,6 +13,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
 use crate::machine::Machine;
+
+/// The agent's seam for tests, who cannot send a host to sleep: a file with the seconds slept so far.
+const SLEEP_SEAM: &str = "MUSTER_SLEEP_SEAM";
 
 /// Where the two binaries of Muster lie.
 #[derive(Debug, Clone)]
@@ -60,9 +64,18 @@ impl Program {
         ensure!(running.is_none(), "{} runs already on {}", self.path.display(), machine.name());
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.path);
+        command.env(SLEEP_SEAM, self.log.with_extension("slept"));
         command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         *running = Some(machine.spawn(command).await?);
         Ok(())
+    }
+
+    /// Lets the program's clock find, when it next looks, that the host slept for `span` more than it has.
+    pub fn sleep(&self, span: Duration) -> Result<()> {
+        let seam = self.log.with_extension("slept");
+        let before: u64 =
+            std::fs::read_to_string(&seam).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        Ok(std::fs::write(&seam, (before + span.as_secs()).to_string())?)
     }
 
     pub async fn is_running(&self) -> bool {

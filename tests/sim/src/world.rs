@@ -464,6 +464,7 @@ impl World {
     fn perform(&mut self, host: HostId, intent: Intent) {
         match intent {
             Intent::Open(contact) => self.open(host, &contact),
+            Intent::Probe(contact) => self.probe(host, &contact),
             Intent::Close(peer) => self.close(host, peer),
             Intent::Send { to, message } => self.send(host, to, message),
             Intent::SendBeat { to, beat } => self.send_beat(host, to, beat),

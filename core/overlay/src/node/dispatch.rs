@@ -24,7 +24,7 @@ impl Node {
         }
         match input {
             Input::Network(network) => return self.on_network(network, now, rng),
-            Input::WokeUp => return self.wake_up(now),
+            Input::WokeUp => return self.wake_up(LossReason::Slept, now),
             Input::Leave { code, description } => return self.on_leave(code, description, now, rng),
             Input::Heard { from, discovery } => return self.on_heard(from, discovery, now, rng),
             Input::Received { from, message } => return self.on_received(from, message, now, rng),
@@ -117,7 +117,9 @@ impl Node {
             return Step::Look(None);
         }
         if (&former.gateway, &former.prefixes) == (&network.gateway, &network.prefixes) {
-            if former != *network {
+            if former.addresses != network.addresses {
+                self.readdress(now, rng);
+            } else if former != *network {
                 self.renew(now, rng);
             }
             return Step::Stay;
@@ -135,6 +137,19 @@ impl Node {
         }
         self.drop_sessions();
         Step::Look(Some(LossReason::NetworkChanged))
+    }
+
+    /// Same network, other addresses: sessions that lead to the old ones are opened anew from here. Only this end knows.
+    fn readdress(&mut self, now: Instant, rng: &mut dyn RngCore) {
+        let (state, mut turn) = self.parts(now, rng);
+        match state {
+            State::HasLsn(membership) => {
+                turn.intend(Intent::Close(membership.lsn()));
+                membership.on_closed(&mut turn);
+            }
+            State::IsLsn(office) => office.readdress(&mut turn),
+            _ => {}
+        }
     }
 
     fn on_leave(&mut self, code: PartCode, description: String, now: Instant, rng: &mut dyn RngCore) -> Step {

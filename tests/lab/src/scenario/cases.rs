@@ -13,7 +13,7 @@ use crate::picture::NodeView;
 use crate::plan::MASTER_MOVED;
 
 /// The place in which things happen, and the one that hosts move to.
-const HERE: usize = 1;
+pub(super) const HERE: usize = 1;
 const ELSEWHERE: usize = 2;
 
 /// Who died silently is missed within this: the next LSN gives the cell its lease of 10 s and 5 s more, by a clock
@@ -48,6 +48,7 @@ pub(super) async fn happen(case: Case, fleet: &Fleet) -> Result<Duration> {
         Case::HostMoved => host_moved(fleet, limit).await,
         Case::MasterKilled => master_killed(fleet, limit).await,
         Case::MasterMoved => master_moved(fleet, limit).await,
+        weather => super::weather::happen(weather, fleet).await,
     }
 }
 
@@ -72,7 +73,7 @@ async fn gathered(fleet: &Fleet, limit: Duration) -> Result<Duration> {
 }
 
 /// Every host runs the command once and its own output comes back.
-async fn task_reaches_all(fleet: &Fleet) -> Result<Duration> {
+pub(super) async fn task_reaches_all(fleet: &Fleet) -> Result<Duration> {
     let started = Instant::now();
     let output = fleet.muster(&["run", "--all", "--", "hostname"]).await?;
     let took = started.elapsed();
@@ -170,7 +171,7 @@ async fn reachable_again(fleet: &Fleet, started: Instant, limit: Duration) -> Re
 }
 
 /// A host that the master sees as a child.
-fn child_in(fleet: &Fleet, place: usize) -> Result<String> {
+pub(super) fn child_in(fleet: &Fleet, place: usize) -> Result<String> {
     let picture = fleet.observer().now();
     let mut names = fleet.lab().hosts_in(place).map(crate::Host::name);
     let child = names.find(|name| picture.nodes.get(*name).is_some_and(|view| view.role == "child"));
@@ -189,7 +190,7 @@ async fn deputies(fleet: &Fleet, lsn: &str) -> Result<Vec<String>> {
     Ok(ids.iter().filter_map(|id| host(id.as_str()?)).collect())
 }
 
-async fn status(fleet: &Fleet, host: &str) -> Result<Value> {
+pub(super) async fn status(fleet: &Fleet, host: &str) -> Result<Value> {
     let said = fleet.agent_says(host, &["status", "--output", "json"]).await?;
     serde_json::from_str(&said).with_context(|| format!("muster-agent status on {host} wrote {said}"))
 }

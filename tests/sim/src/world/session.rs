@@ -101,6 +101,26 @@ impl World {
         self.dispatch(from, to, Parcel::Handshake { id, flight: Flight::Hello });
     }
 
+    /// One packet there and one back, by the same network: if both arrive, the session is as good as a new one.
+    pub(super) fn probe(&mut self, from: HostId, contact: &Contact) {
+        let Some(&to) = self.by_id.get(&contact.node) else { return };
+        let frozen = self.hosts[to].frozen_until > self.now();
+        if frozen || !self.can_hear(from, to) || !self.hosts[from].sessions.contains_key(&to) {
+            return;
+        }
+        let (mut at, bytes) = (self.now(), cost::HANDSHAKE[0]);
+        for (a, b) in [(from, to), (to, from)] {
+            self.measure.message(a, "probe", bytes, at);
+            for up in [true, false] {
+                let link = if up { &mut self.hosts[a].up } else { &mut self.hosts[b].down };
+                let Fate::Arrives(then) = link.send(at, bytes, &mut self.rng) else { return };
+                at = then;
+            }
+        }
+        let (after, opened) = (at.since(self.now()), self.opened(to));
+        self.locally(from, after, opened);
+    }
+
     pub(super) fn close(&mut self, from: HostId, peer: NodeId) {
         let Some(&to) = self.by_id.get(&peer) else { return };
         self.handshakes.remove(&(from, to));
