@@ -293,6 +293,33 @@ fn an_lsn_that_lost_the_contest_leaves_its_cell_without_one() {
 }
 
 #[test]
+fn who_died_with_an_lsn_whose_next_one_went_to_another_cell_was_missed_there() {
+    let mut fleet = place();
+    fleet.lose(id(1), 1);
+    // The LSN and the node 2 are dead. Two of the others claim at once; the first inherits the cell, and gives in.
+    assert_eq!(fleet.attach_lsn(id(3), 3, 0xbb, 1).cell, Some(CellId(LINEAGE)));
+    let other = fleet.attach_lsn(id(4), 4, 0xcc, 1).cell.unwrap();
+    assert_ne!(other, CellId(LINEAGE));
+    fleet.attach(id(3), 3, None);
+    fleet.pass(Duration::from_secs(1));
+    let sighting = Sighting {
+        node: id(3),
+        attested: Attested::default(),
+        profile: Profile::default(),
+        lineage: 0xcc,
+        epoch: 1,
+        attach_time: fleet.now,
+    };
+    let changes = vec![ChildChange::Attached(Box::new(sighting))];
+    fleet.run(Update { lsn: id(4), session: 4, cell: other, number: 1, snapshot: true, changes });
+    assert_eq!(fleet.nodes[&id(3)].lsn, Some(id(4)));
+    fleet.pass(MISSED_AFTER);
+    assert!(fleet.settle(id(1)));
+    assert_eq!((fleet.presence(id(1)), fleet.presence(id(2))), (Presence::Offline, Presence::Offline));
+    assert_eq!(fleet.nodes[&id(2)].reason, "lost connection");
+}
+
+#[test]
 fn a_cell_takes_a_thousand_nodes_and_no_more() {
     let mut fleet = Fleet::new();
     fleet.attach_lsn(id(1), 1, LINEAGE, 1);

@@ -198,7 +198,7 @@ fn leave_other_cell(ledger: &mut Ledger, node: &Node, now_in: Option<CellId>) {
         && let Some(cell) = ledger.cells.find_mut(&last)
         && cell.lsn == Some(node.id)
     {
-        cell.lsn = None;
+        cell.vacate();
     }
 }
 

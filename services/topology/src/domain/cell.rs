@@ -50,6 +50,9 @@ pub struct Cell {
     pub epoch: u64,
     /// `None` once the LSN has gone to another cell.
     pub lsn: Option<NodeId>,
+    /// Who that was: where it is now, the cell went.
+    #[serde(default)]
+    pub former: Option<NodeId>,
     /// Of the LSN, as signed by it.
     pub claim: Opaque,
     pub keys: BTreeSet<SubnetKey>,
@@ -73,6 +76,7 @@ impl Cell {
             lineage: claim.lineage,
             epoch: claim.epoch,
             lsn: None,
+            former: None,
             claim: Opaque::default(),
             keys: BTreeSet::new(),
             prefixes: Vec::new(),
@@ -99,7 +103,7 @@ impl Cell {
     pub fn grant(&mut self, claim: &Claim) {
         self.lineage = claim.lineage;
         self.epoch = claim.epoch;
-        self.lsn = Some(claim.claimant);
+        (self.lsn, self.former) = (Some(claim.claimant), None);
         self.claim = claim.sealed.clone();
         self.keys.clone_from(&claim.keys);
         if !claim.prefixes.is_empty() {
@@ -108,6 +112,11 @@ impl Cell {
         if claim.observed.is_some() {
             self.observed = claim.observed;
         }
+    }
+
+    /// Its LSN is one no more.
+    pub fn vacate(&mut self) {
+        self.former = self.lsn.take();
     }
 
     /// For people: its first local prefix with the public address, "192.168.1.0/24 via 203.0.113.7".

@@ -103,7 +103,7 @@ impl Settle {
         let successor = node
             .cell
             .and_then(|id| ledger.cells.find(&id))
-            .filter(|cell| ledger.is_served(cell))
+            .and_then(|cell| ledger.living(cell))
             .and_then(|cell| cell.lsn)
             .filter(|lsn| *lsn != self.carrier)
             .and_then(|lsn| ledger.attachments.find(&lsn));

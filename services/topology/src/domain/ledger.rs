@@ -26,7 +26,8 @@ pub trait Command: Send + 'static {
     fn apply(&self, ledger: &mut Ledger) -> Self::Answer;
 }
 
-/// What commands read. Whatever is loaded brings along: nodes their cells, cells their LSNs, LSNs their attachments.
+/// What commands read. Whatever is loaded brings along: nodes their cells, cells their LSNs or the cell that
+/// their last one went to, LSNs their attachments.
 #[derive(Debug, Default)]
 pub struct Wanted {
     pub nodes: BTreeSet<NodeId>,
@@ -146,6 +147,12 @@ impl Ledger {
         cell.lsn.is_some_and(|lsn| {
             self.attachments.find(&lsn).is_some_and(|it| it.is_live() && it.cell == Some(cell.id))
         })
+    }
+
+    /// The cell, or the one that its last LSN went to: whichever is served.
+    pub fn living<'a>(&'a self, cell: &'a Cell) -> Option<&'a Cell> {
+        let next = || self.cells.find(&self.nodes.find(&cell.former?)?.cell?);
+        Some(cell).filter(|cell| self.is_served(cell)).or_else(|| next().filter(|cell| self.is_served(cell)))
     }
 
     /// Tells the watchers of a task that a target changed.

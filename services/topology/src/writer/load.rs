@@ -54,6 +54,7 @@ async fn load_cells(store: &dyn Store, wanted: &Wanted, ledger: &mut Ledger) -> 
     for cell in &wanted.counts {
         ledger.members.insert(*cell, store.count_nodes_of(*cell).await?);
     }
+    load_successors(store, ledger).await?;
     let lsns: BTreeSet<NodeId> = ledger.cells.iter().filter_map(|(_, cell)| cell.lsn).collect();
     let unknown: Vec<NodeId> = lsns.iter().copied().filter(|lsn| ledger.nodes.find(lsn).is_none()).collect();
     if !unknown.is_empty() {
@@ -65,6 +66,25 @@ async fn load_cells(store: &dyn Store, wanted: &Wanted, ledger: &mut Ledger) -> 
     if !streams.is_empty() {
         for stored in store.attachments(&streams).await? {
             ledger.attachments.load(stored.row.node, stored);
+        }
+    }
+    Ok(())
+}
+
+/// Of cells without an LSN: where their last one is now.
+async fn load_successors(store: &dyn Store, ledger: &mut Ledger) -> Result<(), StoreError> {
+    let former: BTreeSet<NodeId> = ledger.cells.iter().filter_map(|(_, cell)| cell.former).collect();
+    if former.is_empty() {
+        return Ok(());
+    }
+    for stored in store.nodes_by_id(&list(&former)).await? {
+        ledger.nodes.load(stored.row.id, stored);
+    }
+    let cells = former.iter().filter_map(|node| ledger.nodes.find(node)?.cell);
+    let unknown: Vec<_> = cells.filter(|cell| ledger.cells.find(cell).is_none()).collect();
+    if !unknown.is_empty() {
+        for stored in store.cells_by_id(&unknown).await? {
+            ledger.cells.load(stored.row.id, stored);
         }
     }
     Ok(())
