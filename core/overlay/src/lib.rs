@@ -1,12 +1,14 @@
 //! The overlay protocol: every state machine, no I/O.
 //!
 //! [`Node`] is the machine; [`Input`] is what can happen to it, [`Intent`] what it wants. Inside, each state is
-//! a room: searching, joining, membership of a child, the office of an LSN. [`dht`] is the other machine: the hash table.
+//! a room: searching, joining, membership of a child, the office of an LSN. [`dht`] is the other machine: the hash
+//! table; [`meeting`] brings two nodes together whatever lies between, [`relay`] carries them where nothing else does.
 
 pub mod claim;
 pub mod dht;
 pub mod input;
 pub mod intent;
+pub mod meeting;
 pub mod message;
 pub mod node;
 pub mod office;
