@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod error;
 mod field;
 pub mod frame;
+pub mod gsn;
 pub mod hello;
 pub mod kind;
 mod neighbors;

@@ -29,6 +29,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &["muster-types", "muster-overlay", "muster-proto", "muster-wire", "muster-net", "muster-kit"],
     ),
     (
+        "muster-gsn-registry",
+        &["muster-types", "muster-overlay", "muster-proto", "muster-wire", "muster-net", "muster-kit"],
+    ),
+    (
         "muster-agent",
         &["muster-types", "muster-overlay", "muster-proto", "muster-wire", "muster-net", "muster-kit"],
     ),
@@ -42,6 +46,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "muster-topology",
             "muster-auth",
             "muster-dht-bootstrap",
+            "muster-gsn-registry",
+            "muster-relay",
             "muster-agent",
         ],
     ),
