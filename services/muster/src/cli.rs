@@ -11,6 +11,7 @@ use crate::target::Target;
 mod admission;
 mod authority;
 mod dht;
+mod gsn;
 mod hosts;
 mod operator_root;
 mod tasks;
@@ -19,6 +20,7 @@ mod upkeep;
 pub use admission::{LinkCommand, LinkCreate, LinkRole, Lock, Login, Lost, Revoke, RevokeReason};
 pub use authority::{AuditCommand, CaCommand, CaTier, RequestsCommand};
 pub use dht::{DhtCommand, DhtKind};
+pub use gsn::{GsnCommand, GsnState};
 pub use hosts::{LabelChange, NodeState, NodesFilter, Refresh, Watch};
 pub use operator_root::{OperatorRootCommand, OperatorRootPolicy, OperatorRootSign};
 pub use tasks::{Inventory, Patience, Run, Section, Task, Tasks};
@@ -188,6 +190,16 @@ pub enum Command {
         muster dht get nodes/0193... --kind contact"
     )]
     Dht(DhtCommand),
+    /// Global super nodes: hosts that anybody can reach, and that bring others together
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        muster gsn list\n  \
+        muster gsn list --state unproven      who offered, and what is missing"
+    )]
+    Gsn(GsnCommand),
+    /// The relays that carry packets between hosts that cannot meet
+    Relays,
     /// Stop a task, also where it runs
     Cancel {
         /// Id of the task, or its beginning

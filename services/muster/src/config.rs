@@ -50,6 +50,18 @@ pub struct Settings {
     /// Where auth is, if it does not run in this process [default: the address in the link that lets a service join]
     #[arg(long, env = "MUSTER_AUTH_ADDRESS", value_name = "HOST:PORT")]
     pub auth_address: Option<String>,
+    /// Where gsn-registry is, if the relay runs in another process [default: where auth is]
+    #[arg(long, env = "MUSTER_GSN_REGISTRY_ADDRESS", value_name = "HOST:PORT")]
+    pub gsn_registry_address: Option<String>,
+    /// Addresses of this host from which gsn-registry probes candidates; one that serves nothing else by UDP proves most [default: all]
+    #[arg(long, env = "MUSTER_PROBE_FROM", value_name = "IP", value_delimiter = ',')]
+    pub probe_from: Vec<IpAddr>,
+    /// How nodes reach this relay, if not as they reach the master [default: as --address]
+    #[arg(long, env = "MUSTER_RELAY_ADDRESS", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub relay_address: Vec<String>,
+    /// What tickets call this relay; each replica has its own name [default: drawn once, kept in the data directory]
+    #[arg(long, env = "MUSTER_RELAY_NAME", value_name = "NAME")]
+    pub relay_name: Option<String>,
     /// Something in front of the master hides where devices come from; then nothing is concluded from their addresses
     #[arg(long, env = "MUSTER_BEHIND_PROXY")]
     pub behind_proxy: bool,
@@ -93,6 +105,11 @@ pub struct MasterConfig {
     pub observe: SocketAddr,
     pub handshakes_per_second: NonZeroU32,
     pub auth_address: Option<String>,
+    pub gsn_registry_address: Option<String>,
+    pub probe_from: Vec<IpAddr>,
+    /// Empty: as the master's.
+    pub relay_address: Vec<String>,
+    pub relay_name: Option<String>,
     pub discovery_domain: String,
     pub est_listen: Option<SocketAddr>,
     pub scep_listen: Option<SocketAddr>,
@@ -118,7 +135,9 @@ impl Settings {
             })?,
         };
         let addresses = if self.address.is_empty() { file.address } else { self.address };
-        for address in &addresses {
+        let relay_address =
+            if self.relay_address.is_empty() { file.relay_address } else { self.relay_address };
+        for address in addresses.iter().chain(&relay_address) {
             check_address(address)?;
         }
         let telemetry = TelemetryConfig {
@@ -147,6 +166,10 @@ impl Settings {
                 .or(file.handshakes_per_second)
                 .unwrap_or(HANDSHAKES),
             auth_address: self.auth_address.or(file.auth_address),
+            gsn_registry_address: self.gsn_registry_address.or(file.gsn_registry_address),
+            probe_from: if self.probe_from.is_empty() { file.probe_from } else { self.probe_from },
+            relay_address,
+            relay_name: self.relay_name.or(file.relay_name).filter(|name| !name.is_empty()),
             discovery_domain: self.discovery_domain.or(file.discovery_domain).unwrap_or_default(),
             database_url,
             nats_url,
@@ -156,6 +179,14 @@ impl Settings {
             secret_file: self.secret_file.or(file.secret_file),
             telemetry,
         })
+    }
+}
+
+impl MasterConfig {
+    /// Where nodes reach a relay of this process. Of the master's addresses the first is this process's own; behind the
+    /// others there may be other relays.
+    pub fn relay_addresses<'a>(&'a self, master: &'a [String]) -> &'a [String] {
+        if self.relay_address.is_empty() { master.get(..1).unwrap_or_default() } else { &self.relay_address }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_auth::config::operator_file;
-use muster_kit::connect::{AUTH, DHT_BOOTSTRAP, Master, MasterChannel, TOPOLOGY};
+use muster_kit::connect::{AUTH, DHT_BOOTSTRAP, GSN_REGISTRY, Master, MasterChannel, TOPOLOGY};
 use muster_kit::dirs;
 use muster_kit::tls::{self, ClientTls};
 use muster_proto::auth::v1::audit_service_client::AuditServiceClient;
@@ -14,6 +14,7 @@ use muster_proto::auth::v1::link_service_client::LinkServiceClient;
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
 use muster_proto::dht::v1::bootstrap_service_client::BootstrapServiceClient;
 use muster_proto::fleet::v1::fleet_service_client::FleetServiceClient;
+use muster_proto::gsn::v1::registry_service_client::RegistryServiceClient;
 use muster_types::NetworkId;
 use tonic::Status;
 
@@ -81,6 +82,10 @@ impl Session {
 
     pub fn dht(&self) -> BootstrapServiceClient<MasterChannel> {
         BootstrapServiceClient::new(self.master.service(DHT_BOOTSTRAP))
+    }
+
+    pub fn gsn(&self) -> RegistryServiceClient<MasterChannel> {
+        RegistryServiceClient::new(self.master.service(GSN_REGISTRY))
     }
 
     /// For `map_err` behind a call.

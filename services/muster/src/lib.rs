@@ -24,6 +24,7 @@ pub mod dht;
 pub mod doctor;
 pub mod exit;
 pub mod fleet;
+pub mod gsn;
 pub mod init;
 pub mod inventory;
 pub mod link;
@@ -84,6 +85,8 @@ async fn perform(place: Place, output: Output, command: Command) -> Result<Exit,
         Command::Refresh(refresh) => nodes::refresh(&place, output, refresh).await,
         Command::Label(label) => nodes::label(&place, output, label).await,
         Command::Dht(command) => dht::run(&place, output, command).await,
+        Command::Gsn(command) => gsn::run(&place, output, command).await,
+        Command::Relays => gsn::relays(&place, output).await,
         Command::Topology => topology::show(&place, output).await,
         Command::Watch(watch) => watch::run(&place, output, watch).await,
         Command::Tasks(tasks) => tasks::list(&place, output, tasks).await,

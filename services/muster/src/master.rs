@@ -3,6 +3,9 @@
 //! data directory locked -> listener bound -> auth opened, or joined from here -> topology -> serving -> drained.
 
 mod dht;
+mod gsn;
+mod reached;
+mod relay;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -31,6 +34,7 @@ use crate::config::{self, MasterConfig};
 use crate::credentials;
 use crate::exit::{Exit, Failure};
 use crate::target::Target;
+use reached::Reached;
 
 /// Longer than the services take to drain themselves.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
@@ -105,22 +109,25 @@ impl Master {
                 let (trust, tls) = join_elsewhere(config, "topology", shutdown).await?;
                 (trust, Some(tls))
             }
-            (None, false) => (dht::trust(config, shutdown).await?, None),
+            (None, false) => (elsewhere(config, targets, shutdown).await?, None),
         };
         if let Some(root) = trust.roots.first() {
             listener.serve_root(root.to_vec());
         }
+        let reached = Reached { auth: auth.as_ref(), local: &local, addresses: &addresses };
         if let Some(tls) = topology {
-            let auth_address = match &auth {
-                Some(_) => local.clone(),
-                None => auth_address(config)?,
-            };
+            let auth_address = reached.auth_address(config, Target::Topology.as_str())?;
             let topology = topology_config(config, &trust, observatory.pages());
             start_topology(topology, tls, auth_address, &mut listener, &mut services, shutdown);
         }
         if targets.contains(&Target::DhtBootstrap) {
-            let reached = dht::Reached { auth: auth.as_ref(), local: &local, addresses: &addresses };
             dht::start(config, &trust, reached, &mut listener, &mut services, shutdown).await?;
+        }
+        if targets.contains(&Target::GsnRegistry) {
+            gsn::start(config, &trust, reached, &mut listener, &mut services, shutdown).await?;
+        }
+        if targets.contains(&Target::Relay) {
+            relay::start(config, &trust, reached, &mut listener, &mut services, shutdown).await?;
         }
         shutdown.spawn(listener.run(shutdown.clone()));
         shutdown.spawn(observatory.run(shutdown.clone()));
@@ -269,16 +276,14 @@ async fn join_elsewhere(
     Ok((Trust { network, roots: material.roots }, tls))
 }
 
-fn auth_address(config: &MasterConfig) -> Result<String, Failure> {
-    if let Some(address) = &config.auth_address {
-        return Ok(address.clone());
-    }
-    let file = auth_files::join_file(&config.data_dir, "topology");
-    let link = std::fs::read_to_string(&file).ok().and_then(|text| text.parse().ok());
-    link.map(|link: muster_types::EnrollmentLink| link.address).ok_or_else(|| {
-        Failure::usage("auth is nowhere to be found", format!("{} holds no link", file.display()))
-            .next("add --auth-address HOST:PORT")
-    })
+/// What a process believes that runs neither auth nor topology.
+async fn elsewhere(
+    config: &MasterConfig,
+    targets: &BTreeSet<Target>,
+    shutdown: &Shutdown,
+) -> Result<Trust, Failure> {
+    let first = targets.first().ok_or_else(|| Failure::usage("nothing to serve", "no target is named"))?;
+    Ok(join_elsewhere(config, first.as_str(), shutdown).await?.0)
 }
 
 fn topology_config(config: &MasterConfig, trust: &Trust, pages: Pages) -> muster_topology::Config {

@@ -11,7 +11,7 @@ use crate::target::Target;
 pub async fn run(place: &Place, serve: Serve) -> Result<Exit, Failure> {
     if serve.list_targets {
         for target in Target::SERVICES.into_iter().chain([Target::All]) {
-            println!("{:<10} {}", target.as_str(), target.about());
+            println!("{:<14} {}", target.as_str(), target.about());
         }
         return Ok(Exit::Ok);
     }

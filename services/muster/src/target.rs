@@ -9,6 +9,8 @@ pub enum Target {
     Auth,
     Topology,
     DhtBootstrap,
+    GsnRegistry,
+    Relay,
     All,
 }
 
@@ -19,13 +21,16 @@ pub struct UnknownTarget(String);
 
 impl Target {
     /// Every service, in the order in which they start; they stop in the opposite one.
-    pub const SERVICES: [Self; 3] = [Self::Auth, Self::Topology, Self::DhtBootstrap];
+    pub const SERVICES: [Self; 5] =
+        [Self::Auth, Self::Topology, Self::DhtBootstrap, Self::GsnRegistry, Self::Relay];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auth => "auth",
             Self::Topology => "topology",
             Self::DhtBootstrap => "dht-bootstrap",
+            Self::GsnRegistry => "gsn-registry",
+            Self::Relay => "relay",
             Self::All => "all",
         }
     }
@@ -37,6 +42,8 @@ impl Target {
             Self::DhtBootstrap => {
                 "always-on nodes of the hash table, contacts for joiners, the table's health"
             }
+            Self::GsnRegistry => "global super nodes: who offers, the proof, lists; tickets for relays",
+            Self::Relay => "carries sealed packets between nodes that cannot reach each other",
             Self::All => "every service above, in one process",
         }
     }
@@ -47,18 +54,19 @@ impl Target {
     }
 }
 
+fn every() -> impl Iterator<Item = Target> {
+    Target::SERVICES.into_iter().chain([Target::All])
+}
+
 fn names() -> String {
-    [Target::Auth, Target::Topology, Target::DhtBootstrap, Target::All].map(Target::as_str).join(", ")
+    every().map(Target::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl FromStr for Target {
     type Err = UnknownTarget;
 
     fn from_str(text: &str) -> Result<Self, UnknownTarget> {
-        [Self::Auth, Self::Topology, Self::DhtBootstrap, Self::All]
-            .into_iter()
-            .find(|target| target.as_str() == text)
-            .ok_or_else(|| UnknownTarget(text.to_owned()))
+        every().find(|target| target.as_str() == text).ok_or_else(|| UnknownTarget(text.to_owned()))
     }
 }
 
@@ -75,6 +83,7 @@ mod tests {
     #[test]
     fn an_unknown_service_is_answered_with_those_there_are() {
         let error = "relays".parse::<Target>().unwrap_err().to_string();
-        assert_eq!(error, "there is no service \"relays\"; there are auth, topology, dht-bootstrap, all");
+        let there = "auth, topology, dht-bootstrap, gsn-registry, relay, all";
+        assert_eq!(error, format!("there is no service \"relays\"; there are {there}"));
     }
 }

@@ -83,6 +83,11 @@ impl Hall {
         self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nobody sits here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().relay.seats() == 0
+    }
+
     /// Seats a node. Its older session, if there is one, ends.
     ///
     /// # Errors

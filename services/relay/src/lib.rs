@@ -20,6 +20,7 @@ mod grpc;
 mod hall;
 pub mod metrics;
 mod outbox;
+pub mod registration;
 mod session;
 mod trust;
 mod udp;

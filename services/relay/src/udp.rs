@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_kit::shutdown::Shutdown;
 use muster_net::{Burst, BurstSocket, Bursts};
@@ -12,12 +13,15 @@ use muster_wire::relay::{self, Datagram, HEADER, PACKET_BYTES};
 use crate::hall::Hall;
 use crate::metrics::{self, Way};
 
+/// Between two looks, at the end, whether somebody is still here.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Until the shutdown, and after it for as long as sessions last: the process ends this task.
 pub(crate) async fn run(hall: Arc<Hall>, socket: Arc<BurstSocket>, shutdown: Shutdown) {
     let mut bursts = Bursts::default();
     loop {
         tokio::select! {
-            () = drained(&shutdown) => return,
+            () = drained(&hall, &shutdown) => return,
             received = socket.receive(&mut bursts) => if let Err(error) = received {
                 tracing::warn!(%error, "the relay no longer hears UDP; packets go by gRPC");
                 return;
@@ -29,10 +33,16 @@ pub(crate) async fn run(hall: Arc<Hall>, socket: Arc<BurstSocket>, shutdown: Shu
     }
 }
 
-/// Sessions have that long to go elsewhere.
-async fn drained(shutdown: &Shutdown) {
+/// Once the last session has gone elsewhere; sessions have as long for that as calls have to end.
+async fn drained(hall: &Hall, shutdown: &Shutdown) {
     shutdown.triggered().await;
-    tokio::time::sleep(muster_kit::grpc::DRAIN_LIMIT).await;
+    let gone = async {
+        while !hall.is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    // Whoever stays longer is cut.
+    let _ = tokio::time::timeout(muster_kit::grpc::DRAIN_LIMIT, gone).await;
 }
 
 fn forward(hall: &Hall, socket: &BurstSocket, burst: &mut Burst<'_>) {

@@ -17,7 +17,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// minute.
 pub const FRESH: Duration = Duration::from_secs(40);
 
-/// Between two rounds to an address that is proven.
+/// Between two rounds to an address that is proven, or was within [`EVIDENCE`].
 const ROUND: Duration = Duration::from_secs(15);
 
 /// After so many rounds without an answer, rounds are rare: nobody is written to for long because another said so.
@@ -78,7 +78,8 @@ impl Proof {
         }
         self.silent_rounds = self.silent_rounds.saturating_add(1);
         let pause = match self.silent_rounds {
-            _ if self.is_proven(now) => ROUND,
+            // Proven, or a while ago: whoever failed may be back.
+            _ if !self.counted.is_empty() => ROUND,
             _ if self.is_tainted(now) => TAINTED,
             rounds if rounds <= EAGER_ROUNDS => EAGER,
             _ => RARE,

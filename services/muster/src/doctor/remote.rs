@@ -8,6 +8,7 @@ use muster_kit::clock;
 use muster_kit::connect::{self, Master};
 use muster_kit::tls::{self, ClientTls};
 use muster_proto::fleet::v1::{GetTopologyRequest, GetTopologyResponse};
+use muster_proto::gsn::v1::ListSuperNodesRequest;
 use muster_types::Timestamp;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpStream, lookup_host};
@@ -17,6 +18,7 @@ use crate::cli::Place;
 use crate::config::MasterConfig;
 use crate::context::Session;
 use crate::credentials::Credentials;
+use crate::target::Target;
 
 /// A connection that takes longer is not there.
 const TCP_LIMIT: Duration = Duration::from_secs(3);
@@ -51,7 +53,11 @@ pub(super) async fn as_operator(place: &Place, config: Option<&MasterConfig>) ->
     let addresses = config.map(|config| &config.addresses).filter(|it| !it.is_empty());
     for address in addresses.unwrap_or(&session.credentials.addresses) {
         checks.extend(port(address).await);
-        root(address, roots.first(), &mut checks).await;
+        if let Some(root) = root(address, roots.first(), &mut checks).await {
+            for service in Target::SERVICES {
+                checks.push(service_name(address, service.as_str(), &root).await);
+            }
+        }
     }
     let before = clock::wall();
     match session.fleet().get_topology(GetTopologyRequest::default()).await {
@@ -70,7 +76,28 @@ pub(super) async fn as_operator(place: &Place, config: Option<&MasterConfig>) ->
             checks.push(sources(&topology, config.is_some_and(|config| config.behind_proxy)));
         }
     }
+    checks.push(relays(&session).await);
     checks
+}
+
+/// Whether hosts that cannot meet are carried.
+async fn relays(session: &Session) -> Check {
+    let id = "relays";
+    match session.gsn().list_super_nodes(ListSuperNodesRequest::default()).await {
+        Err(status) => {
+            let failure = session.failed("the registry of super nodes does not answer")(status);
+            Check::fails(id, failure.reason(), failure.remedy())
+        }
+        Ok(answer) => {
+            let (relays, nodes) = (answer.get_ref().relays.len(), answer.get_ref().super_nodes.len());
+            let found = format!("{relays} relays of the master's, {nodes} global super nodes");
+            if relays == 0 {
+                Check::warns(id, found, "muster serve --target relay")
+            } else {
+                Check::well(id, found)
+            }
+        }
+    }
 }
 
 fn certificate(credentials: &Credentials) -> Check {
@@ -160,6 +187,9 @@ async fn service_name(address: &str, service: &str, root: &CertificateDer<'stati
     let name: &'static str = match service {
         "auth" => connect::AUTH,
         "topology" => connect::TOPOLOGY,
+        "dht-bootstrap" => connect::DHT_BOOTSTRAP,
+        "gsn-registry" => connect::GSN_REGISTRY,
+        "relay" => connect::RELAY,
         other => return Check::skipped("address.service", format!("there is no service {other:?}")),
     };
     let fix = "route TLS by server name to that service's pods, and pass it through";
