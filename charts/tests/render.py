@@ -12,10 +12,11 @@ HELM = ROOT / "target" / "tools" / "helm"
 ADDRESS = {"addresses": ["muster.example.org:27431"]}
 SECRETS = {"authority": {"existingSecret": "authority"}, "database": {"existingSecret": "database"},
            "nats": {"existingSecret": "nats"}}
+RELAYS = {"components": {"relay": {"addresses": ["relay-0.example.org:443", "relay-1.example.org:443"]}}}
 MODES = {
     "all": ADDRESS,
-    "replicas": ADDRESS | SECRETS | {"mode": "replicas"},
-    "split": ADDRESS | SECRETS | {"mode": "split"},
+    "replicas": ADDRESS | SECRETS | RELAYS | {"mode": "replicas"},
+    "split": ADDRESS | SECRETS | RELAYS | {"mode": "split"},
 }
 PARENT = {"enabled": True, "parentRefs": [{"name": "edge", "namespace": "gateways", "sectionName": "tls"}]}
 PEER = {"namespaceSelector": {"matchLabels": {"a": "b"}}, "podSelector": {"matchLabels": {"c": "d"}}}

@@ -80,15 +80,18 @@ class Pods(unittest.TestCase):
 
     def test_replicas_on_postgresql_and_nats(self):
         serving = self.check("replicas")
-        self.assertEqual(len(serving), 3)
-        for pod in serving:
+        masters = [pod for pod in serving if "-master-" in pod.name]
+        self.assertEqual((len(masters), len(serving)), (3, 6))
+        for pod in masters:
             until(lambda pod=pod: self.assertIn("muster_bus_connected 1", pod.get("/metrics")), "the bus is heard")
             self.assertEqual(pod.execute("nodes").returncode, 0)
-        self.end(serving)
+        listed = lambda: len(json.loads(masters[0].execute("relays", "--output", "json").stdout)["relays"])
+        until(lambda: self.assertEqual(listed(), 2), "both relays are listed")
+        self.end(reversed(serving))
 
     def test_every_service_in_pods_of_its_own(self):
         serving = self.check("split")
-        self.assertEqual(len(serving), 5)
+        self.assertEqual(len(serving), 10)
         self.end(reversed(serving))
 
 

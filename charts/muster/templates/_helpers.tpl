@@ -42,20 +42,33 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* What runs in each mode: the one table that every template loops over. */}}
+{{/* What runs in each mode: the one table that every template loops over. A relay is one pod: tickets mean it by its name. The
+nodes of the hash table stand in one pod too, at addresses that stay. */}}
 {{- define "muster.components" -}}
-{{- $master := .Values.components.master -}}
-{{- if eq .Values.mode "all" -}}
+{{- $it := .Values.components -}}
+{{- $dht := list 27441 27442 27443 -}}
+{{- $relay := list 27451 -}}
 components:
-  - {name: master, targets: [all], services: [auth, topology], replicas: 1, stateful: true, shared: false, secret: true, resources: {{ toJson $master.resources }}}
-{{- else if eq .Values.mode "replicas" -}}
-components:
-  - {name: master, targets: [all], services: [auth, topology], replicas: {{ $master.replicas }}, stateful: false, shared: true, secret: true, resources: {{ toJson $master.resources }}}
-{{- else -}}
-components:
-  - {name: auth, targets: [auth], services: [auth], replicas: {{ .Values.components.auth.replicas }}, stateful: false, shared: true, secret: true, resources: {{ toJson .Values.components.auth.resources }}}
-  - {name: topology, targets: [topology], services: [topology], replicas: {{ .Values.components.topology.replicas }}, stateful: false, shared: true, secret: false, resources: {{ toJson .Values.components.topology.resources }}}
+{{- if eq .Values.mode "all" }}
+  - {name: master, targets: [all], services: [auth, topology, dht-bootstrap, gsn-registry, relay], udp: {{ toJson (concat $dht $relay) }}, replicas: 1, stateful: true, shared: false, secret: true, resources: {{ toJson $it.master.resources }}}
+{{- else }}
+{{- if eq .Values.mode "replicas" }}
+  - {name: master, targets: [auth, topology, gsn-registry], services: [auth, topology, gsn-registry], udp: [], replicas: {{ $it.master.replicas }}, stateful: false, shared: true, secret: true, resources: {{ toJson $it.master.resources }}}
+{{- else }}
+  - {name: auth, targets: [auth], services: [auth], udp: [], replicas: {{ $it.auth.replicas }}, stateful: false, shared: true, secret: true, resources: {{ toJson $it.auth.resources }}}
+  - {name: topology, targets: [topology], services: [topology], udp: [], replicas: {{ $it.topology.replicas }}, stateful: false, shared: true, secret: false, resources: {{ toJson $it.topology.resources }}}
+  - {name: gsn-registry, targets: [gsn-registry], services: [gsn-registry], udp: [], replicas: {{ index $it "gsn-registry" "replicas" }}, stateful: false, shared: true, secret: false, resources: {{ toJson (index $it "gsn-registry" "resources") }}}
+{{- end }}
+  - {name: dht-bootstrap, targets: [dht-bootstrap], services: [dht-bootstrap], udp: {{ toJson $dht }}, replicas: 1, stateful: false, shared: false, secret: false, resources: {{ toJson (index $it "dht-bootstrap" "resources") }}}
+{{- range $at, $address := $it.relay.addresses }}
+  - {name: relay-{{ $at }}, targets: [relay], services: [relay], udp: {{ toJson $relay }}, address: {{ $address | quote }}, replicas: 1, stateful: false, shared: false, secret: false, resources: {{ toJson $it.relay.resources }}}
+{{- end }}
 {{- end -}}
+{{- end -}}
+
+{{/* The component that auth runs in. */}}
+{{- define "muster.authority" -}}
+{{- include "muster.fullname" . }}-{{ ternary "auth" "master" (eq .Values.mode "split") -}}
 {{- end -}}
 
 {{/* Pod Security "restricted", and a root file system that nobody writes. */}}
