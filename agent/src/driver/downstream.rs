@@ -3,7 +3,7 @@
 use muster_proto::control::v1::downstream::Body;
 use muster_proto::control::v1::{Downstream, Probe, ProbeAnswer, TrafficClass, UpstreamItem, upstream_item};
 
-use muster_proto::trust::v1::Envelope;
+use muster_proto::trust::v1::{Envelope, TrustBundle};
 
 use crate::driver::Driver;
 use crate::driver::route::Route;
@@ -27,7 +27,27 @@ impl Driver {
             Some(Body::Uptime(ticket)) => self.on_uptime(&ticket),
             Some(Body::PresenceReceipt(receipt)) => self.on_receipt(&receipt),
             Some(Body::Revocations(increment)) => self.on_revocations(&[increment], None),
+            Some(Body::TrustBundle(bundle)) => self.on_bundle(bundle),
             None => {}
+        }
+    }
+
+    /// Whose signatures count: an LSN's children hear of it from their LSN. What is older comes from one that lags behind.
+    fn on_bundle(&mut self, bundle: TrustBundle) {
+        let known = self.parts.bundle.as_ref().map_or(0, |bundle| bundle.version);
+        if bundle.version <= known {
+            return;
+        }
+        tracing::info!(version = bundle.version, "the master signs with other keys");
+        self.parts.load_bundle(&bundle);
+        self.parts.keep_learned();
+        self.overlay.trust_changed();
+        for child in self.overlay.machine().children() {
+            let targets = vec![bytes::Bytes::copy_from_slice(child.as_bytes())];
+            let body = Some(Body::TrustBundle(bundle.clone()));
+            if !self.overlay.send_downstream(child, Downstream { targets, body }) {
+                tracing::debug!(child = %child.short(), "a child does not hear of new keys now");
+            }
         }
     }
 

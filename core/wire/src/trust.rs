@@ -163,6 +163,11 @@ impl TrustStore {
         Ok((envelope::key_id(spki.raw), Signer { point }))
     }
 
+    /// Whether one of its signatures is by a signer that this store knows.
+    pub fn knows_signer(&self, sealed: &Envelope) -> bool {
+        sealed.signatures.iter().any(|signature| self.signers.contains_key(&signature.key_id))
+    }
+
     /// Opens an envelope that a signer of this network signed.
     ///
     /// # Errors

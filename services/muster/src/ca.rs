@@ -42,6 +42,7 @@ async fn rotate(session: &Session, output: Output, tier: CaTier) -> Result<Exit,
     let tier = match tier {
         CaTier::Issuing => WireTier::Issuing,
         CaTier::Root => WireTier::Root,
+        CaTier::Signers => WireTier::Signers,
     };
     let request = auth::RotateCertificateAuthorityRequest { tier: tier.into() };
     let rotated = session.authorities().rotate_certificate_authority(request).await;
@@ -70,6 +71,7 @@ fn print(output: Output, shown: &auth::CertificateAuthority) {
         ("issuingAuthorities", section("CERTIFICATE", &shown.issuing_authorities)),
         ("deviceAuthorities", section("CERTIFICATE", &shown.device_authorities)),
         ("crossCertificates", section("CERTIFICATE", &shown.cross_certificates)),
+        ("signers", section("CERTIFICATE", &shown.signers)),
         ("certificateRequests", section("CERTIFICATE REQUEST", &shown.certificate_requests)),
     ];
     match output {

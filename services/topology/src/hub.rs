@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_kit::bus::Bus;
+use muster_proto::trust::v1::Envelope;
 use muster_types::{NodeId, Version};
 use muster_wire::sealing::SealingKey;
+use prost::Message;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::authority::Authority;
+use crate::authority::{Authority, AuthorityError, Statement};
 use crate::domain::opaque::Opaque;
 use crate::peers::{self, Word};
 use crate::store::Store;
@@ -80,6 +82,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
+    /// Has statements signed. If auth signs with a key that is new here, every stream tells its node of it before what follows.
+    pub(crate) async fn sign(&self, statements: &[Statement]) -> Result<Vec<Opaque>, AuthorityError> {
+        let signed = self.authority.sign(statements).await?;
+        let sealed = signed.first().and_then(|first| Envelope::decode(&first.0[..]).ok());
+        if sealed.is_some_and(|sealed| !self.trust.current().store.knows_signer(&sealed))
+            && let Err(error) = self.trust.refresh(&*self.authority).await
+        {
+            tracing::warn!(%error, "auth signs with a key that is not known here");
+        }
+        Ok(signed)
+    }
+
     /// Whether this node is refused for the first time.
     pub(crate) fn refuses_first(&self, node: NodeId) -> bool {
         let mut refused = lock(&self.refused);

@@ -1,8 +1,9 @@
 //! Signed and sealed tasks with the real programs: the operators' own root, and what only the ends can read.
 
 use anyhow::{Context, Result, ensure};
-use muster_e2e::fleet::command;
+use muster_e2e::fleet::{command, is_online};
 use muster_e2e::{Agent, Master};
+use muster_proto::fleet::v1::NodeRole;
 use muster_proto::task::v1::TaskState;
 
 /// An operators' root in the master's folder, its policy installed; answers the key of an operator.
@@ -168,5 +169,50 @@ async fn an_operator_with_a_scope_does_nothing_outside_it() -> Result<()> {
     ensure!(refused.code != 0 && refused.stderr.contains("has no say"), "{refused}");
     let erase = ada.muster_elsewhere(&["erase", &till, "--context", "home"], "").await?;
     ensure!(erase.code != 0 && erase.stderr.contains("has no say"), "{erase}");
+    Ok(())
+}
+
+/// Certificates in the section of `muster ca show` that lists who signs in the master's name.
+fn signers(shown: &muster_e2e::Answer) -> Result<usize> {
+    let document = shown.document("CertificateAuthority")?;
+    let pem = document["signers"].as_str().context("signers")?;
+    Ok(pem.matches("BEGIN CERTIFICATE").count())
+}
+
+#[tokio::test]
+async fn the_keys_that_sign_tasks_are_replaced_and_running_nodes_follow_in_any_place() -> Result<()> {
+    let mut master = Master::up().await?;
+    let agents = [Agent::of(&master).await?, Agent::of(&master).await?];
+    let (fleet, names) = (master.fleet()?, [agents[0].name()?, agents[1].name()?]);
+    fleet.until_node(&names[1], |node| node.role() == NodeRole::Child && is_online(node)).await?;
+    let shown = master.muster(&["ca", "show", "--output", "json"]).await?.expect(0)?;
+    ensure!(signers(&shown)? == 3);
+    // Signed by the old keys, and carried out when the new ones are there: the host is away meanwhile.
+    let mut away = Agent::enrolled(&master, &[]).await?;
+    fleet.until_node(&away.name()?, |_| true).await?;
+    let early = fleet.create(&command(&[&away.name()?], &["echo", "early"], "")).await?;
+
+    let shown = master.muster(&["ca", "rotate", "signers", "--output", "json"]).await?.expect(0)?;
+    ensure!(signers(&shown)? == 6, "the old ones are not believed any more");
+    // LSN and child run what the new keys sign, on the sessions that they have.
+    let begun = std::time::Instant::now();
+    let task = fleet.create(&command(&[&names[0], &names[1]], &["echo", "later"], "")).await?;
+    for name in &names {
+        ensure!(fleet.until_ended(&task, name).await?.state() == TaskState::Succeeded);
+    }
+    ensure!(
+        begun.elapsed() < std::time::Duration::from_secs(15),
+        "{:?}: they were asked twice",
+        begun.elapsed()
+    );
+    away.start(&[])?;
+    ensure!(fleet.until_ended(&early, &away.name()?).await?.state() == TaskState::Succeeded);
+    // Cancellations and what comes after a restart as well.
+    let long = fleet.create(&command(&[&names[1]], &["sleep", "600"], "")).await?;
+    fleet.until_target(&long, &names[1], |state| state == TaskState::Started).await?;
+    master.stop().await?;
+    master.start(&[]).await?;
+    master.muster(&["cancel", &long]).await?.expect(0)?;
+    ensure!(fleet.until_ended(&long, &names[1]).await?.state() == TaskState::Cancelled);
     Ok(())
 }

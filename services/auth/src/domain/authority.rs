@@ -15,7 +15,7 @@ use super::founding::certify_signer;
 use super::key::{KeyKind, StoredKey, generations, newest};
 use super::leaf::{self, Leaf, SIGNER_LIFETIME};
 use super::request::PublicKey;
-use super::signer::{Purpose, Signer};
+use super::signer::{Purpose, RETIRED, RETIREMENT, Retired, Signer};
 use super::vault::{Vault, VaultError};
 
 /// Why the authority cannot do its work: never the caller's fault.
@@ -80,6 +80,7 @@ pub struct Authority {
     /// The newest first; empty where the root is elsewhere and has not signed one.
     devices: Vec<Subordinate>,
     signers: Vec<Signer>,
+    retired: Vec<Retired>,
     challenge_key: hmac::Key,
     version: u64,
 }
@@ -118,6 +119,7 @@ impl Authority {
             issuing: subordinates(keys, KeyKind::Issuing, vault)?,
             devices: subordinates(keys, KeyKind::Devices, vault)?,
             signers,
+            retired: retired(keys)?,
             challenge_key: hmac::Key::new(hmac::HMAC_SHA256, &challenge.unseal(vault)?),
             version: keys.iter().map(|key| u64::from(key.generation)).sum(),
         })
@@ -172,8 +174,11 @@ impl Authority {
         self.version
     }
 
-    pub fn signers(&self) -> &[Signer] {
-        &self.signers
+    /// DER: certificates of everybody whose signature counts now, those that sign first.
+    pub fn signers(&self, now: Timestamp) -> impl Iterator<Item = &[u8]> {
+        let retired = self.retired.iter().filter(move |key| key.until > now);
+        let present = self.signers.iter().map(|signer| &signer.certificate[..]);
+        present.chain(retired.map(|key| &key.certificate[..]))
     }
 
     pub fn signer(&self, purpose: Purpose) -> &Signer {
@@ -302,6 +307,25 @@ pub(super) fn spki_of(certificate: &[u8]) -> Result<Vec<u8>, AuthorityError> {
     let (_, certificate) = X509Certificate::from_der(certificate)
         .map_err(|error| AuthorityError::Encoding(error.to_string()))?;
     Ok(certificate.public_key().raw.to_vec())
+}
+
+/// Signers' keys that were replaced; a new certificate for the same key replaces nothing.
+fn retired(keys: &[StoredKey]) -> Result<Vec<Retired>, AuthorityError> {
+    let mut all = Vec::new();
+    for purpose in Purpose::ALL {
+        let known = generations(keys, KeyKind::Signer(purpose));
+        let mut replaced = Vec::new();
+        for pair in known.windows(2) {
+            if let [newer, older] = pair
+                && spki_of_key(newer)? != spki_of_key(older)?
+            {
+                let until = newer.create_time + RETIREMENT;
+                replaced.push(Retired { certificate: older.certificate.clone(), until });
+            }
+        }
+        all.extend(replaced.into_iter().take(RETIRED));
+    }
+    Ok(all)
 }
 
 fn signer(purpose: Purpose, stored: &StoredKey, vault: &Vault) -> Result<Signer, AuthorityError> {

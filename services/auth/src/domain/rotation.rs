@@ -3,7 +3,7 @@
 //! A new root and the one before it sign each other's keys. Who pins the old one believes what the new one signs by the
 //! certificate that leaves bring along; who pins the new one learns of the old one from the trust bundle.
 
-use muster_types::{RootKey, Timestamp};
+use muster_types::{NetworkId, RootKey, Timestamp};
 use rand::CryptoRng;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -13,6 +13,7 @@ use super::founding::{self, cross, pending, subordinate};
 use super::key::{KeyKind, StoredKey, generations, newest, next_generation};
 use super::leaf::common_name;
 use super::request::PublicKey;
+use super::signer::Purpose;
 use super::vault::Vault;
 
 /// Why certificates that were signed elsewhere are not taken.
@@ -61,6 +62,30 @@ pub fn rotate_issuing(
                 (vault, now),
                 rng,
             )
+        })
+        .collect()
+}
+
+/// New keys to sign with in the master's name, for every purpose.
+///
+/// # Errors
+/// The issuing authority is missing or damaged.
+pub fn rotate_signers(
+    keys: &[StoredKey],
+    vault: &Vault,
+    network: NetworkId,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<StoredKey>, AuthorityError> {
+    let issuing = issuer(newest(keys, KeyKind::Issuing)?, vault)?;
+    Purpose::ALL
+        .into_iter()
+        .map(|purpose| {
+            let kind = KeyKind::Signer(purpose);
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+            let certificate = founding::certify_signer(&issuing, network, purpose, &key, now, rng)?;
+            let generation = next_generation(keys, kind);
+            StoredKey::seal(kind, generation, &key.serialize_der(), certificate, (vault, now), rng)
         })
         .collect()
 }

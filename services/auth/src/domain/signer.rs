@@ -1,11 +1,13 @@
 //! The keys that speak for the master: one for each purpose, and who may have what signed by them.
 
 use std::fmt;
+use std::time::Duration;
 
 use muster_proto::payload_type::{
     AUDIT_HEADS, NODE_TICKET, PRESENCE_RECEIPT, RELAY_TICKET, REVOCATION_LIST, TASK, TASK_CANCELLATION,
     UPTIME_TICKET,
 };
+use muster_types::Timestamp;
 use ring::signature::EcdsaKeyPair;
 
 /// Services that a network has; each may hold a certificate of role service.
@@ -83,6 +85,21 @@ pub struct Signer {
     pub spki: Vec<u8>,
     /// DER
     pub certificate: Vec<u8>,
+}
+
+/// How long what a replaced key signed still counts: orders live 30 days, tickets 14.
+pub const RETIREMENT: Duration = Duration::from_secs(45 * 24 * 3_600);
+
+/// Replaced keys of one purpose that still count at most.
+pub const RETIRED: usize = 4;
+
+/// A key that another one has replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retired {
+    /// DER
+    pub certificate: Vec<u8>,
+    /// What it signed counts until then.
+    pub until: Timestamp,
 }
 
 impl fmt::Debug for Signer {

@@ -85,7 +85,7 @@ impl AuthorityService for Signing {
     ) -> Result<Response<GetTrustBundleResponse>, Status> {
         let authority = self.auth.authority();
         Ok(Response::new(GetTrustBundleResponse {
-            trust_bundle: Some(wire::trust_bundle(&authority)),
+            trust_bundle: Some(wire::trust_bundle(&authority, self.auth.now())),
             network_id: Bytes::copy_from_slice(authority.network().as_bytes()),
         }))
     }

@@ -42,6 +42,7 @@ impl Authorities {
             cross_certificates: bytes(authority.crosses()),
             certificate_requests: requests.into_iter().map(|(_, der)| der.into()).collect(),
             version: authority.version(),
+            signers: authority.signers(self.auth.now()).map(Bytes::copy_from_slice).collect(),
         }))
     }
 }
@@ -63,6 +64,7 @@ impl CertificateAuthorityService for Authorities {
         let rotated = match request.get_ref().tier() {
             Tier::Issuing => self.auth.rotate_issuing(&actor).await,
             Tier::Root => self.auth.rotate_root(&actor).await,
+            Tier::Signers => self.auth.rotate_signers(&actor).await,
             Tier::Unspecified => return Err(fault::invalid("TIER_INVALID", "say which tier").into()),
         };
         rotated.map_err(fault::of)?;

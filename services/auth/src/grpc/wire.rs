@@ -8,7 +8,7 @@ use muster_kit::status::Fault;
 use muster_proto::auth::v1 as wire;
 use muster_proto::payload_type::NODE_TICKET;
 use muster_proto::trust::v1::{Envelope, NodeTicket, TrustBundle};
-use muster_types::Role;
+use muster_types::{Role, Timestamp};
 use muster_wire::{envelope, time};
 use prost::Message;
 
@@ -70,7 +70,7 @@ impl Directory {
             name: principal.resource_name(),
             certificate_chain: [vec![leaf.der.clone().into()], bytes(&authority.chain())].concat(),
             ticket: ticket.transpose()?,
-            trust_bundle: Some(trust_bundle(authority)),
+            trust_bundle: Some(trust_bundle(authority, *time)),
             master_addresses: self.whereabouts.addresses.clone(),
             contacts: Vec::new(),
             master_time: Some(time::to_wire(*time)),
@@ -94,14 +94,13 @@ pub(super) fn sign(
     })
 }
 
-pub(super) fn trust_bundle(authority: &Authority) -> TrustBundle {
-    let signers = authority.signers().iter();
+pub(super) fn trust_bundle(authority: &Authority, now: Timestamp) -> TrustBundle {
     let issuing = authority.issuing().iter().map(|issuing| issuing.certificate.clone().into());
     TrustBundle {
         version: authority.version(),
         roots: bytes(authority.roots()),
         authorities: issuing.chain(bytes(authority.crosses())).collect(),
-        signers: signers.map(|signer| Bytes::copy_from_slice(&signer.certificate)).collect(),
+        signers: authority.signers(now).map(Bytes::copy_from_slice).collect(),
     }
 }
 

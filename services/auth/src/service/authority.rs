@@ -27,6 +27,16 @@ impl Auth {
         self.adopt(actor, made).await
     }
 
+    /// New keys to sign tasks, tickets and receipts with. What the old ones signed counts for a while.
+    ///
+    /// # Errors
+    /// The keys cannot be made or stored.
+    pub async fn rotate_signers(&self, actor: &str) -> Result<(), AuthError> {
+        let (keys, network) = (self.store.keys().await?, self.authority().network());
+        let made = rotation::rotate_signers(&keys, &self.vault, network, self.now(), &mut rand::rng())?;
+        self.adopt(actor, made).await
+    }
+
     /// The requests of authorities that wait for their root's signature.
     ///
     /// # Errors

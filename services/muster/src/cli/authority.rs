@@ -24,7 +24,7 @@ pub enum RequestsCommand {
 pub enum CaCommand {
     /// Roots, authorities, and requests that wait for a signature, in PEM
     Show,
-    /// A new authority beside the old one; both are trusted, and nothing stops
+    /// A new authority, or new signing keys, beside the old; both are trusted, and nothing stops
     Rotate {
         #[arg(value_enum)]
         tier: CaTier,
@@ -56,6 +56,8 @@ pub enum CaCommand {
 pub enum CaTier {
     Issuing,
     Root,
+    /// The keys that sign tasks, tickets and receipts
+    Signers,
 }
 
 #[derive(Debug, Subcommand)]

@@ -114,7 +114,7 @@ pub(super) async fn receipts(hub: &Hub, lsn: NodeId, shown: &[Shown]) -> Vec<Env
     if statements.is_empty() {
         return Vec::new();
     }
-    match hub.authority.sign(&statements).await {
+    match hub.sign(&statements).await {
         Ok(signed) => signed.iter().filter_map(render::envelope).collect(),
         Err(error) => {
             tracing::warn!(%error, "receipts are not signed: the nodes will attach themselves");

@@ -68,6 +68,8 @@ struct Session {
     lost: bool,
     /// The node was told every revocation up to here.
     told_revocation: u64,
+    /// Version of the trust bundle that the node was told last.
+    told_bundle: u64,
     keys: up::Keys,
     sent: down::Sent,
     told: uptime::Told,
@@ -151,6 +153,7 @@ impl Session {
             cell: None,
             lost: false,
             told_revocation: 0,
+            told_bundle: 0,
             keys: up::Keys::default(),
             sent: down::Sent::default(),
             told: uptime::Told::default(),
@@ -163,6 +166,7 @@ impl Session {
     async fn welcome(&mut self, admitted: Admitted) -> Result<(), End> {
         (self.cell, self.lost) = (admitted.cell, admitted.lost);
         self.told_revocation = admitted.known_revocation;
+        self.told_bundle = admitted.welcome.trust_bundle.as_ref().map_or(0, |bundle| bundle.version);
         self.keys.learn(self.node, admitted.signing_key.to_vec());
         tracing::info!(lsn = self.cell.is_some(), resync = admitted.welcome.resync, "control stream open");
         self.send(Down::Welcome(admitted.welcome)).await?;
@@ -315,7 +319,19 @@ impl Session {
     }
 
     /// Orders and cancellations that nodes of this stream have not answered.
+    /// Before what new keys signed goes the word that they count.
+    async fn tell_bundle(&mut self) -> Result<(), End> {
+        let bundle = self.hub.trust.current().bundle.clone();
+        if bundle.version == self.told_bundle {
+            return Ok(());
+        }
+        self.told_bundle = bundle.version;
+        let body = downstream::Body::TrustBundle(bundle);
+        self.send(Down::Downstream(down::message(&[self.node], body))).await
+    }
+
     async fn send_down(&mut self) -> Result<(), End> {
+        self.tell_bundle().await?;
         let (hub, node) = (self.hub.clone(), self.node);
         let orders = self.sent.orders(&hub, node, self.lost).await;
         let cancellations = self.sent.cancellations(&hub, node).await;

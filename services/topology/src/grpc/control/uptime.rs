@@ -47,7 +47,7 @@ impl Told {
             })
             .collect();
         let statements: Vec<_> = due.iter().map(|(id, share)| statement(*id, *share, now)).collect();
-        let signed = match hub.authority.sign(&statements).await {
+        let signed = match hub.sign(&statements).await {
             Ok(signed) => signed,
             Err(error) => {
                 tracing::warn!(%error, "uptime tickets are not signed; tried again in the next round");
@@ -73,7 +73,7 @@ fn statement(node: NodeId, basis_points: u16, issued: Timestamp) -> Statement {
 pub(super) async fn ticket_of(hub: &Hub, node: NodeId) -> Option<Envelope> {
     let now = clock::wall();
     let share = hub.store.nodes_by_id(&[node]).await.ok()?.first()?.row.uptime.basis_points(now);
-    let signed = hub.authority.sign(&[statement(node, share, now)]).await;
+    let signed = hub.sign(&[statement(node, share, now)]).await;
     signed
         .inspect_err(|error| tracing::warn!(%error, "an uptime ticket is not signed"))
         .ok()?

@@ -196,5 +196,5 @@ async fn sign(
         let (targets, spec) = (targets.clone(), Opaque(spec.encode_to_vec()));
         statements.push(Statement::Order { task: task.id, targets, issued, lifetime, spec });
     }
-    hub.authority.sign(&statements).await.map_err(|error| refusal::authority(&error))
+    hub.sign(&statements).await.map_err(|error| refusal::authority(&error))
 }

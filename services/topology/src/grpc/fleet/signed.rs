@@ -85,7 +85,7 @@ pub(super) async fn countersign(hub: &Hub, signed: &Signed) -> Result<Vec<Opaque
         .iter()
         .map(|order| Statement::Countersigned { payload: Opaque(order.payload.to_vec()) })
         .collect();
-    let countersigned = hub.authority.sign(&statements).await.map_err(|error| refusal::authority(&error))?;
+    let countersigned = hub.sign(&statements).await.map_err(|error| refusal::authority(&error))?;
     let orders = signed.orders.iter().zip(countersigned).map(|(order, master)| {
         let masters: Vec<Signature> = render::envelope(&master).map(|it| it.signatures).unwrap_or_default();
         let signatures = masters.into_iter().chain(order.signatures.clone()).collect();

@@ -63,7 +63,7 @@ pub(super) async fn cancel(
     }
     rules::within_scope(hub, actor, &before.task).await?;
     let statement = Statement::Cancellation { task: id, issued: clock::wall() };
-    let signed = hub.authority.sign(&[statement]).await.map_err(|error| refusal::authority(&error))?;
+    let signed = hub.sign(&[statement]).await.map_err(|error| refusal::authority(&error))?;
     let order = signed.into_iter().next().unwrap_or_else(Opaque::default);
     let carriers = hub.store.carriers_of(id).await.map_err(|error| refusal::store(&error))?;
     let command = CancelTask { task: id, actor: actor.to_owned(), order, carriers };
