@@ -1,16 +1,11 @@
 //! Where the master is: what is set, what worked before, what DNS says, what enrollment said, what the link said.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::proto::rr::RData;
+use muster_kit::connect;
 
 /// Addresses that are tried in all.
 const TRIED: usize = 16;
-
-/// A domain name service that does not answer must not hold up the other sources.
-const LOOKUP: Duration = Duration::from_secs(3);
 
 /// The sources, in the order in which they are believed to be fresh. Clones share what they learn.
 #[derive(Debug, Clone)]
@@ -39,10 +34,9 @@ impl Addresses {
     /// What to try now, best first. Asks DNS if a domain is known.
     pub async fn current(&self) -> Vec<String> {
         if let Some(domain) = &self.domain {
-            match tokio::time::timeout(LOOKUP, look_up(domain)).await {
-                Ok(Ok(found)) => self.with(|known| known.found = found),
-                Ok(Err(reason)) => tracing::debug!(domain, reason, "DNS does not name the master"),
-                Err(_) => tracing::debug!(domain, "DNS does not answer"),
+            match connect::by_domain(domain).await {
+                Ok(found) => self.with(|known| known.found = found),
+                Err(reason) => tracing::debug!(domain, reason, "DNS does not name the master"),
             }
         }
         self.with(|known| known.in_order())
@@ -90,29 +84,6 @@ impl Known {
         all.truncate(TRIED);
         all
     }
-}
-
-/// Targets of `_muster._tcp.<domain>` by priority, then by weight (RFC 2782).
-async fn look_up(domain: &str) -> Result<Vec<String>, String> {
-    let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
-    let resolver = resolver.map_err(|error| error.to_string())?;
-    let name = format!("_muster._tcp.{}.", domain.trim_end_matches('.'));
-    let answer = resolver.srv_lookup(name).await.map_err(|error| error.to_string())?;
-    let mut targets: Vec<_> = answer
-        .answers()
-        .iter()
-        .filter_map(|record| match &record.data {
-            RData::SRV(srv) => Some((srv.priority, u16::MAX - srv.weight, srv.target.to_utf8(), srv.port)),
-            _ => None,
-        })
-        .collect();
-    targets.sort();
-    // A single dot as target says that there is no such service (RFC 2782).
-    let addresses = targets.into_iter().filter(|(_, _, host, _)| host != ".");
-    Ok(addresses
-        .map(|(_, _, host, port)| format!("{}:{port}", host.trim_end_matches('.')))
-        .take(TRIED)
-        .collect())
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
 use http::{HeaderValue, Request};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
+use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::Service;
@@ -19,10 +21,13 @@ use crate::tls::ClientTls;
 mod attempt;
 mod overheard;
 mod root;
+mod srv;
 mod trouble;
 
 pub use attempt::ConnectError;
+use overheard::Overheard;
 pub use root::presented_root;
+pub use srv::by_domain;
 pub use trouble::{Trouble, diagnose};
 
 /// The name of the auth service, which TLS verifies.
@@ -43,10 +48,15 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(70);
 /// A ping of HTTP/2 that is not answered within this ends the connection.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A known address that leads nowhere is tried alone for so long; then DNS is asked as well.
+const DISCOVERY_AFTER: Duration = Duration::from_secs(1);
+
 /// Where the master is, and who we are to it.
 #[derive(Debug, Clone)]
 pub struct Master {
     addresses: Arc<[String]>,
+    /// Whose SRV records name it, if it is not at its addresses any more.
+    domain: Option<Arc<str>>,
     tls: Arc<ClientTls>,
     keep_alive: Option<Duration>,
 }
@@ -54,7 +64,13 @@ pub struct Master {
 impl Master {
     /// `addresses` are `host:port`, best first. Nothing is connected yet.
     pub fn new(addresses: impl IntoIterator<Item = String>, tls: Arc<ClientTls>) -> Self {
-        Self { addresses: addresses.into_iter().collect(), tls, keep_alive: None }
+        Self { addresses: addresses.into_iter().collect(), domain: None, tls, keep_alive: None }
+    }
+
+    /// Where none of the addresses leads to the master, the SRV records of `domain` are asked; empty: nobody is.
+    pub fn found_by(mut self, domain: &str) -> Self {
+        self.domain = (!domain.is_empty()).then(|| domain.into());
+        self
     }
 
     /// Pings quiet connections this often. Without it only the server does, once a minute.
@@ -72,9 +88,36 @@ impl Master {
     /// # Errors
     /// Nobody is there, or not the master.
     pub async fn greet(&self, server_name: &'static str) -> Result<(), ConnectError> {
+        self.reach(server_name).await.map(|_| ())
+    }
+
+    /// By the known addresses, else by DNS.
+    async fn reach(&self, server_name: &'static str) -> Result<TlsStream<Overheard>, ConnectError> {
         let name =
             ServerName::try_from(server_name).map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
-        attempt::connect(&self.addresses, name, self.tls.config(), CONNECT_LIMIT).await.map(|_| ())
+        let attempt =
+            |to: Arc<[String]>| attempt::connect(to, name.clone(), self.tls.config(), CONNECT_LIMIT);
+        let known = attempt(self.addresses.clone());
+        let Some(domain) = &self.domain else { return known.await };
+        let mut known = Box::pin(known);
+        let early = tokio::time::timeout(DISCOVERY_AFTER, &mut known).await;
+        if let Ok(Ok(stream)) = early {
+            return Ok(stream);
+        }
+        let found = async {
+            match by_domain(domain).await {
+                Ok(found) => attempt(found.into()).await,
+                Err(reason) => {
+                    tracing::debug!(%domain, reason, "DNS does not name the master");
+                    Err(ConnectError::NoAddress)
+                }
+            }
+        };
+        match early {
+            // What stands in the way where the master was says more than DNS.
+            Ok(Err(error)) => found.await.map_err(|_| error),
+            _ => futures::future::select_ok([known.boxed(), found.boxed()]).await.map(|(stream, _)| stream),
+        }
     }
 
     /// A channel to the service of that name ([`AUTH`], [`TOPOLOGY`], [`DHT_BOOTSTRAP`]). It connects with the first call and again after
@@ -89,14 +132,10 @@ impl Master {
         if let Some(interval) = self.keep_alive {
             endpoint = endpoint.http2_keep_alive_interval(interval).keep_alive_while_idle(true);
         }
-        let (addresses, tls) = (self.addresses.clone(), self.tls.clone());
+        let way = self.clone();
         let connector = tower::service_fn(move |_: Uri| {
-            let (addresses, tls) = (addresses.clone(), tls.config());
-            async move {
-                let name = ServerName::try_from(server_name)
-                    .map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
-                attempt::connect(&addresses, name, tls, CONNECT_LIMIT).await.map(TokioIo::new)
-            }
+            let way = way.clone();
+            async move { way.reach(server_name).await.map(TokioIo::new) }
         });
         MasterChannel(endpoint.connect_with_connector_lazy(connector))
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::Stream;
 use muster_types::{Identity, Instant};
 use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::LazyConfigAcceptor;
@@ -50,6 +50,9 @@ const SENDING_AWAY: usize = 4_096;
 const BACKLOG: u32 = 4_096;
 /// After a failed accept, mostly for want of file descriptors, there is no use in trying at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A fatal alert, in the clear as it may be before the handshake: 112 is unrecognized_name (RFC 8446, sections 5.1 and
+/// 6.2). Who tries the addresses of a divided master one after the other goes on.
+const UNRECOGNISED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// The first byte of every TLS connection (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
@@ -221,10 +224,11 @@ impl Door {
                 return Err(Refusal::Busy(retry_after));
             }
         };
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let mut hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let name = hello.client_hello().server_name().map(str::to_owned);
         let found = name.as_deref().and_then(|name| self.services.get(name));
         let (Some(service), Some(name)) = (found, &name) else {
+            hello.io.write_all(&UNRECOGNISED_NAME).await?;
             return Err(Refusal::UnknownName(name));
         };
         let stream = hello.into_stream(service.tls.config()).await?;

@@ -65,6 +65,8 @@ pub struct Joined {
     pub name: String,
     /// `host:port` of the master, best first.
     pub addresses: Vec<String>,
+    /// Whose SRV records name the master; empty: none.
+    pub discovery_domain: String,
 }
 
 impl Key {
@@ -143,13 +145,15 @@ pub async fn enroll(link: &EnrollmentLink, key: &Key) -> Result<Joined, JoinErro
     Ok(joined)
 }
 
-/// The next certificate for the key of `current`, which may have expired.
+/// The next certificate for the key of `current`, which may have expired, from a master at `addresses`, or where the SRV
+/// records of `domain` say, if there is one.
 ///
 /// # Errors
 /// The master cannot be reached, refuses, or answers with something else.
-pub async fn renew(current: &Material, addresses: &[String]) -> Result<Joined, JoinError> {
+pub async fn renew(current: &Material, addresses: &[String], domain: &str) -> Result<Joined, JoinError> {
     let key = Key::read(&current.key)?;
-    let mut client = client(&Master::new(addresses.iter().cloned(), ClientTls::anonymous(&current.roots)?));
+    let tls = ClientTls::anonymous(&current.roots)?;
+    let mut client = client(&Master::new(addresses.iter().cloned(), tls).found_by(domain));
     let challenge =
         client.create_renewal_challenge(CreateRenewalChallengeRequest {}).await?.into_inner().challenge;
     let certificate_request = key.request()?;
@@ -189,6 +193,7 @@ fn joined(credentials: Option<Credentials>, key: &Key) -> Result<Joined, JoinErr
         material: Material { chain, key: key.der(), roots },
         name: credentials.name,
         addresses: credentials.master_addresses,
+        discovery_domain: credentials.discovery_domain,
     })
 }
 
@@ -228,7 +233,7 @@ async fn admitted(link: &EnrollmentLink, state_file: &Path) -> Result<Material, 
         if !is_due(&material) {
             return Ok(material);
         }
-        let renewed = renew(&material, std::slice::from_ref(&link.address)).await?.material;
+        let renewed = renew(&material, std::slice::from_ref(&link.address), "").await?.material;
         write_private(state_file, pem::to_pem(&renewed).as_bytes())?;
         return Ok(renewed);
     }
@@ -268,7 +273,7 @@ impl Kept {
     }
 
     async fn renew(&mut self) -> Result<(), JoinError> {
-        let renewed = renew(&self.material, &self.addresses).await?.material;
+        let renewed = renew(&self.material, &self.addresses, "").await?.material;
         write_private(&self.state_file, pem::to_pem(&renewed).as_bytes())?;
         self.tls.server.reload(renewed.clone())?;
         self.tls.client.reload(renewed.clone())?;

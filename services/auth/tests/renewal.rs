@@ -161,6 +161,6 @@ async fn the_local_admins_file_is_good_for_a_client() {
     assert_eq!((peer.identity.role, peer.identity.name.as_str()), (Role::Admin, "local"));
     let mut links = LinkServiceClient::new(world.channel(material.clone()));
     links.list_links(ListLinksRequest::default()).await.unwrap();
-    let renewed = join::renew(&material, std::slice::from_ref(&world.address)).await.unwrap();
+    let renewed = join::renew(&material, std::slice::from_ref(&world.address), "").await.unwrap();
     assert_eq!(renewed.name, "admins/local");
 }

@@ -52,7 +52,9 @@ impl Session {
             own.map_err(|error| Failure::usage("cannot act as an operator", error))?.identity.network;
         let tls = ClientTls::new(credentials.material.clone())
             .map_err(|error| Failure::usage("cannot act as an operator", error))?;
-        let master = Master::new(credentials.addresses.iter().cloned(), tls).keep_alive(KEEP_ALIVE);
+        let master = Master::new(credentials.addresses.iter().cloned(), tls)
+            .found_by(&credentials.discovery_domain)
+            .keep_alive(KEEP_ALIVE);
         Ok(Self { master, credentials, place, network })
     }
 

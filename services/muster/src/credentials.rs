@@ -4,12 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use muster_auth::config::operator_file;
-use muster_auth::join::pem;
+use muster_auth::join::{Joined, pem};
 use muster_kit::files::{self, FileError};
 use muster_kit::tls::Material;
 use serde::{Deserialize, Serialize};
 
-/// The file in a master's data directory that says where this host reaches it.
+/// Addresses that a context remembers.
+const ADDRESSES: usize = 16;
+
+/// The file in a master's data directory that says where this host reaches it, an address a line.
 pub const LOCAL_ADDRESS: &str = "address";
 
 /// What makes a command line an operator's.
@@ -17,6 +20,8 @@ pub const LOCAL_ADDRESS: &str = "address";
 pub struct Credentials {
     /// `host:port`, best first.
     pub addresses: Vec<String>,
+    /// Whose SRV records name the master when it is not at its addresses; empty: none.
+    pub discovery_domain: String,
     pub material: Material,
 }
 
@@ -34,6 +39,8 @@ pub enum CredentialsError {
 #[serde(deny_unknown_fields)]
 struct Stored {
     addresses: Vec<String>,
+    #[serde(default)]
+    discovery_domain: String,
     /// PEM: the key, leaf, intermediates and, last, the root.
     pem: String,
 }
@@ -45,20 +52,35 @@ impl Credentials {
         if stored.addresses.is_empty() {
             return Err(damaged(path, "it has no address"));
         }
-        Ok(Self { addresses: stored.addresses, material: material(path, &stored.pem)? })
+        let Stored { addresses, discovery_domain, pem } = stored;
+        Ok(Self { addresses, discovery_domain, material: material(path, &pem)? })
     }
 
     /// Those of the operator at the master whose data directory this is.
     pub fn load_local(data_dir: &Path) -> Result<Self, CredentialsError> {
         let path = operator_file(data_dir);
         let material = material(&path, &read(&path)?)?;
-        let address = read(&data_dir.join(LOCAL_ADDRESS))?;
-        Ok(Self { addresses: vec![address.trim().to_owned()], material })
+        let addresses = read(&data_dir.join(LOCAL_ADDRESS))?.lines().map(str::to_owned).collect();
+        Ok(Self { addresses, discovery_domain: String::new(), material })
+    }
+
+    /// Takes over a renewed certificate, and where the master says that it is now; where it was comes after that.
+    pub fn renewed(&mut self, by: Joined) {
+        let before = std::mem::replace(&mut self.addresses, by.addresses);
+        for address in before {
+            if !self.addresses.contains(&address) && self.addresses.len() < ADDRESSES {
+                self.addresses.push(address);
+            }
+        }
+        self.discovery_domain = by.discovery_domain;
+        self.material = by.material;
     }
 
     /// As a context.
     pub fn save(&self, path: &Path) -> Result<(), CredentialsError> {
-        let stored = Stored { addresses: self.addresses.clone(), pem: pem::to_pem(&self.material) };
+        let Self { addresses, discovery_domain, material } = self;
+        let (addresses, discovery_domain) = (addresses.clone(), discovery_domain.clone());
+        let stored = Stored { addresses, discovery_domain, pem: pem::to_pem(material) };
         let text = toml::to_string(&stored).map_err(|error| damaged(path, &error.to_string()))?;
         if let Some(folder) = path.parent() {
             files::create_private_dir(folder)?;
@@ -94,10 +116,14 @@ mod tests {
         let material = pki.leaf(&pki.identity(Role::Operator, "ada"));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("contexts/home.toml");
-        let saved = Credentials { addresses: vec!["master:1".into()], material };
+        let (addresses, discovery_domain) = (vec!["master:1".into()], "example.org".to_owned());
+        let saved = Credentials { addresses, discovery_domain, material };
         saved.save(&path).unwrap();
         let loaded = Credentials::load(&path).unwrap();
-        assert_eq!(loaded.addresses, saved.addresses);
+        assert_eq!(
+            (&loaded.addresses, &loaded.discovery_domain),
+            (&saved.addresses, &saved.discovery_domain)
+        );
         assert_eq!(loaded.material.chain, saved.material.chain);
         assert_eq!(loaded.material.roots, saved.material.roots);
         assert_eq!(loaded.material.key.secret_der(), saved.material.key.secret_der());

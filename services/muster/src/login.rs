@@ -69,7 +69,7 @@ fn key_file(context: &Path, link: &EnrollmentLink) -> PathBuf {
 
 async fn enroll(link: &EnrollmentLink, key: &Path) -> Result<(Credentials, String), Failure> {
     let key = Key::kept(key).map_err(|error| Failure::internal("cannot keep a key", error))?;
-    let Joined { material, name, mut addresses } =
+    let Joined { material, name, mut addresses, discovery_domain } =
         join::enroll(link, &key).await.map_err(|error| match error {
             JoinError::Refused(status) => Failure::of_call("cannot log in", &status, &link.address),
             other => Failure::internal("cannot log in", other),
@@ -82,7 +82,7 @@ async fn enroll(link: &EnrollmentLink, key: &Path) -> Result<(Credentials, Strin
     if !addresses.contains(&link.address) {
         addresses.push(link.address.clone());
     }
-    Ok((Credentials { addresses, material }, name))
+    Ok((Credentials { addresses, discovery_domain, material }, name))
 }
 
 /// Renews a context's certificate from one third of its life on. A failure costs nothing now: there are two thirds left.
@@ -96,10 +96,11 @@ pub async fn renew_if_due(path: &Path, credentials: &mut Credentials) {
     if !due {
         return;
     }
-    let renewal = join::renew(&credentials.material, &credentials.addresses);
+    let Credentials { addresses, discovery_domain, material } = &*credentials;
+    let renewal = join::renew(material, addresses, discovery_domain);
     match tokio::time::timeout(RENEWAL_LIMIT, renewal).await {
         Ok(Ok(renewed)) => {
-            credentials.material = renewed.material;
+            credentials.renewed(renewed);
             if let Err(error) = credentials.save(path) {
                 eprintln!("warning: the renewed certificate could not be kept: {error}");
             }

@@ -93,7 +93,8 @@ impl Master {
         let auth = if targets.contains(&Target::Auth) {
             let auth = open_auth(config, addresses.clone(), network).await?;
             serve_auth(config, &auth, addresses.clone(), &mut listener, &mut services, shutdown).await?;
-            introduce(config, targets, &auth, &local, shutdown).await?;
+            introduce(config, targets, &auth, reached_from_here(targets, &local, &addresses), shutdown)
+                .await?;
             Some(auth)
         } else {
             None
@@ -219,14 +220,14 @@ async fn introduce(
     config: &MasterConfig,
     targets: &BTreeSet<Target>,
     auth: &Arc<Auth>,
-    local: &str,
+    reached: Vec<String>,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::internal("cannot let others in", error);
     let operator = auth_files::operator_file(&config.data_dir);
     bootstrap::local_admin(auth, operator, shutdown).await.map_err(|error| failed(&error))?;
     let place = config.data_dir.join(credentials::LOCAL_ADDRESS);
-    files::write_private(&place, local.as_bytes()).map_err(|error| failed(&error))?;
+    files::write_private(&place, reached.join("\n").as_bytes()).map_err(|error| failed(&error))?;
     for target in Target::SERVICES {
         if target == Target::Auth || targets.contains(&target) {
             continue;
@@ -237,6 +238,13 @@ async fn introduce(
         }
     }
     Ok(())
+}
+
+/// How this host's operator reaches the master; also elsewhere, where topology runs in another process.
+fn reached_from_here(targets: &BTreeSet<Target>, local: &str, addresses: &[String]) -> Vec<String> {
+    let elsewhere: &[String] = if targets.contains(&Target::Topology) { &[] } else { addresses };
+    let elsewhere = elsewhere.iter().filter(|address| *address != local).cloned();
+    std::iter::once(local.to_owned()).chain(elsewhere).collect()
 }
 
 async fn service_tls(

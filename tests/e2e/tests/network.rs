@@ -187,6 +187,35 @@ async fn topology_and_auth_run_as_processes_of_their_own() -> Result<()> {
     let task = fleet.create(&command(&[&name], &["echo", "from afar"], "")).await?;
     fleet.until_ended(&task, &name).await?;
     ensure!(fleet.stdout(&task, &name).await? == "from afar\n");
+    operators_reach_both(&auth, &topology, &name).await
+}
+
+/// At auth's folder, and by a context of an operator elsewhere: some commands are topology's, others auth's.
+async fn operators_reach_both(auth: &Master, topology: &Master, node: &str) -> Result<()> {
+    let here = |words: &'static [&'static str]| auth.muster(words);
+    ensure!(here(&["nodes"]).await?.expect(0)?.stdout.contains("online"));
+    let ran = here(&["run", "--all", "--", "echo", "here"]).await?.expect(0)?;
+    ensure!(ran.stdout.contains("| here"), "{ran}");
+    let link = auth.link(&["--role", "operator", "--name", "ada"]).await?;
+    topology.muster_elsewhere(&["login", "--name", "far", "-"], &link).await?.expect(0)?;
+    let far =
+        async |words: &[&str]| topology.muster_elsewhere(&[&["--context", "far"], words].concat(), "").await;
+    let ran = far(&["run", "--on", node, "--", "echo", "there"]).await?.expect(0)?;
+    ensure!(ran.stdout.contains("| there"), "{ran}");
+    far(&["link", "create"]).await?.expect(0)?;
+    far(&["topology"]).await?.expect(0)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_is_not_mistaken_for_a_stranger() -> Result<()> {
+    let mut auth = Master::nowhere()?;
+    auth.muster(&["init", "--address", &auth.address()]).await?.expect(0)?;
+    let nobody = Master::nowhere()?.address();
+    auth.serve(&["--target", "auth"], &nobody).await?;
+    auth.muster(&["link", "list"]).await?.expect(0)?;
+    let answer = auth.muster(&["nodes"]).await?;
+    ensure!(answer.code != 0 && answer.stderr.contains(&nobody), "it does not name who is missing\n{answer}");
     Ok(())
 }
 

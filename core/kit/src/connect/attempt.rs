@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use rustls::ClientConfig;
+use rustls::{AlertDescription, ClientConfig};
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
@@ -33,6 +33,8 @@ pub enum ConnectError {
     Unreachable { address: SocketAddr, source: io::Error },
     #[error("{address} does not prove that it is the master: {source}")]
     Tls { address: SocketAddr, source: rustls::Error },
+    #[error("{address} is a Muster master without this service")]
+    NotHere { address: SocketAddr },
     #[error("{address} answers, but does not speak TLS as the master does: {source}")]
     NotTls { address: SocketAddr, source: io::Error },
     #[error("{address} admits no more connections now; it asks to be tried again in {retry_after:?}")]
@@ -56,14 +58,14 @@ impl ConnectError {
 
 /// The first connection that stands, TLS included.
 pub(super) async fn connect(
-    addresses: &[String],
+    addresses: Arc<[String]>,
     name: ServerName<'static>,
     tls: Arc<ClientConfig>,
     limit: Duration,
 ) -> Result<TlsStream<Overheard>, ConnectError> {
     let slow = || ConnectError::Slow { addresses: addresses.join(", "), limit };
     let race = async {
-        let targets = resolve(addresses).await?;
+        let targets = resolve(&addresses).await?;
         race(targets, name, tls).await
     };
     tokio::time::timeout(limit, race).await.unwrap_or_else(|_| Err(slow()))
@@ -111,6 +113,9 @@ async fn attempt(
             return ConnectError::Busy { address, retry_after };
         }
         match source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)) => {
+                ConnectError::NotHere { address }
+            }
             Some(error) => ConnectError::Tls { address, source: error.clone() },
             None => ConnectError::NotTls { address, source },
         }

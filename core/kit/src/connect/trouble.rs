@@ -76,7 +76,9 @@ fn of_io(error: &io::Error) -> Option<Trouble> {
 fn of_connecting(error: &ConnectError) -> Trouble {
     match error {
         ConnectError::NoAddress | ConnectError::Unresolved { .. } => Trouble::NotResolved,
-        ConnectError::Unreachable { .. } | ConnectError::Slow { .. } => Trouble::NotReached,
+        ConnectError::Unreachable { .. } | ConnectError::Slow { .. } | ConnectError::NotHere { .. } => {
+            Trouble::NotReached
+        }
         ConnectError::Busy { .. } => Trouble::Busy,
         ConnectError::NotTls { .. } | ConnectError::BadName(_) => Trouble::NotAMaster,
         ConnectError::Tls { source, .. } => of_tls(source),
