@@ -96,7 +96,11 @@ impl Driver {
 
     fn recall(&mut self) {
         let kept = self.parts.learned.claims_of(&self.presence.place());
-        let claims = self.overlay.believed(&kept);
+        let mut claims = self.overlay.believed(&kept);
+        let credentials = &self.parts.identity.credentials;
+        let told = self.overlay.believed(&credentials.contacts);
+        let here = self.presence.surroundings(&credentials.observed_ip);
+        claims.extend(here.neighbors(told));
         self.overlay.handle(muster_overlay::Input::Recalled(claims));
     }
 

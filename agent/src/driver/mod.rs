@@ -3,6 +3,7 @@
 //! Priorities, highest first: the end, what the master says, what tasks report, people on this host, the rest.
 
 mod account;
+mod contacts;
 mod dht;
 mod downstream;
 mod forwarding;

@@ -16,6 +16,7 @@ use muster_wire::Signer;
 use muster_wire::hello::{self, Host};
 use muster_wire::time::span_to_wire;
 
+use crate::driver::contacts::Surroundings;
 use crate::driver::overlay::Overlay;
 use crate::identity::Identity;
 use crate::inventory;
@@ -100,6 +101,17 @@ impl Presence {
     pub(super) fn untranslated_keys(&self) -> Vec<SubnetKey> {
         let derive = |(address, prefix): &(IpAddr, Prefix)| SubnetKey::derive(*prefix, *address);
         self.attachment.addresses.iter().filter_map(derive).collect()
+    }
+
+    /// What tells neighbors from others; `enrolled_from` is where auth saw this device.
+    pub(super) fn surroundings(&self, enrolled_from: &[u8]) -> Surroundings {
+        let prefixes = self.network.prefixes.clone();
+        let by_master = self.subnet_keys.iter().filter_map(|key| SubnetKey::try_from(&key[..]).ok());
+        let mut keys: Vec<_> = by_master.chain(self.untranslated_keys()).collect();
+        if let Some(public) = address(enrolled_from) {
+            keys.extend(prefixes.iter().filter_map(|prefix| SubnetKey::derive(*prefix, public)));
+        }
+        Surroundings { prefixes, keys }
     }
 
     /// The Hello of the control channel, without a claim.
@@ -195,6 +207,11 @@ fn is_loopback(address: &str) -> bool {
 fn addresses_to_wire(addresses: &[Address]) -> Vec<String> {
     let text = |address: &Address| address.udp().or_else(|| address.tcp()).map(|address| address.to_string());
     addresses.iter().filter_map(text).take(ADDRESSES).collect()
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
 fn octets(address: IpAddr) -> Bytes {

@@ -97,6 +97,7 @@ pub async fn renew(
     let mut credentials = answer.credentials.ok_or(RenewalError::Empty)?;
     if credentials.contacts.is_empty() {
         credentials.contacts = identity.credentials.contacts.clone();
+        credentials.observed_ip = identity.credentials.observed_ip.clone();
     }
     let Identity { keys, root_key, link_address, .. } = identity.clone();
     Ok(Identity::verified(keys, credentials, root_key, link_address, clock.now())?)

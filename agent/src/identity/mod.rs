@@ -12,6 +12,7 @@ use muster_kit::clock;
 use muster_kit::tls::{self, Material};
 use muster_proto::auth::v1::{Credentials, Role};
 use muster_proto::trust::v1::{Envelope, TrustBundle};
+use muster_types::limits::KEPT_CONTACTS;
 use muster_types::{NetworkId, NodeId, RootKey, Timestamp};
 use muster_wire::roots;
 use muster_wire::ticket::NodeTicket;
@@ -67,11 +68,12 @@ impl Identity {
     /// What does not fit.
     pub fn verified(
         keys: Arc<DeviceKeys>,
-        credentials: Credentials,
+        mut credentials: Credentials,
         root_key: RootKey,
         link_address: String,
         now: Timestamp,
     ) -> Result<Self, CredentialError> {
+        credentials.contacts.truncate(KEPT_CONTACTS);
         let identity = Self::assembled(keys, credentials, root_key, link_address)?;
         let ticket = NodeTicket::open(identity.ticket()?, &identity.trust_store(now)?, now)?;
         if ticket.node != identity.node || !identity.keys.are_in(&ticket) {

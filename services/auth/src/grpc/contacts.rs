@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use muster_proto::auth::v1::Contact;
 use muster_proto::trust::v1::Envelope;
 use muster_types::limits::KEPT_CONTACTS;
@@ -23,15 +24,19 @@ impl Contacts {
 
     /// For a device that is seen from `source`: who is seen from there too comes first.
     pub(super) fn claims_for(&self, source: Option<IpAddr>) -> Vec<Envelope> {
-        let octets = match source.map(|ip| ip.to_canonical()) {
-            Some(IpAddr::V4(ip)) => ip.octets().to_vec(),
-            Some(IpAddr::V6(ip)) => ip.octets().to_vec(),
-            None => Vec::new(),
-        };
+        let octets = source.map(octets).unwrap_or_default();
         let known = self.0.load();
         let (near, far): (Vec<_>, Vec<_>) =
             known.iter().partition(|contact| !octets.is_empty() && contact.observed_ip == octets);
         near.into_iter().chain(far).filter_map(|contact| contact.claim.clone()).take(KEPT_CONTACTS).collect()
+    }
+}
+
+/// An address in as few bytes as it has, IPv4 never as IPv6.
+pub(super) fn octets(ip: IpAddr) -> Bytes {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Bytes::copy_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => Bytes::copy_from_slice(&ip.octets()),
     }
 }
 

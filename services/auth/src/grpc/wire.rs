@@ -12,7 +12,7 @@ use muster_types::{Role, Timestamp};
 use muster_wire::{envelope, time};
 use prost::Message;
 
-use super::contacts::Contacts;
+use super::contacts::{Contacts, octets};
 use super::{Whereabouts, fault};
 use crate::domain::Authority;
 use crate::domain::principal::Ticket;
@@ -53,7 +53,8 @@ impl Directory {
     ) -> Result<wire::Credentials, Fault> {
         let is_node = admission.principal.identity.node_id().is_some();
         let contacts = if is_node { self.contacts.claims_for(source) } else { Vec::new() };
-        Ok(wire::Credentials { contacts, ..self.credentials(admission)? })
+        let observed_ip = source.map(octets).unwrap_or_default();
+        Ok(wire::Credentials { contacts, observed_ip, ..self.credentials(admission)? })
     }
 
     /// The answer to whoever was renewed.
@@ -73,6 +74,7 @@ impl Directory {
             trust_bundle: Some(trust_bundle(authority, *time)),
             master_addresses: self.whereabouts.addresses.clone(),
             contacts: Vec::new(),
+            observed_ip: Bytes::new(),
             master_time: Some(time::to_wire(*time)),
             discovery_domain: self.whereabouts.discovery_domain.clone(),
             operator_policy: self.operator_policy(),
