@@ -22,7 +22,6 @@ use crate::domain::{Link, Principal};
 pub mod postgres;
 mod row;
 pub mod sqlite;
-mod statement;
 
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
@@ -40,6 +39,15 @@ pub enum StoreError {
     Unavailable(String),
     #[error("the store holds a record that cannot be read: {0}")]
     Corrupt(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(error.to_string()),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
 }
 
 /// Rises with every change; opaque to clients.

@@ -6,29 +6,21 @@
 use std::path::Path;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use muster_kit::crash;
 use muster_types::Timestamp;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Sqlite, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Certificate, Change, Cursor, Horizon, Request, Revision, Store, StoreError, Stored};
-use crate::domain::approval::Approval;
-use crate::domain::audit::{Entry, Head, MAIN_CHAIN};
-use crate::domain::key::StoredKey;
-use crate::domain::leaf::Serial;
-use crate::domain::link::Use;
-use crate::domain::request::KeyHash;
-use crate::domain::revocation::Revoked;
-use crate::domain::{Link, Principal};
+use super::{Change, Horizon, Revision, StoreError};
+use crate::domain::audit::MAIN_CHAIN;
 
-mod statements {
-    super::super::statement::changes!(sqlx::Sqlite);
-    super::super::statement::readings!(sqlx::Sqlite);
-}
+#[path = "shared/mod.rs"]
+mod shared;
+
+type Db = Sqlite;
 
 /// Changes that wait for the writer; a caller beyond them waits for room.
 const QUEUE: usize = 1_024;
@@ -115,12 +107,41 @@ impl SqliteStore {
         Ok((journal_mode, synchronous.await.map_err(|_| gone())??))
     }
 
+    fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    fn own_chain(&self) -> &str {
+        MAIN_CHAIN
+    }
+
+    async fn change(&self, change: Change) -> Result<Revision, StoreError> {
+        self.ask(|answer| Job::Change(Box::new(change), answer)).await
+    }
+
+    async fn take_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        term: Duration,
+    ) -> Result<bool, StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.ask(|answer| Job::Lease { name, holder, now, term, answer }).await
+    }
+
+    async fn forget(&self, horizon: Horizon, limit: u32) -> Result<u64, StoreError> {
+        self.ask(|answer| Job::Purge(horizon, limit, answer)).await
+    }
+
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
         let (answer, result) = oneshot::channel();
         self.writer.send(job(answer)).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
 }
+
+type ThisStore = SqliteStore;
 
 fn gone() -> StoreError {
     StoreError::Unavailable("its writer has ended".to_owned())
@@ -164,16 +185,16 @@ impl Job {
         match self {
             Self::Change(change, answer) => {
                 let result = match savepoint(on, "SAVEPOINT job").await {
-                    Ok(()) => statements::apply(on, &change, MAIN_CHAIN).await,
+                    Ok(()) => shared::apply(on, &change, MAIN_CHAIN).await,
                     Err(error) => Err(error),
                 };
                 Done::Change(release(on, result).await, answer)
             }
             Self::Lease { name, holder, now, term, answer } => {
-                Done::Lease(statements::lease(on, &name, &holder, now, term).await, answer)
+                Done::Lease(shared::lease(on, &name, &holder, now, term).await, answer)
             }
             Self::Purge(horizon, limit, answer) => {
-                Done::Purge(statements::purge(on, horizon, limit).await, answer)
+                Done::Purge(shared::purge(on, horizon, limit).await, answer)
             }
             Self::Synchronous(answer) => {
                 let setting = sqlx::query_scalar("PRAGMA synchronous").fetch_one(on).await;
@@ -217,123 +238,5 @@ impl Done {
             Self::Purge(result, answer) => settle(result, answer, committed),
             Self::Synchronous(result, answer) => settle(result, answer, committed),
         }
-    }
-}
-
-/// Runs a reading statement on a connection of its own.
-macro_rules! read {
-    ($store:ident, $statement:ident $(, $argument:expr)*) => {{
-        let mut on = $store.readers.acquire().await?;
-        statements::$statement(&mut on $(, $argument)*).await
-    }};
-}
-
-#[async_trait]
-impl Store for SqliteStore {
-    async fn commit(&self, change: Change) -> Result<Revision, StoreError> {
-        self.ask(|answer| Job::Change(Box::new(change), answer)).await
-    }
-
-    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        read!(self, keys)
-    }
-
-    async fn link(&self, id: &str) -> Result<Option<Stored<Link>>, StoreError> {
-        read!(self, link, id)
-    }
-
-    async fn link_by_token(&self, hash: &[u8; 32]) -> Result<Option<Stored<Link>>, StoreError> {
-        read!(self, link_by_token, hash)
-    }
-
-    async fn links(&self, after: Option<&Cursor>, limit: u32) -> Result<Vec<Stored<Link>>, StoreError> {
-        read!(self, links, after, limit)
-    }
-
-    async fn principal(&self, name: &str) -> Result<Option<Stored<Principal>>, StoreError> {
-        read!(self, principal, name)
-    }
-
-    async fn nodes(&self, after: Revision, limit: u32) -> Result<Vec<Stored<Principal>>, StoreError> {
-        read!(self, nodes, after, limit)
-    }
-
-    async fn certificate(&self, serial: &Serial) -> Result<Option<Certificate>, StoreError> {
-        read!(self, certificate, serial)
-    }
-
-    async fn certificate_by_key(&self, key: KeyHash) -> Result<Option<Certificate>, StoreError> {
-        read!(self, certificate_by_key, key)
-    }
-
-    async fn link_use(&self, link: &str, key: KeyHash) -> Result<Option<Use>, StoreError> {
-        read!(self, link_use, link, key)
-    }
-
-    async fn certificates_of(&self, principal: &str, limit: u32) -> Result<Vec<Certificate>, StoreError> {
-        read!(self, certificates_of, principal, limit)
-    }
-
-    async fn approval(&self, id: &str) -> Result<Option<Stored<Approval>>, StoreError> {
-        read!(self, approval, id)
-    }
-
-    async fn approval_of(&self, link: &str, key: KeyHash) -> Result<Option<Stored<Approval>>, StoreError> {
-        read!(self, approval_of, link, key)
-    }
-
-    async fn approval_by_key(&self, key: KeyHash) -> Result<Option<Stored<Approval>>, StoreError> {
-        read!(self, approval_by_key, key)
-    }
-
-    async fn approvals(&self, limit: u32) -> Result<Vec<Approval>, StoreError> {
-        read!(self, approvals, limit)
-    }
-
-    async fn waiting(&self, link: &str) -> Result<u32, StoreError> {
-        read!(self, waiting, link)
-    }
-
-    async fn revocation_number(&self) -> Result<u64, StoreError> {
-        read!(self, revocation_number)
-    }
-
-    async fn newest_revision(&self) -> Result<u64, StoreError> {
-        read!(self, newest_revision)
-    }
-
-    async fn revocations(&self, after: u64, limit: u32) -> Result<Vec<Revoked>, StoreError> {
-        read!(self, revocations, after, limit)
-    }
-
-    async fn heads(&self) -> Result<Vec<Head>, StoreError> {
-        read!(self, heads)
-    }
-
-    fn chain(&self) -> &str {
-        MAIN_CHAIN
-    }
-
-    async fn request(&self, caller: &str, id: &str) -> Result<Option<Request>, StoreError> {
-        read!(self, request, caller, id)
-    }
-
-    async fn audit(&self, after: u64, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        read!(self, audit, after, limit)
-    }
-
-    async fn lease(
-        &self,
-        name: &str,
-        holder: &str,
-        now: Timestamp,
-        term: Duration,
-    ) -> Result<bool, StoreError> {
-        let (name, holder) = (name.to_owned(), holder.to_owned());
-        self.ask(|answer| Job::Lease { name, holder, now, term, answer }).await
-    }
-
-    async fn purge(&self, horizon: Horizon, limit: u32) -> Result<u64, StoreError> {
-        self.ask(|answer| Job::Purge(horizon, limit, answer)).await
     }
 }
