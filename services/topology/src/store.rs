@@ -13,6 +13,7 @@ use crate::domain::attachment::Attachment;
 use crate::domain::cell::{Cell, CellId};
 use crate::domain::deed::Deed;
 use crate::domain::event::EventBody;
+use crate::domain::filter::NodeFilter;
 use crate::domain::ledger::{Changes, Request};
 use crate::domain::log::LogBody;
 use crate::domain::node::Node;
@@ -135,6 +136,18 @@ pub trait Store: Send + Sync + 'static {
     async fn nodes_by_host_name(&self, name: &str) -> Result<Vec<Stored<Node>>, StoreError>;
     /// In the order of ids, at most [`READ_ROWS`].
     async fn nodes_after(&self, after: Option<NodeId>) -> Result<Vec<Stored<Node>>, StoreError>;
+
+    /// Nodes that a filter may mean, as [`Self::nodes_after`]: all it means are among them, but for the ids it names.
+    /// `cells` are those that bear one of the filter's places as a name.
+    async fn nodes_like(
+        &self,
+        filter: &NodeFilter,
+        cells: &[CellId],
+        after: Option<NodeId>,
+    ) -> Result<Vec<Stored<Node>>, StoreError>;
+
+    /// How the database does [`Self::nodes_like`], in its own words.
+    async fn plan(&self, filter: &NodeFilter, cells: &[CellId]) -> Result<Vec<String>, StoreError>;
 
     async fn cells(&self) -> Result<Vec<Stored<Cell>>, StoreError>;
     async fn cells_by_id(&self, ids: &[CellId]) -> Result<Vec<Stored<Cell>>, StoreError>;

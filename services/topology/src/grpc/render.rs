@@ -49,6 +49,11 @@ impl Places {
         Self(cells.into_iter().map(|cell| (cell.id, cell.display_name())).collect())
     }
 
+    /// Cells that bear one of these names.
+    pub(super) fn named(&self, places: &[String]) -> Vec<CellId> {
+        self.0.iter().filter(|(_, name)| places.contains(name)).map(|(id, _)| *id).collect()
+    }
+
     pub(super) fn place(&self, node: &Node) -> String {
         place_of(node, node.cell.and_then(|id| self.0.get(&id)).map(String::as_str))
     }

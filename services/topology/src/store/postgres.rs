@@ -22,6 +22,10 @@ const BYTES_OF_JSON: &str = "SELECT decode(value, 'hex') FROM json_array_element
 /// The same for numbers.
 const NUMBERS_OF_JSON: &str = "SELECT value::bigint FROM json_array_elements_text($1::json)";
 
+/// Before a statement: how it would be done; and in which column of the answer that is told.
+const EXPLAIN: &str = "EXPLAIN";
+const EXPLAINED_IN: usize = 0;
+
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: Pool<Db>,

@@ -25,6 +25,10 @@ const BYTES_OF_JSON: &str = "SELECT unhex(value) FROM json_each($1)";
 /// The same for numbers.
 const NUMBERS_OF_JSON: &str = "SELECT value FROM json_each($1)";
 
+/// Before a statement: how it would be done; and in which column of the answer that is told.
+const EXPLAIN: &str = "EXPLAIN QUERY PLAN";
+const EXPLAINED_IN: usize = 3;
+
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     writer: Pool<Db>,

@@ -1,4 +1,4 @@
-//! Which nodes a filter means: names to ids, then a walk through the fleet.
+//! Which nodes a filter means: names to ids, then whom the store finds by its columns, each matched once more.
 
 use std::collections::BTreeSet;
 
@@ -126,8 +126,10 @@ pub(super) async fn nodes(
         take(named(hub, ids, after).await?);
         return Ok(selected);
     }
+    let cells = places.named(&filter.places);
     loop {
-        let page = hub.store.nodes_after(after).await.map_err(|error| refusal::store(&error))?;
+        let page =
+            hub.store.nodes_like(filter, &cells, after).await.map_err(|error| refusal::store(&error))?;
         let Some(last) = page.last() else { return Ok(selected) };
         after = Some(last.row.id);
         if take(page) {

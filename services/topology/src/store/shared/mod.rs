@@ -6,6 +6,7 @@ mod epoch;
 mod feeds;
 mod fleet;
 mod purge;
+mod select;
 mod tasks;
 mod write;
 
@@ -15,6 +16,7 @@ use muster_types::{NodeId, SubnetKey, Timestamp};
 use super::ThisStore;
 use crate::domain::attachment::Attachment;
 use crate::domain::cell::{Cell, CellId};
+use crate::domain::filter::NodeFilter;
 use crate::domain::ledger::{Changes, Request};
 use crate::domain::node::Node;
 use crate::domain::opaque::Opaque;
@@ -47,6 +49,19 @@ impl Store for ThisStore {
 
     async fn nodes_after(&self, after: Option<NodeId>) -> Result<Vec<Stored<Node>>, StoreError> {
         self.read_nodes_after(after).await
+    }
+
+    async fn nodes_like(
+        &self,
+        filter: &NodeFilter,
+        cells: &[CellId],
+        after: Option<NodeId>,
+    ) -> Result<Vec<Stored<Node>>, StoreError> {
+        self.read_nodes_like(filter, cells, after).await
+    }
+
+    async fn plan(&self, filter: &NodeFilter, cells: &[CellId]) -> Result<Vec<String>, StoreError> {
+        self.read_plan(filter, cells).await
     }
 
     async fn cells(&self) -> Result<Vec<Stored<Cell>>, StoreError> {

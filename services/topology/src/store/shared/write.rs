@@ -74,17 +74,21 @@ fn conflict(error: sqlx::Error) -> StoreError {
 }
 
 async fn node(tx: &mut Tx, change: &Change<NodeId, Node>) -> Written {
+    if change.before.as_ref().map(Node::effective_labels) != change.after.as_ref().map(Node::effective_labels)
+    {
+        labels(tx, change).await?;
+    }
     let Some(node) = &change.after else {
         let sql = "DELETE FROM nodes WHERE id = $1 AND revision = $2";
         let gone = sqlx::query(sql).bind(change.key.as_bytes()).bind(change.revision);
         return one(gone.execute(&mut **tx).await.map_err(conflict)?.rows_affected());
     };
     let written = sqlx::query(
-        "INSERT INTO nodes (id, online, carrier, cell, host_name, doc, revision) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) \
+        "INSERT INTO nodes (id, online, carrier, cell, host_name, doc, revision, presence) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $9) \
          ON CONFLICT (id) DO UPDATE SET online = excluded.online, carrier = excluded.carrier, \
-         cell = excluded.cell, host_name = excluded.host_name, doc = excluded.doc, revision = excluded.revision \
-         WHERE nodes.revision = $8",
+         cell = excluded.cell, host_name = excluded.host_name, doc = excluded.doc, revision = excluded.revision, \
+         presence = excluded.presence WHERE nodes.revision = $8",
     )
     .bind(node.id.as_bytes())
     .bind(i64::from(node.is_online()))
@@ -94,10 +98,27 @@ async fn node(tx: &mut Tx, change: &Change<NodeId, Node>) -> Written {
     .bind(document(node)?)
     .bind(change.revision + 1)
     .bind(change.revision)
+    .bind(node.presence.as_str())
     .execute(&mut **tx)
     .await
     .map_err(conflict)?;
     one(written.rows_affected())
+}
+
+/// The labels that count, for searching. They change rarely, and nodes often.
+async fn labels(tx: &mut Tx, change: &Change<NodeId, Node>) -> Written {
+    let node = change.key.as_bytes();
+    sqlx::query("DELETE FROM node_labels WHERE node = $1").bind(node).execute(&mut **tx).await?;
+    for (name, value) in change.after.iter().flat_map(Node::effective_labels) {
+        sqlx::query("INSERT INTO node_labels (name, value, node) VALUES ($1, $2, $3)")
+            .bind(name)
+            .bind(value)
+            .bind(node)
+            .execute(&mut **tx)
+            .await
+            .map_err(conflict)?;
+    }
+    Ok(())
 }
 
 async fn cell(tx: &mut Tx, change: &Change<CellId, Cell>) -> Written {
