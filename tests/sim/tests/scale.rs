@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_sim::churn::office_link;
 use muster_sim::measure::Traffic;
-use muster_sim::scale::{Day, Decapitation, Detections, Liars, Outage, Report, Victims, Weather};
+use muster_sim::scale::{Alone, Day, Decapitation, Detections, Liars, Outage, Report, Victims, Weather};
 use muster_sim::world::{Setup, World};
 
 const NODES: usize = 600;
@@ -23,6 +23,11 @@ fn after_a_working_day_everybody_is_where_the_master_shows_it() {
 #[test]
 fn a_fleet_that_lost_its_master_for_an_hour_has_it_back_within_a_minute_and_without_a_burst() {
     holds(&Outage { nodes: NODES, places: PLACES, away: Duration::from_secs(3_600) }.run(SEED));
+}
+
+#[test]
+fn a_fleet_that_was_alone_for_an_hour_while_hosts_came_and_went_is_whole_a_minute_after_the_masters_return() {
+    holds(&Alone { nodes: 100, places: 4, hours: 1 }.run(SEED));
 }
 
 #[test]

@@ -147,7 +147,8 @@ impl World {
         let Some(claim) = known.wants_master.clone() else { return };
         let (now, place) = (self.now(), known.place);
         // Another Hello over the stream that stands is no new connection.
-        let admitted = if self.master.has_stream(host) { Ok(()) } else { self.admit(host, now) };
+        let stands = self.reaches_master(host) && self.master.is_heard(host);
+        let admitted = if stands { Ok(()) } else { self.admit(host, now) };
         if let Err(asked) = admitted {
             let known = &mut self.hosts[host];
             let after = known.backoff.delay_after(asked, &mut self.rng);

@@ -108,6 +108,11 @@ impl Master {
         self.streams.contains_key(&host)
     }
 
+    /// Its stream stands, and answers.
+    pub(super) fn is_heard(&self, host: HostId) -> bool {
+        self.streams.get(&host).is_some_and(|stream| stream.silent_since.is_none())
+    }
+
     pub(super) fn attach(&mut self, host: HostId, attempt: u64, claim: Option<Claim>, now: Instant) -> u64 {
         let tenure = claim.as_ref().map(|claim| (host, claim.lineage, claim.epoch));
         let known = tenure.and_then(|tenure| self.known.get(&tenure).copied()).unwrap_or(0);
