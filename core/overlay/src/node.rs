@@ -82,6 +82,7 @@ impl Node {
             subnet_keys: config.subnet_keys,
             uptime: config.uptime,
             load_percent: 0,
+            reached: None,
         };
         Self {
             own,
