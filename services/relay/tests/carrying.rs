@@ -291,3 +291,28 @@ async fn a_node_that_comes_twice_has_its_newest_session_alone() {
     let ended = tokio::time::timeout(LIMIT, old.answers.message()).await.unwrap();
     assert!(matches!(ended, Ok(None)));
 }
+
+#[tokio::test]
+async fn a_stranger_gets_no_byte_for_all_that_it_sends_and_others_talk_on_meanwhile() {
+    let scene = Scene::new().await;
+    let ((anna, to_bert), (bert, _)) = pair(&scene).await;
+    anna.bind(1).await;
+    bert.bind(1).await;
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    let header = relay::header(Channel(to_bert.try_into().unwrap()));
+    for round in 0..=u8::MAX {
+        let garbage = [&[round][..], &[0x55; 1_100]].concat();
+        let forged = [&header[..], &garbage].concat();
+        let guessed = relay::bind(&[round; 16], u64::MAX);
+        let replayed = relay::bind(&anna.token, 1);
+        for datagram in [&garbage[..], &forged, &guessed, &replayed, &[round]] {
+            stranger.send_to(datagram, anna.relay).unwrap();
+        }
+        // One socket hears all of them in order: when this comes out, those before it were looked at.
+        anna.send_datagram(to_bert, &[round]).await;
+        assert_eq!(bert.datagram().await.1, [round]);
+    }
+    let answered = stranger.recv_from(&mut [0; 2_048]);
+    assert_eq!(answered.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
