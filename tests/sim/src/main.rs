@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use muster_sim::measure::{Measure, Sample};
-use muster_sim::scale::{Alone, Day, Decapitation, Detections, Liars, Outage, Victims, Weather};
+use muster_sim::scale::{Alone, Day, Decapitation, Detections, Liars, Outage, Revocation, Victims, Weather};
 use muster_sim::{Churn, Outcome};
 
 /// Runs the overlay's real state machines in a simulated world and judges what the world shows.
@@ -64,6 +64,8 @@ enum Scenario {
     Decapitation,
     /// The best connected 95 % of all LSNs are killed at once.
     BestConnected,
+    /// One host of a hundred is revoked at once.
+    Revocation,
     /// LSNs drop, delay, forge, equivocate and boast.
     Liars,
     /// No master, for so many hours.
@@ -138,6 +140,7 @@ fn scale(args: &ScaleArgs) -> anyhow::Result<ExitCode> {
         Scenario::BestConnected => {
             Decapitation { nodes, places, victims: Victims::BestConnectedPercent(95) }.run(seed)
         }
+        Scenario::Revocation => Revocation { nodes, places }.run(seed),
         Scenario::Liars => Liars { nodes, places, span: away }.run(seed),
         Scenario::Alone => Alone { nodes, places, hours }.run(seed),
         Scenario::Detections => {

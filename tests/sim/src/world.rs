@@ -8,6 +8,7 @@ mod host;
 mod lie;
 mod master;
 mod quiet;
+mod revocation;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,7 @@ pub use self::host::{HostId, Life, PlaceId};
 pub use self::lie::Lie;
 pub use self::master::{Master, Shown};
 use self::quiet::Quiet;
+use self::revocation::Revoking;
 use self::session::Arrival;
 use crate::measure::Measure;
 use crate::model::{Link, Shape};
@@ -60,6 +62,7 @@ enum Event {
     Retry(Box<Arrival>),
     HandshakeLimit { host: HostId, boot: u32, place: PlaceId, peer: HostId, id: u64 },
     Master(Box<MasterEvent>),
+    HeardOfRevocations { host: HostId, boot: u32, place: PlaceId },
 }
 
 #[derive(Debug)]
@@ -87,6 +90,7 @@ pub struct World {
     pub(crate) datagrams: bool,
     by_id: BTreeMap<NodeId, HostId>,
     pub(crate) master: Master,
+    revoking: Revoking,
     pub(crate) measure: Measure,
     pub(crate) served: Vec<Option<Served>>,
     handshakes: BTreeMap<(HostId, HostId), u64>,
@@ -123,6 +127,7 @@ impl World {
             datagrams: setup.datagrams,
             by_id,
             master: Master::new(setup.nodes),
+            revoking: Revoking::default(),
             rest: setup.rest,
             handshakes: BTreeMap::new(),
             made: 0,
@@ -410,6 +415,10 @@ impl World {
                 self.on_handshake_limit(host, boot, peer, id);
             }
             Event::Master(event) => self.on_master_event(*event),
+            Event::HeardOfRevocations { host, boot, place } => {
+                self.came(place);
+                self.hear_of_revocations(host, boot);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_sim::churn::office_link;
 use muster_sim::measure::Traffic;
-use muster_sim::scale::{Alone, Day, Decapitation, Detections, Liars, Outage, Report, Victims, Weather};
+use muster_sim::scale::{Alone, Day, Decapitation, Detections, Liars, Outage, Report, Revocation, Victims, Weather};
 use muster_sim::world::{Setup, World};
 
 const NODES: usize = 600;
@@ -40,6 +40,11 @@ fn survivors_of_seventy_percent_of_all_lsns_and_of_the_best_connected_are_attach
     for victims in [Victims::AnyPercent(70), Victims::BestConnectedPercent(95)] {
         holds(&Decapitation { nodes: NODES, places: PLACES, victims }.run(SEED));
     }
+}
+
+#[test]
+fn revoked_hosts_lose_their_last_session_within_seconds_and_everybody_knows() {
+    holds(&Revocation { nodes: NODES, places: PLACES }.run(SEED));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod decapitation;
 mod detections;
 mod liars;
 mod outage;
+mod revocation;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub use decapitation::{Decapitation, Victims};
 pub use detections::{Detections, Weather};
 pub use liars::Liars;
 pub use outage::Outage;
+pub use revocation::Revocation;
 
 /// For a fleet to settle, planned changes of LSN included.
 const SETTLE: Duration = Duration::from_secs(60);

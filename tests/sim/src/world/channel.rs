@@ -113,7 +113,7 @@ impl World {
 
     fn reaches_master(&self, host: HostId) -> bool {
         let known = &self.hosts[host];
-        self.master.up && self.places[known.place].wan && known.is_running()
+        self.master.up && self.places[known.place].wan && known.is_running() && !self.is_revoked(host)
     }
 
     pub(super) fn on_master_event(&mut self, event: MasterEvent) {
@@ -276,7 +276,7 @@ impl World {
         }
     }
 
-    fn drop_stream(&mut self, host: HostId) {
+    pub(super) fn drop_stream(&mut self, host: HostId) {
         let now = self.now();
         if self.master.streams.remove(&host).is_some_and(|stream| stream.claim.is_some()) {
             self.master.orphaned.insert(host, now + ORPHAN_PATIENCE);

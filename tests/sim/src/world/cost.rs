@@ -13,6 +13,8 @@ pub(crate) const BEAT: usize = PACKET + 3 + 24;
 pub(crate) const HANDSHAKE: [usize; 3] = [1_260, 3_400, 2_400];
 /// A claim: node ticket, uptime ticket, two envelopes with signatures and key ids.
 const CLAIM: usize = 950;
+/// A signed increment of the list of revocations: an entry for each of three hundred certificates, in two packets' worth each.
+pub(crate) const REVOCATIONS: usize = 300 * 90;
 /// A signed attach.
 const ATTACH: usize = 190;
 /// An uptime ticket in its envelope.

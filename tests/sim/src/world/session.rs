@@ -59,6 +59,10 @@ pub(crate) enum Parcel {
         session: u64,
         beat: Beat,
     },
+    /// The list of revoked hosts.
+    Revocations {
+        session: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +79,7 @@ impl Parcel {
     }
 
     fn is_reliable(&self) -> bool {
-        matches!(self, Self::Handshake { .. } | Self::Message { .. })
+        matches!(self, Self::Handshake { .. } | Self::Message { .. } | Self::Revocations { .. })
     }
 }
 
@@ -196,7 +200,7 @@ impl World {
         self.dispatch(from, to, Parcel::Discovery { from: source, discovery: discovery.clone() });
     }
 
-    fn dispatch(&mut self, from: HostId, to: HostId, parcel: Parcel) {
+    pub(super) fn dispatch(&mut self, from: HostId, to: HostId, parcel: Parcel) {
         let bytes = match &parcel {
             Parcel::Discovery { discovery, .. } => cost::discovery(discovery),
             Parcel::Handshake { flight, .. } => {
@@ -207,6 +211,7 @@ impl World {
             }
             Parcel::Message { message, .. } => message.as_ref().map_or(cost::PACKET + 4, cost::message),
             Parcel::Beat { .. } => cost::BEAT,
+            Parcel::Revocations { .. } => cost::REVOCATIONS,
         };
         let from_boot = self.hosts[from].boot;
         let (first_sent, place) = (self.now(), self.hosts[from].place);
@@ -267,6 +272,11 @@ impl World {
                     self.transmit(arrival);
                 }
             }
+            Parcel::Revocations { session } => {
+                if sender.sessions.get(&to).is_some_and(|end| end.id == *session) && !idle {
+                    self.transmit(arrival);
+                }
+            }
             Parcel::Discovery { .. } | Parcel::Beat { .. } => {}
         }
     }
@@ -285,7 +295,15 @@ impl World {
                 self.note("discovery", to, from as u64);
                 self.input(to, Input::Heard { from: source, discovery });
             }
+            // Who is revoked comes no further than the handshake with whoever knows it.
+            Parcel::Handshake { .. } if self.bars(to, from) => {}
             Parcel::Handshake { id, flight } => self.on_handshake(arrival, id, flight),
+            Parcel::Revocations { session } => {
+                if self.hosts[to].sessions.get(&from).is_some_and(|end| end.id == session) {
+                    let boot = self.hosts[to].boot;
+                    self.hear_of_revocations(to, boot);
+                }
+            }
             Parcel::Message { session, number, ref message } => {
                 let message = message.clone();
                 self.on_numbered(arrival, session, number, message);
@@ -330,6 +348,7 @@ impl World {
         self.hosts[host].sessions.insert(peer, SessionEnd { id, ..SessionEnd::default() });
         let opened = self.opened(peer, begun);
         self.input(host, opened);
+        self.pass_on(host, peer);
     }
 
     fn opened(&self, peer: HostId, begun: Begun) -> Input {
