@@ -93,9 +93,9 @@ impl Scep {
 
     /// What follows: the newest authority with its root, signed by the RA that clients know.
     async fn next_authorities(&self) -> Answer {
-        let registration = match self.registration().await {
+        let registration = match self.auth.eldest_registration().await {
             Ok(registration) => registration,
-            Err(answer) => return answer,
+            Err(error) => return broken(error),
         };
         let authority = self.auth.authority();
         let device = authority.devices().first().map(|one| one.certificate.as_slice());

@@ -121,34 +121,36 @@ impl Message {
     /// # Errors
     /// An algorithm is another, or it cannot be opened: it does not say why.
     pub(crate) fn open(&self, key: &RsaPrivateKey) -> Result<Vec<u8>, MessageError> {
-        let [RecipientInfo::Ktri(recipient)] = self.envelope.recip_infos.0.as_slice() else {
-            return Err(MessageError::Malformed("its content is not for one RSA key"));
-        };
-        if recipient.key_enc_alg.oid != RSA_ENCRYPTION {
-            return Err(MessageError::Algorithm("key transport other than RSA PKCS #1 v1.5"));
-        }
-        let sealed = &self.envelope.encrypted_content;
-        let key_bytes = match sealed.content_enc_alg.oid {
-            ID_AES_128_CBC => 16,
-            ID_AES_256_CBC => 32,
-            _ => {
-                return Err(MessageError::Algorithm(
-                    "content encryption other than AES-128-CBC and AES-256-CBC",
-                ));
-            }
-        };
-        let iv = sealed.content_enc_alg.parameters.as_ref().and_then(|iv| iv.decode_as::<OctetString>().ok());
-        let iv = iv.filter(|iv| iv.as_bytes().len() == 16).ok_or(MessageError::Malformed("no vector"))?;
-        let data = sealed.encrypted_content.as_ref().ok_or(MessageError::Malformed("no content"))?;
-        // A key that does not decrypt is replaced by one drawn at random, so that nobody learns from us whether it did
-        // (RFC 3218, section 2.3.2).
-        let mut random = vec![0; key_bytes];
-        rand::rng().fill_bytes(&mut random);
-        let opened =
-            key.decrypt_blinded(&mut rsa::rand_core::OsRng, Pkcs1v15Encrypt, recipient.enc_key.as_bytes());
-        let content_key = opened.ok().filter(|key| key.len() == key_bytes).unwrap_or(random);
-        decrypt(&content_key, iv.as_bytes(), data.as_bytes())
+        open(&self.envelope, key)
     }
+}
+
+pub(super) fn open(envelope: &EnvelopedData, key: &RsaPrivateKey) -> Result<Vec<u8>, MessageError> {
+    let [RecipientInfo::Ktri(recipient)] = envelope.recip_infos.0.as_slice() else {
+        return Err(MessageError::Malformed("its content is not for one RSA key"));
+    };
+    if recipient.key_enc_alg.oid != RSA_ENCRYPTION {
+        return Err(MessageError::Algorithm("key transport other than RSA PKCS #1 v1.5"));
+    }
+    let sealed = &envelope.encrypted_content;
+    let key_bytes = match sealed.content_enc_alg.oid {
+        ID_AES_128_CBC => 16,
+        ID_AES_256_CBC => 32,
+        _ => {
+            return Err(MessageError::Algorithm("content encryption other than AES-128-CBC and AES-256-CBC"));
+        }
+    };
+    let iv = sealed.content_enc_alg.parameters.as_ref().and_then(|iv| iv.decode_as::<OctetString>().ok());
+    let iv = iv.filter(|iv| iv.as_bytes().len() == 16).ok_or(MessageError::Malformed("no vector"))?;
+    let data = sealed.encrypted_content.as_ref().ok_or(MessageError::Malformed("no content"))?;
+    // A key that does not decrypt is replaced by one drawn at random, so that nobody learns from us whether it did
+    // (RFC 3218, section 2.3.2).
+    let mut random = vec![0; key_bytes];
+    rand::rng().fill_bytes(&mut random);
+    let opened =
+        key.decrypt_blinded(&mut rsa::rand_core::OsRng, Pkcs1v15Encrypt, recipient.enc_key.as_bytes());
+    let content_key = opened.ok().filter(|key| key.len() == key_bytes).unwrap_or(random);
+    decrypt(&content_key, iv.as_bytes(), data.as_bytes())
 }
 
 fn decrypt(key: &[u8], iv: &[u8], data: &[u8]) -> Result<Vec<u8>, MessageError> {
@@ -164,7 +166,7 @@ fn decrypt(key: &[u8], iv: &[u8], data: &[u8]) -> Result<Vec<u8>, MessageError> 
 }
 
 /// The certificate that the signer is named by.
-fn signer(signed: &SignedData, info: &SignerInfo) -> Result<Certificate, MessageError> {
+pub(super) fn signer(signed: &SignedData, info: &SignerInfo) -> Result<Certificate, MessageError> {
     let all = signed.certificates.as_ref().map_or(&[][..], |all| all.0.as_slice());
     if all.len() > CERTIFICATES {
         return Err(MessageError::Malformed("too many certificates"));
@@ -183,7 +185,7 @@ fn signer(signed: &SignedData, info: &SignerInfo) -> Result<Certificate, Message
     certificates.find(named).cloned().ok_or(MessageError::Malformed("its signer's certificate is missing"))
 }
 
-fn check_signature(
+pub(super) fn check_signature(
     info: &SignerInfo,
     attributes: &Attributes,
     signer: &Certificate,
@@ -213,7 +215,7 @@ fn check_signature(
 }
 
 /// The one value of an attribute.
-fn attribute(attributes: &Attributes, oid: ObjectIdentifier) -> Result<&Any, MessageError> {
+pub(super) fn attribute(attributes: &Attributes, oid: ObjectIdentifier) -> Result<&Any, MessageError> {
     let mut found = attributes.iter().filter(|attribute| attribute.oid == oid);
     match (found.next().map(|attribute| attribute.values.as_slice()), found.next()) {
         (Some([value]), None) => Ok(value),

@@ -53,6 +53,21 @@ impl Auth {
         Err(AuthorityError::Missing(KeyKind::Registration).into())
     }
 
+    /// The key that clients have known longest, of those that still count: it vouches for the authority that follows.
+    ///
+    /// # Errors
+    /// As [`Self::registration`].
+    pub async fn eldest_registration(&self) -> Result<Registration, AuthError> {
+        let keys = self.store.keys().await?;
+        let counts = |known: &&StoredKey| {
+            known.kind == KeyKind::Registration && self.now().since(known.create_time) < SIGNER_LIFETIME / 2
+        };
+        match keys.iter().filter(counts).min_by_key(|known| known.generation) {
+            Some(eldest) => self.open_registration(eldest),
+            None => self.registration().await,
+        }
+    }
+
     fn open_registration(&self, stored: &StoredKey) -> Result<Registration, AuthError> {
         let plain = stored.unseal(&self.vault)?;
         let key = RsaPrivateKey::from_pkcs8_der(&plain).map_err(|error| AuthorityError::Unreadable {
