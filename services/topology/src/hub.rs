@@ -61,6 +61,8 @@ pub(crate) struct Hub {
     pub(crate) bus: Arc<dyn WakeBus>,
     /// The other replicas; `None` where there is to be only one.
     pub(crate) peers: Option<Bus>,
+    /// When one of them was last heard to have renewed its lease.
+    pub(crate) others_renewed: watch::Sender<Option<tokio::time::Instant>>,
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) trust: Trust,
     pub(crate) minimum_version: Version,

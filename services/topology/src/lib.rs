@@ -25,6 +25,7 @@ pub mod domain;
 mod graph;
 pub mod grpc;
 mod hub;
+mod lease;
 pub mod metrics;
 mod peers;
 mod revocations;
@@ -38,14 +39,13 @@ pub mod writer;
 
 pub use config::{Config, StoreConfig};
 
-pub use sweep::RENEWAL as LEASE_RENEWAL;
+pub use lease::RENEWAL as LEASE_RENEWAL;
 
 use authority::Authority;
 use grpc::{Control, Fleet};
 use hub::Hub;
 use peers::SharedBus;
 use store::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore};
-use tokio_util::sync::CancellationToken;
 use trust::Trust;
 use wake::{LocalBus, WakeBus};
 use writer::Writer;
@@ -55,6 +55,9 @@ const NAME: &str = "topology";
 
 /// Streams that end tell the store so; a slow store has so long.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+
+/// A replica that is cut off has only to send its streams away.
+const CUT_OFF_DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Frames of a whole cell's snapshot, with tickets and attaches of a thousand nodes, fit.
 const FRAME_BYTES: usize = 4 * 1024 * 1024;
@@ -74,6 +77,10 @@ pub enum RunError {
     Bus(#[from] BusError),
     #[error("another replica serves the same database, and no bus joins them: name a NATS server to both")]
     NotAlone,
+    #[error(
+        "the shared store has not answered this replica for the length of its lease; other replicas take its hosts"
+    )]
+    CutOff,
     #[error(transparent)]
     Serve(#[from] ServeError),
 }
@@ -125,6 +132,7 @@ pub async fn run_with(
         writer,
         bus,
         peers,
+        others_renewed: tokio::sync::watch::Sender::new(None),
         authority,
         trust: Trust::new(config.network, &config.roots)?,
         minimum_version: config.minimum_version,
@@ -137,13 +145,12 @@ pub async fn run_with(
         operator_policy_file: config.operator_policy_file.clone(),
         task_policy_file: config.task_policy_file.clone(),
     });
-    sweep::renew_first(&hub).await?;
+    lease::renew_first(&hub).await?;
     if let Some(pages) = &config.pages {
         graph::publish(&hub, pages);
     }
-    let lonely = CancellationToken::new();
     tasks.spawn(revocations::follow(hub.clone(), tasks.clone()));
-    tasks.spawn(sweep::run(hub.clone(), config.retention, lonely.clone(), tasks.clone()));
+    tasks.spawn(sweep::run(hub.clone(), config.retention, tasks.clone()));
     if let Some(heard) = heard {
         tasks.spawn(peers::listen(hub.clone(), local, heard, tasks.clone()));
     }
@@ -153,15 +160,16 @@ pub async fn run_with(
     let serving = muster_kit::grpc::serve(NAME, routes(&hub, &tasks), incoming, policy, shutdown);
     let served = tokio::select! {
         served = serving => served.map_err(RunError::from),
-        () = lonely.cancelled() => Err(RunError::NotAlone),
+        lost = lease::keep(&hub) => Err(lost),
     };
     tasks.trigger();
-    if let Err(error) = tasks.wait_drained(DRAIN_LIMIT).await {
+    let limit = if matches!(served, Err(RunError::CutOff)) { CUT_OFF_DRAIN_LIMIT } else { DRAIN_LIMIT };
+    if let Err(error) = tasks.wait_drained(limit).await {
         tracing::warn!(%error, "topology ends with work undone; what was not acknowledged comes again");
     }
     // The last handle to the writer goes with the hub; then the writer has nothing left to do.
     drop(hub);
-    let _ = tokio::time::timeout(DRAIN_LIMIT, writing).await;
+    let _ = tokio::time::timeout(limit, writing).await;
     served
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Word {
     Attached {
         node: NodeId,
     },
+    /// Another replica has renewed its lease: the store works.
+    Renewed,
 }
 
 /// What replicas of one network listen to.
@@ -98,6 +100,9 @@ pub(crate) async fn listen(
                 hub.take_answer(nonce, node);
             }
             Ok(Word::Attached { node }) => settle(&hub, node).await,
+            Ok(Word::Renewed) => {
+                hub.others_renewed.send_replace(Some(tokio::time::Instant::now()));
+            }
             // Of a newer version: whatever it wakes is found by polling.
             Err(error) => tracing::debug!(%error, "a word of another replica is not understood"),
         }

@@ -1,6 +1,5 @@
-//! What time alone changes: leases of replicas, lost streams, targets that no host will end, old rows.
-//!
-//! Of several replicas the one that holds the lease does it for all; the others only prolong their own lease.
+//! What time alone changes: lost streams, targets that no host will end, old rows. Of several replicas the one that holds
+//! the lease on the rounds does it for all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,12 +7,9 @@ use std::time::Duration;
 
 use muster_kit::clock;
 use muster_kit::shutdown::Shutdown;
-use muster_types::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use crate::census;
-use crate::domain::attachment::REPLICA_LEASE;
 use crate::domain::departure::{Orphan, Settle};
 use crate::domain::ledger::Wake;
 use crate::domain::tasks::EndTargets;
@@ -25,9 +21,6 @@ use crate::writer::WriteError;
 
 /// Looks for lost streams and ripe targets this often, and when woken.
 const ROUND: Duration = Duration::from_secs(1);
-
-/// Three renewals fit into a lease.
-pub const RENEWAL: Duration = Duration::from_secs(5);
 
 /// The lease on the rounds: a replica that died is replaced after so long, and several rounds fit into it.
 const ROUNDS_LEASE: Duration = Duration::from_secs(5);
@@ -53,20 +46,14 @@ enum SweepError {
 }
 
 /// Sweeps until the shutdown; then the replica's lease ends.
-pub(crate) async fn run(hub: Arc<Hub>, retention: Retention, lonely: CancellationToken, shutdown: Shutdown) {
-    let begin = clock::wall();
+pub(crate) async fn run(hub: Arc<Hub>, retention: Retention, shutdown: Shutdown) {
     let mut wakes = hub.bus.subscribe();
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut renewal = Instant::now();
     let mut chores = Instant::now();
     loop {
         let swept = tokio::select! {
             () = shutdown.triggered() => break,
-            () = sleep_until(renewal) => {
-                renewal = Instant::now() + RENEWAL;
-                renew(&hub, begin, &lonely).await
-            }
             () = sleep_until(chores) => {
                 chores = Instant::now() + CHORES;
                 do_chores(&hub, retention).await
@@ -81,25 +68,6 @@ pub(crate) async fn run(hub: Arc<Hub>, retention: Retention, lonely: Cancellatio
     if let Err(error) = hub.store.end_lease(&hub.replica).await {
         tracing::warn!(%error, "cannot end this replica's lease; it runs out");
     }
-}
-
-pub(crate) async fn renew_first(hub: &Hub) -> Result<(), StoreError> {
-    let now = clock::wall();
-    hub.store.renew_lease(&hub.replica, now, now + REPLICA_LEASE).await
-}
-
-/// Without a bus there is to be one replica: the younger of two says so and ends.
-async fn renew(hub: &Hub, begin: Timestamp, lonely: &CancellationToken) -> Result<(), SweepError> {
-    renew_first(hub).await?;
-    if hub.peers.is_some() {
-        return Ok(());
-    }
-    let others = hub.store.others(&hub.replica, clock::wall()).await?;
-    // Names are UUIDs of version 7, which rise with time; a predecessor that was killed renews no more.
-    if others.iter().any(|(name, renewed)| *renewed > begin && *name < hub.replica) {
-        lonely.cancel();
-    }
-    Ok(())
 }
 
 /// Does it if this replica is the one to do it.

@@ -23,6 +23,10 @@ const SCHEMA: &str = "muster_auth";
 /// Connections of one replica.
 const CONNECTIONS: u32 = 8;
 
+/// What a replica was cut off in the midst of holds locks, and the horizon of feeds, no longer than this; our own
+/// transactions wait for nothing between two statements.
+const IDLE_TRANSACTION: &str = "10s";
+
 /// How long a caller waits for one of them.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -55,7 +59,10 @@ impl PostgresStore {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_LIMIT)
-            .connect_with(options.options([("search_path", SCHEMA)]))
+            .connect_with(options.options([
+                ("search_path", SCHEMA),
+                ("idle_in_transaction_session_timeout", IDLE_TRANSACTION),
+            ]))
             .await
             .map_err(open_error)?;
         sqlx::migrate!("migrations/postgres").run(&pool).await.map_err(open_error)?;
