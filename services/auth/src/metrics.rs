@@ -1,4 +1,4 @@
-//! What auth counts, each name defined once.
+//! What auth counts, each name defined once. Counters begin at 0, so that rates see their first event.
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use muster_kit::status::Fault;
@@ -26,6 +26,12 @@ pub fn describe() {
     describe_counter!(DEVICES, "Requests of devices without our agent, by protocol and outcome");
     describe_counter!(FORGOTTEN, "Expired records purged from the store");
     describe_gauge!(SERVICE_EXPIRY, "When the certificate of this process's auth service expires");
+    for name in [ENROLLMENTS, RENEWALS] {
+        counter!(name, "outcome" => outcome(None)).absolute(0);
+    }
+    for name in [REVOCATIONS, FORGOTTEN] {
+        counter!(name).absolute(0);
+    }
 }
 
 pub(crate) fn count_enrollment(refused: Option<&Fault>) {
