@@ -7,10 +7,15 @@ use anyhow::{Context, Result, ensure};
 use muster_e2e::{Agent, Master};
 use uuid::Uuid;
 
+#[path = "replicas/cable.rs"]
+mod cable;
 #[path = "replicas/scene.rs"]
 mod scene;
+#[path = "replicas/standby.rs"]
+mod standby;
 
 use scene::{HOSTS, Load, Replicas, Watch};
+use standby::Standby;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_replica_answers_for_every_host_and_reaches_it_wherever_its_stream_stands() -> Result<()> {
@@ -64,24 +69,71 @@ async fn killing_each_replica_and_restarting_nats_and_postgresql_under_load_lose
     load.goes_on().await?;
     table.push(("PostgreSQL killed and started again".to_owned(), begin.elapsed()));
     let tasks = load.end().await?;
-    println!("| until a new task has run on all {HOSTS} hosts, after | seconds |\n|---|---|");
-    for (what, took) in &table {
-        println!("| {what} | {:.1} |", took.as_secs_f64());
-    }
-    println!("{} tasks on {HOSTS} hosts", tasks.len());
-    for task in &tasks {
-        let done = fleet.task(task).await?;
-        ensure!(done.done, "{task} was acknowledged and is not done");
-        for target in fleet.targets(task).await? {
-            ensure!(target.state().as_str_name() == "TASK_STATE_SUCCEEDED", "{task}: {target:?}");
-        }
-    }
-    for agent in &agents[..HOSTS] {
-        scene::effects_are_one_each(agent, tasks.len())?;
-    }
-    watch.saw_the_end_of(&tasks).await?;
+    tell(&table, tasks.len());
+    scene::nothing_is_lost_or_doubled(&fleet, &agents[..HOSTS], watch, &tasks).await?;
     ensure!(table.iter().all(|(_, took)| *took < Duration::from_secs(60)), "{table:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_takes_the_place_of_a_lost_postgresql_has_all_that_was_acknowledged() -> Result<()> {
+    let replicas = Replicas::start().await?;
+    let agents = replicas.agents().await?;
+    let fleet = replicas.fleet()?;
+    let watch = Watch::begin(fleet.clone());
+    let load = Load::begin(fleet.clone(), &agents)?;
+    load.goes_on().await?;
+    let standby = Standby::of(&replicas.primary())?;
+    load.goes_on().await?;
+    let begin = Instant::now();
+    standby::kill(&replicas.primary())?;
+    standby.promote()?;
+    replicas.move_address(standby.folder())?;
+    load.goes_on().await?;
+    let table = vec![("PostgreSQL killed, its synchronous standby promoted".to_owned(), begin.elapsed())];
+    load.goes_on().await?;
+    let tasks = load.end().await?;
+    tell(&table, tasks.len());
+    scene::nothing_is_lost_or_doubled(&fleet, &agents, watch, &tasks).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_cut_off_from_bus_or_store_lets_its_hosts_go_to_others() -> Result<()> {
+    let mut replicas = Replicas::start_with_cables().await?;
+    let agents = replicas.agents().await?;
+    let fleet = replicas.fleet()?;
+    let watch = Watch::begin(fleet.clone());
+    let load = Load::begin(fleet.clone(), &agents)?;
+    let mut table = Vec::new();
+    load.goes_on().await?;
+    replicas.cables()?.1.cut();
+    let begin = Instant::now();
+    load.goes_on().await?;
+    table.push(("replica 1 of 3 cut off from NATS".to_owned(), begin.elapsed()));
+    replicas.cables()?.1.mend();
+    load.goes_on().await?;
+    replicas.cables()?.0.cut();
+    let begin = Instant::now();
+    replicas.all[0].program()?.says("has not answered this replica for the length of its lease").await?;
+    load.goes_on().await?;
+    table.push(("replica 1 of 3 cut off from PostgreSQL, without a sign".to_owned(), begin.elapsed()));
+    // Its successor finds the way mended.
+    replicas.cables()?.0.mend();
+    replicas.all[0].take_program()?.ended().await?;
+    replicas.restart(0).await?;
+    load.goes_on().await?;
+    let tasks = load.end().await?;
+    tell(&table, tasks.len());
+    scene::nothing_is_lost_or_doubled(&fleet, &agents, watch, &tasks).await
+}
+
+/// The rows of the results' table.
+fn tell(table: &[(String, Duration)], tasks: usize) {
+    println!("| until a new task has run on all {HOSTS} hosts, after | seconds |\n|---|---|");
+    for (what, took) in table {
+        println!("| {what} | {:.1} |", took.as_secs_f64());
+    }
+    println!("{tasks} tasks on {HOSTS} hosts");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,7 +146,7 @@ async fn combinations_that_cannot_work_are_refused_with_a_sentence() -> Result<(
     let replicas = Replicas::start().await?;
     let mut lonely = Master::nowhere()?;
     let environment: Vec<_> =
-        replicas.environment().into_iter().filter(|(name, _)| name != "MUSTER_NATS_URL").collect();
+        replicas.environment(1).into_iter().filter(|(name, _)| name != "MUSTER_NATS_URL").collect();
     let environment: Vec<_> =
         environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     lonely.spawn_words(&["serve", "--target", "all"], &environment)?;

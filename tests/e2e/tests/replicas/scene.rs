@@ -1,7 +1,7 @@
 //! Three replicas with their database and their bus, hosts that belong to them, and work that never stops.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use muster_proto::fleet::v1::{WatchEventsRequest, event};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::cable::Cable;
+
 pub(crate) const HOSTS: usize = 3;
 
 const REPLICAS: usize = 3;
@@ -25,31 +27,86 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two tries of whatever a dying master did not answer.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// The link in the scene's folder by which every replica finds the store: what an address is that moves.
+const ADDRESS: &str = "store";
+
 pub(crate) struct Replicas {
     pub(crate) postgres: Postgres,
     pub(crate) nats: Nats,
     pub(crate) all: Vec<Master>,
-    secret: tempfile::TempDir,
+    /// Between the first replica and the store, and the bus.
+    cables: Option<(Cable, Cable, String)>,
+    folder: tempfile::TempDir,
 }
 
 impl Replicas {
     pub(crate) async fn start() -> Result<Self> {
-        let (postgres, nats, secret) = (Postgres::start()?, Nats::start()?, tempfile::tempdir()?);
+        Self::prepare()?.begun().await
+    }
+
+    /// The first replica reaches store and bus by ways that can be cut.
+    pub(crate) async fn start_with_cables() -> Result<Self> {
+        let mut replicas = Self::prepare()?;
+        std::fs::create_dir(replicas.cabled())?;
+        let store = Cable::to_store(&replicas.cabled(), &replicas.folder.path().join(ADDRESS))?;
+        let server = replicas.nats.url().trim_start_matches("nats://").to_owned();
+        let (bus, address) = Cable::to_bus(server).await?;
+        replicas.cables = Some((store, bus, format!("nats://{address}")));
+        replicas.begun().await
+    }
+
+    fn prepare() -> Result<Self> {
+        let (postgres, nats) = (Postgres::start()?, Nats::start()?);
+        // Short, and in /tmp: a socket's path has at most 107 bytes.
+        let folder = tempfile::Builder::new().prefix("mre").tempdir_in("/tmp")?;
         let all = (0..REPLICAS).map(|_| Master::nowhere()).collect::<Result<Vec<_>>>()?;
-        let mut replicas = Self { postgres, nats, all, secret };
-        replicas.found().await?;
-        for at in 0..REPLICAS {
-            replicas.begin(at).await?;
-        }
+        let replicas = Self { postgres, nats, all, cables: None, folder };
+        replicas.move_address(&replicas.primary())?;
         Ok(replicas)
     }
 
-    pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        let secret = self.secret.path().join("secret").display().to_string();
+    async fn begun(mut self) -> Result<Self> {
+        self.found().await?;
+        for at in 0..REPLICAS {
+            self.restart(at).await?;
+        }
+        Ok(self)
+    }
+
+    /// Where the first server's socket is.
+    pub(crate) fn primary(&self) -> PathBuf {
+        let url = self.postgres.url();
+        let host = url.split(['@', '/']).find(|part| part.starts_with("%2F")).unwrap_or_default();
+        PathBuf::from(host.replace("%2F", "/"))
+    }
+
+    /// Leads everybody to the server with its socket there.
+    pub(crate) fn move_address(&self, server: &Path) -> Result<()> {
+        let new = self.folder.path().join("new");
+        std::os::unix::fs::symlink(server, &new)?;
+        Ok(std::fs::rename(new, self.folder.path().join(ADDRESS))?)
+    }
+
+    fn cabled(&self) -> PathBuf {
+        self.folder.path().join("cabled")
+    }
+
+    /// The first replica's ways to the store and to the bus.
+    pub(crate) fn cables(&self) -> Result<(&Cable, &Cable)> {
+        let (store, bus, _) = self.cables.as_ref().context("there are no cables")?;
+        Ok((store, bus))
+    }
+
+    pub(crate) fn environment(&self, at: usize) -> Vec<(String, String)> {
+        let (store, bus) = match &self.cables {
+            Some((_, _, bus)) if at == 0 => (self.cabled(), bus.clone()),
+            _ => (self.folder.path().join(ADDRESS), self.nats.url()),
+        };
+        let store = store.display().to_string().replace('/', "%2F");
         [
-            ("MUSTER_DATABASE_URL", self.postgres.url()),
-            ("MUSTER_NATS_URL", self.nats.url()),
-            ("MUSTER_SECRET_FILE", secret),
+            ("MUSTER_DATABASE_URL", format!("postgres://postgres@{store}/postgres")),
+            ("MUSTER_NATS_URL", bus),
+            ("MUSTER_SECRET_FILE", self.folder.path().join("secret").display().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
@@ -61,7 +118,7 @@ impl Replicas {
 
     /// As a chart's job does before any replica starts.
     async fn found(&self) -> Result<()> {
-        let environment = self.environment();
+        let environment = self.environment(0);
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let first = &self.all[0];
@@ -69,17 +126,13 @@ impl Replicas {
         Ok(())
     }
 
-    async fn begin(&mut self, at: usize) -> Result<()> {
+    pub(crate) async fn restart(&mut self, at: usize) -> Result<()> {
         let own = self.all[at].address();
         let elsewhere: Vec<_> = self.addresses().into_iter().filter(|address| *address != own).collect();
-        let environment = self.environment();
+        let environment = self.environment(at);
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         self.all[at].serve_beside(&elsewhere, &environment).await
-    }
-
-    pub(crate) async fn restart(&mut self, at: usize) -> Result<()> {
-        self.begin(at).await
     }
 
     /// Hosts that joined through each replica in turn.
@@ -150,8 +203,28 @@ impl Load {
     }
 }
 
+/// Every acknowledged task has succeeded on every host, once, and the watch has told its end.
+pub(crate) async fn nothing_is_lost_or_doubled(
+    fleet: &Fleet,
+    agents: &[Agent],
+    watch: Watch,
+    tasks: &[String],
+) -> Result<()> {
+    for task in tasks {
+        let done = fleet.task(task).await?;
+        ensure!(done.done, "{task} was acknowledged and is not done");
+        for target in fleet.targets(task).await? {
+            ensure!(target.state().as_str_name() == "TASK_STATE_SUCCEEDED", "{task}: {target:?}");
+        }
+    }
+    for agent in agents {
+        effects_are_one_each(agent, tasks.len())?;
+    }
+    watch.saw_the_end_of(tasks).await
+}
+
 /// Each task left its one line.
-pub(crate) fn effects_are_one_each(agent: &Agent, tasks: usize) -> Result<()> {
+fn effects_are_one_each(agent: &Agent, tasks: usize) -> Result<()> {
     let text = std::fs::read_to_string(effects(agent)).context("no effects")?;
     let lines: Vec<_> = text.lines().collect();
     let different: BTreeSet<_> = lines.iter().collect();
@@ -190,7 +263,7 @@ impl Watch {
         Self { done, work }
     }
 
-    pub(crate) async fn saw_the_end_of(self, tasks: &[String]) -> Result<()> {
+    async fn saw_the_end_of(self, tasks: &[String]) -> Result<()> {
         let missing = || {
             let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
             tasks.iter().filter(|task| !done.contains(*task)).cloned().collect::<Vec<_>>()
