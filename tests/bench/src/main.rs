@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use muster_lab::stage::{self, Stage};
 
 use row::Row;
-use scenes::{command, dht, healing, idle};
+use scenes::{command, dht, healing, idle, load};
 
 /// Measures Muster with its real programs, in a lab of network namespaces on this computer.
 ///
@@ -58,6 +58,16 @@ enum What {
         #[arg(long, default_value_t = 300)]
         nodes: usize,
     },
+    /// One master on one core and the streams of many LSNs: attaching, memory, presence, tasks, one task for all; in a
+    /// network of its own: `tests/apart cargo run -p muster-bench -- master-load`
+    MasterLoad {
+        /// Control streams, each with a TLS session of its own
+        #[arg(long, default_value_t = 10_000)]
+        streams: usize,
+        /// Hosts in all; those that are not LSNs come under them
+        #[arg(long, default_value_t = 30_000)]
+        hosts: usize,
+    },
     /// Calls a master from its own machine; the bench starts this itself
     #[command(hide = true)]
     Caller(caller::Caller),
@@ -81,6 +91,14 @@ fn run() -> Result<ExitCode> {
     }
     if let What::Dht { nodes } = arguments.what {
         let rows = tokio::runtime::Runtime::new()?.block_on(dht::measure(nodes, arguments.repeat))?;
+        println!("{}", Row::HEAD);
+        rows.iter().for_each(|row| println!("{row}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let What::MasterLoad { streams, hosts } = arguments.what {
+        load::take_one_core()?;
+        let size = load::Size { streams, hosts };
+        let rows = tokio::runtime::Runtime::new()?.block_on(load::measure(size, arguments.repeat))?;
         println!("{}", Row::HEAD);
         rows.iter().for_each(|row| println!("{row}"));
         return Ok(ExitCode::SUCCESS);
@@ -120,7 +138,7 @@ async fn measure(Arguments { repeat, what }: Arguments) -> Result<()> {
         What::Idle => idle::traffic().await?,
         What::Memory => idle::memory_and_processor().await?,
         What::Command => command::round_trips().await?,
-        What::All | What::Caller(_) | What::Dht { .. } => Vec::new(),
+        What::All | What::Caller(_) | What::Dht { .. } | What::MasterLoad { .. } => Vec::new(),
     };
     rows.iter().for_each(|row| println!("{row}"));
     Ok(())

@@ -1,5 +1,6 @@
 //! One figure: its sample, and the line that tells it, as Markdown.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 pub(crate) struct Row {
     pub(crate) what: &'static str,
     /// Such as "lab, warm".
-    pub(crate) conditions: &'static str,
+    pub(crate) conditions: Cow<'static, str>,
     pub(crate) unit: &'static str,
     pub(crate) aim: String,
     values: Vec<f64>,
@@ -20,19 +21,19 @@ impl Row {
 
     pub(crate) fn new(
         what: &'static str,
-        conditions: &'static str,
+        conditions: impl Into<Cow<'static, str>>,
         unit: &'static str,
         aim: impl Into<String>,
         mut values: Vec<f64>,
     ) -> Self {
         values.sort_by(f64::total_cmp);
-        Self { what, conditions, unit, aim: aim.into(), values }
+        Self { what, conditions: conditions.into(), unit, aim: aim.into(), values }
     }
 
     /// The same of spans of time, in milliseconds.
     pub(crate) fn times(
         what: &'static str,
-        conditions: &'static str,
+        conditions: impl Into<Cow<'static, str>>,
         aim: impl Into<String>,
         spans: &[Duration],
     ) -> Self {

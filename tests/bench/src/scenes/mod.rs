@@ -4,6 +4,7 @@ pub(crate) mod command;
 pub(crate) mod dht;
 pub(crate) mod healing;
 pub(crate) mod idle;
+pub(crate) mod load;
 
 use std::time::Duration;
 
