@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use muster_sim::churn::office_link;
 use muster_sim::measure::Traffic;
-use muster_sim::scale::{Alone, Day, Decapitation, Detections, Liars, Outage, Report, Revocation, Victims, Weather};
+use muster_sim::scale::{
+    Alone, Day, Decapitation, Detections, Liars, Outage, Report, Revocation, Victims, Weather,
+};
 use muster_sim::world::{Setup, World};
 
 const NODES: usize = 600;
