@@ -14,7 +14,9 @@ pub mod identity;
 pub mod inventory;
 pub mod journal;
 pub mod local;
+mod meetings;
 pub mod platform;
+mod relays;
 pub mod tasks;
 
 pub use config::Config;

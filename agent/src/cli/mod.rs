@@ -6,6 +6,7 @@
 
 mod dht;
 mod enroll;
+mod network;
 mod status;
 mod uninstall;
 
@@ -66,6 +67,10 @@ enum Command {
     Run(Run),
     /// Show how the agent of this device is doing
     Status(status::Status),
+    /// Open a session with any node of the network, and show by which path and what was tried
+    Ping(network::Ping),
+    /// Show how this host is seen from outside, and what that means
+    Netcheck(network::Netcheck),
     /// Look into the hash table from this node
     #[command(subcommand)]
     Dht(dht::Dht),
@@ -116,6 +121,8 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Enroll(enroll) => enroll.run(&places),
         Command::Run(run) => run_agent(with_flags(load(&places)?, run)),
         Command::Status(status) => status.run(&load(&places)?),
+        Command::Ping(ping) => ping.run(&load(&places)?),
+        Command::Netcheck(netcheck) => netcheck.run(&load(&places)?),
         Command::Dht(command) => dht::run(&command, &load(&places)?),
         Command::Uninstall(uninstall) => uninstall.run(&load(&places)?),
         Command::Version => {

@@ -187,6 +187,7 @@ impl Driver {
         }
         self.overlay.renewed(&self.parts, &self.presence);
         self.table.renewed(&self.parts, self.presence.boot_nonce());
+        self.renew_meetings();
         tracing::info!("the certificate is renewed");
         self.until_renewal()
     }

@@ -10,6 +10,7 @@ mod forwarding;
 mod history;
 mod intents;
 mod master;
+mod meetings;
 mod overlay;
 mod parts;
 mod presence;
@@ -43,6 +44,7 @@ use crate::enrollment::renewal::RenewalError;
 use crate::identity::{Identity, StateError};
 use crate::journal::{JournalError, TaskKey, Trust};
 use crate::local;
+use crate::meetings::{Meetings, Outgoing};
 use crate::platform::{service, sleep};
 use crate::tasks::Tasks;
 
@@ -115,6 +117,7 @@ struct Driver {
     presence: Presence,
     overlay: Overlay,
     table: dht::Table,
+    meetings: Meetings,
     control: Control,
     tasks: Tasks,
     engine: JoinHandle<()>,
@@ -148,6 +151,8 @@ struct Inbox {
     table: mpsc::Receiver<DhtEvent>,
     outbox: mpsc::Receiver<UpstreamItem>,
     requests: mpsc::Receiver<local::Request>,
+    /// To nodes of other places.
+    calls: mpsc::Receiver<Outgoing>,
     /// Results of what runs beside the loop.
     done: mpsc::Receiver<Done>,
 }
@@ -182,6 +187,7 @@ impl Driver {
         let datagrams = overlay.endpoint().take_sealed().unwrap_or_else(|| mpsc::channel(1).1);
         let (table, table_events) =
             dht::Table::start(&parts, presence.boot_nonce(), overlay.endpoint(), datagrams)?;
+        let (meetings, calls) = meetings::start(&parts, presence.boot_nonce(), overlay.endpoint())?;
         let (tasks, engine, outbox) = parts.start_tasks().await?;
         let (control, events) = Control::spawn(parts.client.clone(), overlay.endpoint().pacer().clone());
         let done = parts.take_done();
@@ -202,11 +208,12 @@ impl Driver {
             presence,
             overlay,
             table,
+            meetings,
             control,
             tasks,
             engine,
         };
-        Ok((driver, Inbox { control: events, net, table: table_events, outbox, requests, done }))
+        Ok((driver, Inbox { control: events, net, table: table_events, outbox, requests, calls, done }))
     }
 
     async fn run(mut self, mut inbox: Inbox, shutdown: &Shutdown) {
@@ -230,6 +237,7 @@ impl Driver {
                 Some(event) = inbox.net.recv() => self.on_net_event(event).await,
                 Some(done) = inbox.done.recv() => self.on_done(done, &mut renewal).await,
                 Some(item) = inbox.outbox.recv() => self.on_item(item, &mut inbox.outbox),
+                Some(call) = inbox.calls.recv() => self.carry_call(call),
                 Some(event) = inbox.table.recv() => { self.on_table(&event); Next::Go }
                 Some(request) = inbox.requests.recv() => self.on_request(request),
                 () = tokio::time::sleep_until(look.unwrap_or(timer)), if look.is_some() => self.on_look().await,
@@ -308,6 +316,10 @@ impl Driver {
             }
             local::Request::Table(answer) => {
                 let _ = answer.send(self.table.handle());
+                Next::Go
+            }
+            local::Request::Meetings(answer) => {
+                let _ = answer.send(self.meetings.clone());
                 Next::Go
             }
             local::Request::Leave { reason, done } => {

@@ -18,6 +18,7 @@ pub(super) const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(250), Durati
 
 impl Driver {
     pub(super) async fn on_net(&mut self, event: NetEvent) {
+        self.tell_meetings(&event);
         let brought = self.overlay.on_net(&event);
         match brought {
             Brought::Nothing => {}
@@ -57,6 +58,7 @@ impl Driver {
             self.overlay.endpoint().network_changed();
             self.table.network_changed();
             self.overlay.set_network(network);
+            self.tell_addresses();
             if self.attach_as.is_some() {
                 self.want_control();
             }

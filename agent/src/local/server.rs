@@ -8,7 +8,10 @@ use muster_kit::shutdown::Shutdown;
 use muster_kit::status::fault;
 use muster_net::dht::Dht;
 use muster_proto::agent::v1::local_service_server::{LocalService, LocalServiceServer};
-use muster_proto::agent::v1::{GetStatusRequest, GetStatusResponse, LeaveRequest, LeaveResponse};
+use muster_proto::agent::v1::{
+    CheckNetworkRequest, CheckNetworkResponse, GetStatusRequest, GetStatusResponse, LeaveRequest,
+    LeaveResponse, ReachRequest,
+};
 use muster_proto::dht::v1::{
     FindNodesRequest, FindNodesResponse, GetRecordsRequest, GetRecordsResponse, GetStatsRequest,
     GetStatsResponse, PutRecordRequest, PutRecordResponse,
@@ -18,16 +21,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Response, Status};
 
-use super::table;
+use super::{network, table};
+use crate::meetings::Meetings;
 
 /// Requests that wait for the driver.
 const REQUESTS: usize = 16;
 
 /// What somebody on this host asks of the driver.
-pub enum Request {
+pub(crate) enum Request {
     Status(oneshot::Sender<GetStatusResponse>),
     /// This node in the hash table.
     Table(oneshot::Sender<Dht>),
+    /// This node's sessions with other places.
+    Meetings(oneshot::Sender<Meetings>),
     /// Part from the network and end; answered when that is done.
     Leave {
         reason: String,
@@ -87,6 +93,24 @@ impl LocalService for Local {
         Ok(Response::new(table::stats(&dht).await?))
     }
 
+    type ReachStream = network::Reports;
+
+    async fn reach(
+        &self,
+        request: tonic::Request<ReachRequest>,
+    ) -> Result<Response<Self::ReachStream>, Status> {
+        let meetings = self.ask(Request::Meetings).await?;
+        Ok(Response::new(network::reach(&meetings, &request.into_inner())?))
+    }
+
+    async fn check_network(
+        &self,
+        _: tonic::Request<CheckNetworkRequest>,
+    ) -> Result<Response<CheckNetworkResponse>, Status> {
+        let meetings = self.ask(Request::Meetings).await?;
+        Ok(Response::new(network::check(&meetings).await?))
+    }
+
     async fn leave(&self, request: tonic::Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
         let reason = request.into_inner().reason;
         self.ask(|done| Request::Leave { reason, done }).await?;
@@ -98,7 +122,7 @@ impl LocalService for Local {
 ///
 /// # Errors
 /// The socket or its folder cannot be made.
-pub fn serve(socket: &Path, shutdown: &Shutdown) -> anyhow::Result<mpsc::Receiver<Request>> {
+pub(crate) fn serve(socket: &Path, shutdown: &Shutdown) -> anyhow::Result<mpsc::Receiver<Request>> {
     if let Some(folder) = socket.parent() {
         files::create_private_dir(folder)?;
     }

@@ -3,7 +3,7 @@
 /// Whose a datagram is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// RFC 8489: reserved, dropped for now.
+    /// RFC 8489.
     Stun,
     Quic,
     Overlay,

@@ -30,7 +30,21 @@ const DIAL: Duration = Duration::from_secs(5);
 
 /// A session with `contact`: the one that stands, the one that somebody else is about to open, or a new one.
 pub(crate) async fn connect(shared: &Arc<Shared>, contact: &Contact) -> Result<Session, DialError> {
-    let peer = contact.node;
+    let candidates = || candidates(shared, contact);
+    connect_to(shared, contact.node, candidates, |session| note(shared, contact, session)).await
+}
+
+/// The same by one path.
+pub(crate) async fn connect_by(shared: &Arc<Shared>, peer: NodeId, path: Path) -> Result<Session, DialError> {
+    connect_to(shared, peer, || vec![Candidate { path, after: Duration::ZERO }], |_| {}).await
+}
+
+async fn connect_to(
+    shared: &Arc<Shared>,
+    peer: NodeId,
+    candidates: impl Fn() -> Vec<Candidate>,
+    dialled: impl Fn(&Session),
+) -> Result<Session, DialError> {
     if peer == shared.node {
         return Err(DialError::NoAddress(peer));
     }
@@ -42,11 +56,11 @@ pub(crate) async fn connect(shared: &Arc<Shared>, contact: &Contact) -> Result<S
                 // Whoever was at it has failed if there is no session now; so would we.
                 return shared.peers.session(peer).ok_or_else(|| unreachable(peer, "another attempt failed"));
             }
-            Begin::Mine(attempt) => match dial(shared, contact, candidates(shared, contact), attempt).await {
+            Begin::Mine(attempt) => match dial(shared, peer, candidates(), attempt).await {
                 // The peer's own dial goes first: it is underway.
                 Ok(None) => continue,
                 Ok(Some(session)) => {
-                    note(shared, contact, &session);
+                    dialled(&session);
                     return Ok(session);
                 }
                 // A crossing dial may have become the session instead.
@@ -80,7 +94,7 @@ async fn beside(
     let attempt = attempt.ok_or_else(|| unreachable(peer, "another dial is underway"))?;
     let mut candidates = candidates(shared, contact);
     candidates.retain(|candidate| by(candidate.path));
-    let session = dial(shared, contact, candidates, attempt).await?;
+    let session = dial(shared, peer, candidates, attempt).await?;
     session.ok_or_else(|| unreachable(peer, "its own dial goes first"))
 }
 
@@ -101,11 +115,10 @@ fn note(shared: &Shared, contact: &Contact, session: &Session) {
 /// `None`: the peer's dial is preferred.
 async fn dial(
     shared: &Arc<Shared>,
-    contact: &Contact,
+    peer: NodeId,
     candidates: Vec<Candidate>,
     attempt: Attempt,
 ) -> Result<Option<Session>, DialError> {
-    let peer = contact.node;
     if candidates.is_empty() {
         return Err(DialError::NoAddress(peer));
     }
@@ -186,7 +199,7 @@ async fn open(shared: Arc<Shared>, peer: NodeId, path: Path) -> Result<Connectio
     let opened = match path {
         Path::Udp(address) => over(&shared, peer, address).await,
         Path::Tcp(address) => over_tcp(&shared, peer, address).await,
-        Path::Relay(address) => over(&shared, peer, address.socket_address()).await,
+        Path::Relay(address) => over_relay(&shared, peer, address).await,
     };
     opened.map_err(|error| format!("{path}: {error}"))
 }
@@ -194,6 +207,11 @@ async fn open(shared: Arc<Shared>, peer: NodeId, path: Path) -> Result<Connectio
 async fn over(shared: &Shared, peer: NodeId, address: SocketAddr) -> Result<Connection, String> {
     let name = Identity::node(shared.network, peer).server_name().unwrap_or_default();
     shared.quic.connect(address, &name).await
+}
+
+async fn over_relay(shared: &Shared, peer: NodeId, address: VirtualAddress) -> Result<Connection, String> {
+    let name = Identity::node(shared.network, peer).server_name().unwrap_or_default();
+    shared.quic.connect_relayed(address.socket_address(), &name).await
 }
 
 async fn over_tcp(shared: &Arc<Shared>, peer: NodeId, address: SocketAddr) -> Result<Connection, String> {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use muster_types::limits;
 use muster_wire::datagram::Kind;
+use muster_wire::meeting;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::mpsc;
 
@@ -20,6 +21,7 @@ use crate::path::canonical;
 use crate::quic::{Tap, Tapped};
 use crate::sealed::Sealed;
 use crate::socket::Sockets;
+use crate::stun;
 use crate::usage::{Traffic, Usage};
 
 /// Heard by every agent, whatever its own port.
@@ -31,8 +33,9 @@ pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 192, 27, 43);
 /// Link-local and transient (RFC 4291, section 2.7): never assigned, never routed.
 pub const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0x6d75, 0x7374, 0x6572);
 
-/// Datagrams that wait to be looked at; a LAN that sends more than this at once is not discovering.
-const HEARD: usize = 256;
+/// Datagrams that wait to be looked at; a LAN that sends more than this at once is not discovering, and a meeting sends a
+/// tenth of it in a round.
+const HEARD: usize = 512;
 
 /// Where discovery listens and speaks.
 #[derive(Debug, Clone)]
@@ -205,14 +208,23 @@ pub(crate) fn start(shared: &Arc<Shared>, tapped: mpsc::Receiver<Tapped>) {
 }
 
 async fn hear_answers(shared: Arc<Shared>, mut tapped: mpsc::Receiver<Tapped>) {
+    let mut responder = stun::Responder::default();
     while let Some(Tapped { from, interface, bytes }) = tapped.recv().await {
-        if Kind::of(&bytes).is_none() {
+        let owner = bytes.first().map(|first| Owner::of(*first));
+        if owner == Some(Owner::Stun) {
+            stun::heard(&shared, &mut responder, from, &bytes);
+        } else if meeting::claimed(&bytes).is_some() {
+            shared.usage.received(Traffic::Probe, bytes.len());
+            if shared.events.try_send(NetEvent::Probe { from, bytes }).is_err() {
+                tracing::debug!(%from, "dropped a probe: nobody keeps up");
+            }
+        } else if Kind::of(&bytes).is_none() {
             heard(&shared, from, bytes, interface);
-            continue;
-        }
-        shared.usage.received(Traffic::Sealed, bytes.len());
-        if shared.sealed.try_send(Sealed { from, bytes }).is_err() {
-            tracing::debug!(%from, "dropped a sealed datagram: nobody keeps up");
+        } else {
+            shared.usage.received(Traffic::Sealed, bytes.len());
+            if shared.sealed.try_send(Sealed { from, bytes }).is_err() {
+                tracing::debug!(%from, "dropped a sealed datagram: nobody keeps up");
+            }
         }
     }
 }

@@ -23,13 +23,14 @@ use crate::path::{Path, VirtualAddress};
 use crate::peers::{Attempt, Cancelled, Peers};
 use crate::quic::{Carrier, Quic};
 use crate::reach::Reach;
+use crate::relayed::RelayRoute;
 use crate::routes::Routes;
 use crate::sealed::{self, Sealed};
 use crate::session::{Opening, Session};
 use crate::socket::Sockets;
 use crate::upgrade::{self, Upgrades};
 use crate::usage::{Traffic, Usage};
-use crate::{accept, dial, tcp};
+use crate::{accept, dial, stun, tcp};
 
 /// The peers' chance to hear that this endpoint closes.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) usage: Arc<Usage>,
     pub(crate) events: mpsc::Sender<NetEvent>,
     pub(crate) sealed: mpsc::Sender<Sealed>,
+    pub(crate) questions: stun::Questions,
     /// Until somebody takes it.
     sealed_receiver: Mutex<Option<mpsc::Receiver<Sealed>>>,
     pacer: Arc<Pacer>,
@@ -96,6 +98,7 @@ impl Endpoint {
             usage,
             events,
             sealed,
+            questions: stun::Questions::default(),
             sealed_receiver: Mutex::new(Some(sealed_receiver)),
             pacer: Arc::default(),
             trust: ArcSwap::new(config.trust),
@@ -137,6 +140,29 @@ impl Endpoint {
     /// No address answered, or what answered is not that node.
     pub async fn probe(&self, contact: Contact) -> Result<Session, DialError> {
         dial::probe(&self.shared, &contact).await
+    }
+
+    /// The same by one path alone, such as a relay's.
+    ///
+    /// # Errors
+    /// It leads nowhere, or to another node.
+    pub async fn connect_by(&self, peer: NodeId, path: Path) -> Result<Session, DialError> {
+        dial::connect_by(&self.shared, peer, path).await
+    }
+
+    /// A path through a relay, for whoever speaks with relays. `None`: there are too many.
+    pub fn relay_route(&self) -> Option<RelayRoute> {
+        RelayRoute::open(&self.shared.routes)
+    }
+
+    /// How another node, or any STUN server, sees this endpoint's UDP socket, and the round trip. `None`: no answer.
+    pub async fn ask_sight(&self, server: SocketAddr) -> Option<(SocketAddr, Duration)> {
+        stun::ask(&self.shared, server).await
+    }
+
+    /// Sends a sealed probe from the socket that sessions use.
+    pub fn send_probe(&self, to: SocketAddr, datagram: &[u8]) {
+        self.shared.discovery.send(to, datagram, Traffic::Probe);
     }
 
     /// The session that stands with this node.
@@ -272,7 +298,7 @@ impl Shared {
     /// Lets a TCP connection carry packets under a virtual address. `None`: there are too many.
     pub(crate) fn carry(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr) -> Option<VirtualAddress> {
         let path = Path::Tcp(crate::path::canonical(remote));
-        let (end, outbound) = self.routes.open(path)?;
+        let (end, outbound) = self.routes.open(|_| path)?;
         let address = end.address;
         let shared = Arc::clone(self);
         // Keep-alives come more often than this, so nothing for so long means that nobody uses it.
@@ -311,7 +337,10 @@ impl Shared {
             tracing::info!(peer = %session.peer().short(), path = %session.path(), "session opened");
             // An error here and below: the owner is gone, and soon this task.
             let _ = shared.events.send(NetEvent::SessionOpened(session.clone())).await;
-            let reason = running.run(&shared.events).await;
+            let reason = tokio::select! {
+                reason = running.run(&shared.events) => reason,
+                never = session.follow_ways(&shared.events) => match never {},
+            };
             shared.end(session, reason).await;
         });
         Ok(opened)

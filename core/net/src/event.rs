@@ -23,6 +23,10 @@ pub enum NetEvent {
     SessionClosed { peer: NodeId, session: Session, reason: CloseReason },
     /// A datagram of the local network, not yet parsed. `interface` is its index, where that is known.
     Discovery { from: SocketAddr, bytes: Bytes, interface: Option<u32> },
+    /// Another path carries the session now; which, it tells itself.
+    PathChanged(Session),
+    /// A probe of somebody who is about to meet this node, not yet opened.
+    Probe { from: SocketAddr, bytes: Bytes },
     /// The host's interfaces, addresses or routes changed; [`interfaces`](crate::interfaces) tells how they are.
     NetworkChanged,
 }

@@ -85,7 +85,9 @@ async fn greet(shared: &Arc<Shared>, connection: &Connection) -> Result<Opening,
 /// Brings the session about that a peer dialled, or closes its connection.
 pub(crate) async fn accepted(shared: &Arc<Shared>, incoming: Incoming) -> Result<Session, HandshakeError> {
     let answered = timeout(HANDSHAKE, async {
-        let connection = incoming.handshake().await.map_err(HandshakeError::Tls)?;
+        let gone = || HandshakeError::Ended(CloseReason::Lost("its path broke".to_owned()));
+        let path = shared.routes.path(incoming.remote()).ok_or_else(gone)?;
+        let connection = shared.quic.handshake(incoming, path).await.map_err(HandshakeError::Tls)?;
         let result = answer(shared, &connection).await;
         Ok::<_, HandshakeError>((connection, result))
     });

@@ -15,7 +15,7 @@ pub enum Path {
     Udp(SocketAddr),
     /// The peer's address of the TCP connection.
     Tcp(SocketAddr),
-    /// The peer behind a relay; nothing opens such a path yet.
+    /// The peer behind a relay.
     Relay(VirtualAddress),
 }
 

@@ -58,14 +58,17 @@ impl Routes {
     }
 
     /// Gives a path a virtual address. `None`: the table is full.
-    pub(crate) fn open(self: &Arc<Self>, path: Path) -> Option<(RouteEnd, mpsc::Receiver<Bytes>)> {
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        path: impl FnOnce(VirtualAddress) -> Path,
+    ) -> Option<(RouteEnd, mpsc::Receiver<Bytes>)> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         if table.len() >= ROUTES {
             return None;
         }
         let address = VirtualAddress::new(self.next.fetch_add(1, Ordering::Relaxed));
         let (packets, outbound) = mpsc::channel(ROUTE_PACKETS);
-        table.insert(address, Route { path, packets });
+        table.insert(address, Route { path: path(address), packets });
         Some((RouteEnd { address, routes: Arc::clone(self) }, outbound))
     }
 
@@ -105,6 +108,14 @@ impl RouteEnd {
     pub(crate) async fn deliver(&self, bytes: Bytes) -> bool {
         let packet = Packet { from: self.address.socket_address(), bytes };
         self.routes.inbound.send(packet).await.is_ok()
+    }
+
+    /// The same without waiting: it is lost while QUIC is busy.
+    pub(crate) fn offer(&self, bytes: Bytes) {
+        let packet = Packet { from: self.address.socket_address(), bytes };
+        if self.routes.inbound.try_send(packet).is_err() {
+            tracing::trace!("lost a relayed packet: nobody keeps up");
+        }
     }
 
     /// Hands on a sealed datagram; when nobody keeps up, it is lost.

@@ -12,6 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use crate::endpoint::Endpoint;
+use crate::stun::Responder;
 
 /// Datagrams that wait to be looked at; beyond it they are lost, as on any network.
 pub(crate) const WAITING: usize = 1_024;
@@ -53,7 +54,7 @@ impl Carrier for Endpoint {
     }
 }
 
-/// A UDP socket for sealed datagrams alone: of bootstrap nodes and benchmarks. One task reads it.
+/// A UDP socket for sealed datagrams alone: of bootstrap nodes and benchmarks. One task reads it, and answers STUN.
 pub struct SealedSocket {
     socket: Arc<UdpSocket>,
 }
@@ -87,18 +88,27 @@ impl SealedSocket {
 
 impl Carrier for SealedSocket {
     fn send(&self, to: SocketAddr, datagram: &[u8]) {
-        // Not by way of the runtime: it knows that a socket is writable only after it was once waited for.
-        if let Err(error) = SockRef::from(&*self.socket).send_to(datagram, &to.into()) {
-            tracing::debug!(%error, %to, "a sealed datagram is lost");
-        }
+        send(&self.socket, to, datagram);
+    }
+}
+
+fn send(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) {
+    // Not by way of the runtime: it knows that a socket is writable only after it was once waited for.
+    if let Err(error) = SockRef::from(socket).send_to(datagram, &to.into()) {
+        tracing::debug!(%error, %to, "a datagram is lost");
     }
 }
 
 async fn read(socket: &UdpSocket, sender: &mpsc::Sender<Sealed>) {
     let mut buffer = [0; DATAGRAM_BYTES + 1];
+    let mut responder = Responder::default();
     loop {
         match socket.recv_from(&mut buffer).await {
             Ok((length, from)) => {
+                if let Some(answer) = responder.answer(from, &buffer[..length]) {
+                    send(socket, from, &answer);
+                    continue;
+                }
                 let bytes = Bytes::copy_from_slice(&buffer[..length]);
                 if sender.try_send(Sealed { from, bytes }).is_err() {
                     tracing::debug!(%from, "dropped a sealed datagram: nobody keeps up");

@@ -1,6 +1,7 @@
 //! A session: one QUIC connection between two nodes that have proved who they are, with a stream of messages,
 //! datagrams, and further streams of any traffic class. One task carries it; a [`Session`] is a handle to it.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -28,6 +29,9 @@ const OUTBOX: usize = 64;
 
 /// What was sent before a close may take this long to arrive.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// For a further path to be proven: QUIC asks three times.
+const OPEN_WAY: Duration = Duration::from_secs(3);
 
 /// Which end dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,12 +110,61 @@ impl Session {
         self.0.side
     }
 
+    /// What carries it now.
     pub fn path(&self) -> Path {
-        match (self.0.path, self.0.connection.remote()) {
-            // A peer behind UDP may have moved.
-            (Path::Udp(_), Some(remote)) => Path::Udp(remote),
+        let Some(remote) = self.0.connection.remote() else { return self.0.path };
+        match (self.0.path, VirtualAddress::from_socket_address(remote)) {
+            // A peer behind UDP may have moved, and one behind a relay may have been met.
+            (Path::Udp(_) | Path::Relay(_), None) => Path::Udp(remote),
+            (Path::Relay(_), Some(address)) => Path::Relay(address),
             (path, _) => path,
         }
+    }
+
+    /// Whether it began by a relay, and so may have other paths.
+    pub fn is_relayed(&self) -> bool {
+        matches!(self.0.path, Path::Relay(_))
+    }
+
+    /// Gives a session that began by a relay one more path: a direct one carries it from then on, another relay's stands
+    /// in for the one that is gone. Only who dialled can; what is under way is not lost.
+    ///
+    /// # Errors
+    /// The path leads nowhere, or the session has one path for good.
+    pub async fn open_way(&self, path: Path) -> Result<(), String> {
+        let to = match path {
+            Path::Udp(address) => address,
+            Path::Relay(address) => address.socket_address(),
+            Path::Tcp(_) => return Err("a session does not move to TCP".to_owned()),
+        };
+        match timeout(OPEN_WAY, self.0.connection.open_way(to)).await {
+            Ok(opened) => opened,
+            Err(_) => {
+                self.0.connection.close_way(to);
+                Err(format!("no answer within {OPEN_WAY:?}"))
+            }
+        }
+    }
+
+    /// Gives up a path that carries nothing any more, if another is there.
+    pub fn close_way(&self, path: Path) {
+        match path {
+            Path::Udp(address) => self.0.connection.close_way(address),
+            Path::Relay(address) => self.0.connection.close_way(address.socket_address()),
+            Path::Tcp(_) => {}
+        }
+    }
+
+    /// Tells of every other path that carries the session; never ends by itself.
+    pub(crate) async fn follow_ways(&self, events: &mpsc::Sender<NetEvent>) -> Infallible {
+        if self.is_relayed() {
+            let changed = || {
+                // A full queue: whoever reads it asks the session.
+                let _ = events.try_send(NetEvent::PathChanged(self.clone()));
+            };
+            self.0.connection.follow_ways(changed).await;
+        }
+        std::future::pending().await
     }
 
     /// Where the peer's packets come from, if this host sees it.

@@ -14,11 +14,15 @@ pub enum Traffic {
     Discovery,
     /// The hash table's, mostly.
     Sealed,
+    /// "How do you see me?"
+    Stun,
+    /// Between nodes that are about to meet.
+    Probe,
     Stream(TrafficClass),
 }
 
 const KINDS: usize = Kind::ALL.len();
-const CELLS: usize = KINDS + 3 + TrafficClass::ALL.len();
+const CELLS: usize = KINDS + 5 + TrafficClass::ALL.len();
 
 #[derive(Debug, Default)]
 pub struct Usage {
@@ -48,7 +52,7 @@ impl Traffic {
     fn all() -> impl Iterator<Item = Self> {
         let messages = Kind::ALL.into_iter().map(Self::Message);
         messages
-            .chain([Self::Datagram, Self::Discovery, Self::Sealed])
+            .chain([Self::Datagram, Self::Discovery, Self::Sealed, Self::Stun, Self::Probe])
             .chain(TrafficClass::ALL.into_iter().map(Self::Stream))
     }
 
@@ -58,14 +62,18 @@ impl Traffic {
             Self::Datagram => KINDS,
             Self::Discovery => KINDS + 1,
             Self::Sealed => KINDS + 2,
-            Self::Stream(class) => KINDS + 3 + class.index(),
+            Self::Stun => KINDS + 3,
+            Self::Probe => KINDS + 4,
+            Self::Stream(class) => KINDS + 5 + class.index(),
         }
     }
 
     pub(crate) fn class(self) -> TrafficClass {
         match self {
             Self::Message(Kind::Upstream | Kind::Downstream) => TrafficClass::Task,
-            Self::Message(_) | Self::Datagram | Self::Discovery | Self::Sealed => TrafficClass::Control,
+            Self::Message(_) | Self::Datagram | Self::Discovery | Self::Sealed | Self::Stun | Self::Probe => {
+                TrafficClass::Control
+            }
             Self::Stream(class) => class,
         }
     }
@@ -76,6 +84,8 @@ impl Traffic {
             Self::Datagram => "beat",
             Self::Discovery => "discovery",
             Self::Sealed => "sealed",
+            Self::Stun => "stun",
+            Self::Probe => "probe",
             Self::Stream(_) => "stream",
         }
     }

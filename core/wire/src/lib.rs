@@ -1,6 +1,7 @@
 //! Messages to bytes and back: codec, sealed datagrams, signed envelopes. No I/O.
 
 pub mod beat;
+pub mod call;
 pub mod datagram;
 pub mod dht;
 pub mod discovery;
@@ -11,6 +12,7 @@ pub mod frame;
 pub mod gsn;
 pub mod hello;
 pub mod kind;
+pub mod meeting;
 mod neighbors;
 pub mod operator;
 pub mod pack;
@@ -23,6 +25,7 @@ pub mod sealed;
 pub mod sealing;
 pub mod session;
 pub mod signer;
+pub mod stun;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod ticket;

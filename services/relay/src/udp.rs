@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_kit::shutdown::Shutdown;
+use muster_net::stun::Responder;
 use muster_net::{Burst, BurstSocket, Bursts};
 use muster_overlay::relay::Seat;
 use muster_wire::relay::{self, Datagram, HEADER, PACKET_BYTES};
@@ -19,6 +20,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Until the shutdown, and after it for as long as sessions last: the process ends this task.
 pub(crate) async fn run(hall: Arc<Hall>, socket: Arc<BurstSocket>, shutdown: Shutdown) {
     let mut bursts = Bursts::default();
+    let mut responder = Responder::default();
     loop {
         tokio::select! {
             () = drained(&hall, &shutdown) => return,
@@ -28,7 +30,7 @@ pub(crate) async fn run(hall: Arc<Hall>, socket: Arc<BurstSocket>, shutdown: Shu
             },
         }
         for mut burst in bursts.iter_mut() {
-            forward(&hall, &socket, &mut burst);
+            forward(&hall, &socket, &mut burst, &mut responder);
         }
     }
 }
@@ -45,9 +47,9 @@ async fn drained(hall: &Hall, shutdown: &Shutdown) {
     let _ = tokio::time::timeout(muster_kit::grpc::DRAIN_LIMIT, gone).await;
 }
 
-fn forward(hall: &Hall, socket: &BurstSocket, burst: &mut Burst<'_>) {
+fn forward(hall: &Hall, socket: &BurstSocket, burst: &mut Burst<'_>, responder: &mut Responder) {
     let (from, size) = (burst.from, burst.size);
-    let Some(sender) = hall.sender(from) else { return bind(hall, socket, burst) };
+    let Some(sender) = hall.sender(from) else { return strangers(hall, socket, burst, responder) };
     // What lies side by side and goes to one address is sent as one.
     let mut run = Run { to: None, start: 0, end: 0 };
     let mut start = 0;
@@ -102,9 +104,13 @@ fn redirect(
     }
 }
 
-/// From an address that nobody is bound to, only a bind is heard.
-fn bind(hall: &Hall, socket: &BurstSocket, burst: &Burst<'_>) {
+/// From an address that nobody is bound to, only a bind is heard, and "how do you see me?" (STUN).
+fn strangers(hall: &Hall, socket: &BurstSocket, burst: &Burst<'_>, responder: &mut Responder) {
     for datagram in burst.bytes.chunks(burst.size) {
+        if let Some(answer) = responder.answer(burst.from, datagram) {
+            socket.send(burst.from, &answer, answer.len());
+            continue;
+        }
         match relay::decode(datagram) {
             Some(Datagram::Bind { token, counter }) => answer(hall, socket, burst.from, &token, counter),
             _ => metrics::stray(),

@@ -40,6 +40,11 @@ pub(crate) enum Mail {
         nonce: u64,
         targets: Vec<NodeId>,
     },
+    /// One node's word to another of this stream's.
+    Call {
+        to: NodeId,
+        call: Opaque,
+    },
 }
 
 /// One open stream of this replica.

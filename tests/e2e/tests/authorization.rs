@@ -106,7 +106,7 @@ const TABLE: &[Row] = &[
     ("muster.dht.v1.BootstrapService", &["Crawl", "PutRecord"], COMMANDERS),
     (
         "muster.agent.v1.LocalService",
-        &["FindNodes", "GetRecords", "GetStats", "GetStatus", "Leave", "PutRecord"],
+        &["CheckNetwork", "FindNodes", "GetRecords", "GetStats", "GetStatus", "Leave", "PutRecord", "Reach"],
         LOCAL,
     ),
 ];

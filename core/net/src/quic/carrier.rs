@@ -112,7 +112,7 @@ fn tap_off(tap: &Tap, buf: &mut [u8], meta: &RecvMeta) {
         let Some(&first) = segment.first() else { continue };
         match Owner::of(first) {
             Owner::Quic => continue,
-            Owner::Overlay => {
+            Owner::Overlay | Owner::Stun => {
                 let bytes = Bytes::copy_from_slice(segment);
                 let from = canonical(meta.addr);
                 let tapped = Tapped { from, interface: meta.interface_index, bytes };
@@ -120,7 +120,7 @@ fn tap_off(tap: &Tap, buf: &mut [u8], meta: &RecvMeta) {
                     tracing::debug!(%from, "dropped a datagram: nobody keeps up");
                 }
             }
-            Owner::Stun | Owner::Nobody => tracing::trace!(from = %meta.addr, first, "dropped a datagram"),
+            Owner::Nobody => tracing::trace!(from = %meta.addr, first, "dropped a datagram"),
         }
         // Without the fixed bit QUIC drops it unseen.
         segment[0] = 0;

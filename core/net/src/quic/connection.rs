@@ -1,12 +1,14 @@
 //! One QUIC connection, seen through what the rest of this crate needs of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use noq::{ConnectionError, PathId, RecvStream, SendDatagramError, SendStream, VarInt};
+use noq::{ConnectionError, RecvStream, SendDatagramError, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 
+use super::ways::Ways;
 use crate::error::{CloseCode, CloseReason};
 use crate::path::canonical;
 use crate::stream::StreamError;
@@ -15,68 +17,71 @@ use crate::stream::StreamError;
 pub(crate) type Loss = CloseReason;
 
 #[derive(Debug, Clone)]
-pub(crate) struct Connection(noq::Connection);
+pub(crate) struct Connection {
+    pub(super) inner: noq::Connection,
+    pub(super) ways: Arc<Ways>,
+}
 
 impl Connection {
-    pub(super) fn new(connection: noq::Connection) -> Self {
-        Self(connection)
+    pub(super) fn new(inner: noq::Connection) -> Self {
+        Self { inner, ways: Arc::default() }
     }
 
     /// The peer's certificate and those above it.
     pub(crate) fn peer_certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
-        self.0.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok().map(|chain| *chain)
+        self.inner.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok().map(|chain| *chain)
     }
 
     /// As QUIC knows it: virtual where no UDP is.
     pub(crate) fn remote(&self) -> Option<SocketAddr> {
-        self.0.path(PathId::ZERO)?.remote_address().ok().map(canonical)
+        self.current().map(|(_, remote)| remote)
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.0.rtt(PathId::ZERO)
+        self.inner.rtt(self.current()?.0)
     }
 
     /// Where the peer sees this end's packets come from.
     pub(crate) fn observed(&self) -> Option<SocketAddr> {
-        self.0.observed_external_addr().get().map(canonical)
+        self.inner.observed_external_addr().get().map(canonical)
     }
 
     /// UDP payload bytes sent and received so far.
     pub(crate) fn traffic(&self) -> (u64, u64) {
-        let stats = self.0.stats();
+        let stats = self.inner.stats();
         (stats.udp_tx.bytes, stats.udp_rx.bytes)
     }
 
     pub(crate) async fn open(&self) -> Result<(SendStream, RecvStream), Loss> {
-        self.0.open_bi().await.map_err(loss)
+        self.inner.open_bi().await.map_err(loss)
     }
 
     pub(crate) async fn accept(&self) -> Result<(SendStream, RecvStream), Loss> {
-        self.0.accept_bi().await.map_err(loss)
+        self.inner.accept_bi().await.map_err(loss)
     }
 
     pub(crate) async fn read_datagram(&self) -> Result<Bytes, Loss> {
-        self.0.read_datagram().await.map_err(loss)
+        self.inner.read_datagram().await.map_err(loss)
     }
 
     /// Oldest first out when the buffer is full. The error is the limit, or `None` if the connection is gone.
     pub(crate) fn send_datagram(&self, bytes: Bytes) -> Result<(), Option<usize>> {
-        self.0.send_datagram(bytes).map_err(|error| match error {
+        self.inner.send_datagram(bytes).map_err(|error| match error {
             SendDatagramError::ConnectionLost(_) => None,
-            _ => Some(self.0.max_datagram_size().unwrap_or(0)),
+            _ => Some(self.inner.max_datagram_size().unwrap_or(0)),
         })
     }
 
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
-        self.0.close(VarInt::from_u32(code as u32), reason.as_bytes());
+        self.inner.close(VarInt::from_u32(code as u32), reason.as_bytes());
     }
 
     pub(crate) async fn closed(&self) -> Loss {
-        loss(self.0.closed().await)
+        loss(self.inner.closed().await)
     }
 
     pub(crate) fn close_reason(&self) -> Option<Loss> {
-        self.0.close_reason().map(loss)
+        self.inner.close_reason().map(loss)
     }
 }
 

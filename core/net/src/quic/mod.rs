@@ -7,12 +7,14 @@
 mod burst;
 mod carrier;
 mod connection;
+mod ways;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use noq::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use noq::{EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use ring::{digest, hmac};
@@ -24,7 +26,7 @@ pub(crate) use noq::{RecvStream, SendStream};
 
 use crate::config::{Config, Material};
 use crate::error::BindError;
-use crate::path::mapped;
+use crate::path::{Path, mapped};
 use crate::tls;
 
 /// Assumed until measured. RFC 9002's 333 ms (section 6.2.2) make a lost first packet cost a second; most sessions stay
@@ -43,6 +45,12 @@ const SESSION_WINDOW: u32 = 1024 * 1024;
 /// Streams that a peer may have open at once: a remote shell or a transfer each.
 const STREAMS: u32 = 64;
 
+/// Paths of a connection: multipath is not even offered.
+const ONE_PATH: u32 = 0;
+
+/// A relay, its successor, the direct path, and one that is being tried.
+const SEVERAL_PATHS: u32 = 4;
+
 /// Datagrams waiting to be sent or read: beats are small and old ones worthless.
 const DATAGRAM_BUFFER: usize = 16 * 1024;
 
@@ -54,6 +62,15 @@ pub(crate) const INCOMING: usize = 256;
 pub(crate) struct Quic {
     endpoint: noq::Endpoint,
     idle: Idle,
+    relayed: Arc<ArcSwap<Relayed>>,
+}
+
+/// What connections that begin by a relay are made of: the only ones with several paths. All others have one, and none of
+/// the packets that several cost.
+#[derive(Debug)]
+struct Relayed {
+    client: noq::ClientConfig,
+    server: Arc<noq::ServerConfig>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,25 +89,50 @@ impl Quic {
         endpoint.grease_quic_bit(false);
         let endpoint = noq::Endpoint::new_with_abstract_socket(
             endpoint,
-            Some(server_config(&config.material, idle)?),
+            Some(server_config(&config.material, idle, ONE_PATH)?),
             Box::new(carrier),
             Arc::new(TokioRuntime),
         )?;
-        endpoint.set_default_client_config(client_config(&config.material, idle)?);
-        Ok(Self { endpoint, idle })
+        endpoint.set_default_client_config(client_config(&config.material, idle, ONE_PATH)?);
+        let relayed = Arc::new(ArcSwap::from_pointee(Relayed::new(&config.material, idle)?));
+        Ok(Self { endpoint, idle, relayed })
     }
 
     /// New connections use `material` from now on; those that stand keep what they verified.
     pub(crate) fn reload(&self, material: &Material) -> Result<(), BindError> {
-        let server = server_config(material, self.idle)?;
-        self.endpoint.set_default_client_config(client_config(material, self.idle)?);
+        let server = server_config(material, self.idle, ONE_PATH)?;
+        let relayed = Relayed::new(material, self.idle)?;
+        self.endpoint.set_default_client_config(client_config(material, self.idle, ONE_PATH)?);
         self.endpoint.set_server_config(Some(server));
+        self.relayed.store(Arc::new(relayed));
         Ok(())
     }
 
     /// TLS fails unless the other end proves `server_name`.
     pub(crate) async fn connect(&self, to: SocketAddr, server_name: &str) -> Result<Connection, String> {
         let connecting = self.endpoint.connect(mapped(to), server_name).map_err(|error| error.to_string())?;
+        connecting.await.map(Connection::new).map_err(|error| error.to_string())
+    }
+
+    /// The same through a relay; other paths may follow.
+    pub(crate) async fn connect_relayed(
+        &self,
+        to: SocketAddr,
+        server_name: &str,
+    ) -> Result<Connection, String> {
+        let config = self.relayed.load().client.clone();
+        let connecting =
+            self.endpoint.connect_with(config, to, server_name).map_err(|error| error.to_string())?;
+        connecting.await.map(Connection::new).map_err(|error| error.to_string())
+    }
+
+    /// Answers a stranger; `path` is what carries him.
+    pub(crate) async fn handshake(&self, incoming: Incoming, path: Path) -> Result<Connection, String> {
+        let accepted = match path {
+            Path::Relay(_) => incoming.0.accept_with(self.relayed.load().server.clone()),
+            Path::Udp(_) | Path::Tcp(_) => incoming.0.accept(),
+        };
+        let connecting = accepted.map_err(|error| error.to_string())?;
         connecting.await.map(Connection::new).map_err(|error| error.to_string())
     }
 
@@ -134,10 +176,12 @@ impl Incoming {
     pub(crate) fn ignore(self) {
         self.0.ignore();
     }
+}
 
-    pub(crate) async fn handshake(self) -> Result<Connection, String> {
-        let connecting = self.0.accept().map_err(|error| error.to_string())?;
-        connecting.await.map(Connection::new).map_err(|error| error.to_string())
+impl Relayed {
+    fn new(material: &Material, idle: Idle) -> Result<Self, BindError> {
+        let client = client_config(material, idle, SEVERAL_PATHS)?;
+        Ok(Self { client, server: Arc::new(server_config(material, idle, SEVERAL_PATHS)?) })
     }
 }
 
@@ -150,22 +194,26 @@ fn reset_key(material: &Material) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, context.finish().as_ref())
 }
 
-fn server_config(material: &Material, idle: Idle) -> Result<noq::ServerConfig, BindError> {
+fn server_config(material: &Material, idle: Idle, paths: u32) -> Result<noq::ServerConfig, BindError> {
     let crypto = QuicServerConfig::try_from(tls::server(material)?).map_err(no_initial_suite)?;
     let mut config = noq::ServerConfig::with_crypto(Arc::new(crypto));
     // Only the dialling end keeps the connection alive: one packet and one answer, not two.
-    config.transport_config(Arc::new(transport(idle.timeout, None)?)).max_incoming(INCOMING);
+    config.transport_config(Arc::new(transport(idle.timeout, None, paths)?)).max_incoming(INCOMING);
     Ok(config)
 }
 
-fn client_config(material: &Material, idle: Idle) -> Result<noq::ClientConfig, BindError> {
+fn client_config(material: &Material, idle: Idle, paths: u32) -> Result<noq::ClientConfig, BindError> {
     let crypto = QuicClientConfig::try_from(tls::client(material)?).map_err(no_initial_suite)?;
     let mut config = noq::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport(idle.timeout, idle.keep_alive)?));
+    config.transport_config(Arc::new(transport(idle.timeout, idle.keep_alive, paths)?));
     Ok(config)
 }
 
-fn transport(idle_timeout: Duration, keep_alive: Option<Duration>) -> Result<TransportConfig, BindError> {
+fn transport(
+    idle_timeout: Duration,
+    keep_alive: Option<Duration>,
+    paths: u32,
+) -> Result<TransportConfig, BindError> {
     let mut config = TransportConfig::default();
     let timeout = idle_timeout.try_into().map_err(|_| io::Error::other("the idle time-out is absurd"))?;
     config
@@ -182,7 +230,8 @@ fn transport(idle_timeout: Duration, keep_alive: Option<Duration>) -> Result<Tra
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .send_observed_address_reports(true)
-        .receive_observed_address_reports(true);
+        .receive_observed_address_reports(true)
+        .max_concurrent_multipath_paths(paths);
     Ok(config)
 }
 

@@ -6,4 +6,5 @@ mod cost;
 mod discovery;
 mod hostile;
 mod house;
+mod relayed;
 mod session;

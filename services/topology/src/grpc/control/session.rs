@@ -315,6 +315,13 @@ impl Session {
                 let probe = downstream::Body::Probe(Probe { nonce });
                 self.send(Down::Downstream(down::message(&targets, probe))).await
             }
+            Mail::Call { to, call } => match render::envelope(&call) {
+                Some(call) => {
+                    let call = downstream::Body::Call(call);
+                    self.send(Down::Downstream(down::message(&[to], call))).await
+                }
+                None => Ok(()),
+            },
         }
     }
 

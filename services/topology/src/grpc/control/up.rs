@@ -7,26 +7,32 @@ use bytes::Bytes;
 use muster_kit::{crash, telemetry};
 use muster_proto::control::v1::attach_response::Frame;
 use muster_proto::control::v1::{
-    Downstream, ItemAck, TaskReportAck, Upstream, UpstreamItem, downstream, upstream_item::Body,
+    Downstream, ItemAck, Signal, TaskReportAck, Upstream, UpstreamItem, downstream, upstream_item::Body,
 };
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
+use muster_wire::call::CALL_BYTES;
 use muster_wire::revocation::Reason;
 use muster_wire::sealing::SealingKey;
 use muster_wire::time::{from_wire, span_from_wire};
+use prost::Message;
 use tracing::Span;
 
 use super::session::count;
 use crate::domain::event::EventBody;
 use crate::domain::incident::Incidents;
+use crate::domain::opaque::Opaque;
 use crate::domain::reports::{Report, Reports};
 use crate::domain::target::Step;
 use crate::grpc::wire;
-use crate::hub::Hub;
+use crate::hub::{Hub, Mail};
 use crate::metrics;
 
 /// Items of one message (contract of Upstream).
 const ITEMS: usize = 256;
+
+/// Calls of one node in one message: it has that many in a busy second.
+const CALLS: usize = 16;
 
 /// Keys that one stream remembers: its whole cell.
 const KEYS: usize = muster_types::limits::CELL_NODES;
@@ -84,8 +90,15 @@ pub(super) async fn sort(hub: &Hub, keys: &mut Keys, upstream: Upstream) -> Opti
         return None;
     };
     let mut sorted = Sorted::of(node);
-    for item in upstream.items.into_iter().take(ITEMS) {
-        take(hub, &mut sorted, &key, item);
+    let mut calls = Vec::new();
+    for mut item in upstream.items.into_iter().take(ITEMS) {
+        match item.body.take() {
+            Some(Body::Signal(signal)) => calls.push(signal),
+            body => take(hub, &mut sorted, &key, UpstreamItem { body, ..item }),
+        }
+    }
+    for signal in calls.into_iter().take(CALLS) {
+        pass_on(hub, node, signal).await;
     }
     if sorted.reports.is_empty() && sorted.incidents.is_empty() { None } else { Some(sorted) }
 }
@@ -118,8 +131,24 @@ fn take(hub: &Hub, sorted: &mut Sorted, key: &[u8], item: UpstreamItem) {
         }
         // Of a node without an LSN, whose whole word about itself it is; an LSN adds its cell up.
         Some(Body::Usage(usage)) => count(&usage),
-        None => {}
+        // Taken out before.
+        Some(Body::Signal(_)) | None => {}
     }
+}
+
+/// A call goes to whatever stream has the called node, on whichever replica; who is away is not called. It is signed
+/// from end to end, so it is not read here.
+async fn pass_on(hub: &Hub, from: NodeId, Signal { to_id, call }: Signal) {
+    let (Ok(to), Some(call)) = (wire::node_id(&to_id, "to_id"), call) else { return };
+    if call.encoded_len() > CALL_BYTES {
+        return tracing::info!(%from, "a call that is too large is dropped");
+    }
+    let found = hub.store.nodes_by_id(&[to]).await.ok().and_then(|mut found| found.pop());
+    let Some(carrier) = found.filter(|it| it.row.is_online()).map(|it| it.row.carrier()) else {
+        return tracing::debug!(%from, %to, "nobody is there to be called");
+    };
+    let passed = hub.mail(carrier, Mail::Call { to, call: Opaque(call.encode_to_vec()) });
+    tracing::debug!(%from, %to, passed, "a call");
 }
 
 impl Sorted {

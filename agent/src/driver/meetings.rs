@@ -1,0 +1,78 @@
+//! The loop's side of sessions with other places: the task beside it is told what happens, and its calls go out by the way
+//! that reports go.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use muster_net::{Endpoint, NetEvent};
+use muster_proto::control::v1::{Signal, TrafficClass, UpstreamItem, upstream_item};
+use tokio::sync::mpsc;
+
+use crate::driver::parts::Parts;
+use crate::driver::{Driver, Next};
+use crate::identity::StateError;
+use crate::meetings::{Command, Hand, Meetings, Outgoing, Surroundings};
+use crate::relays::Relays;
+
+pub(super) fn start(
+    parts: &Parts,
+    boot_nonce: u64,
+    endpoint: &Endpoint,
+) -> Result<(Meetings, mpsc::Receiver<Outgoing>), StateError> {
+    let (relays, events) = Relays::new(parts.client.clone(), endpoint.clone());
+    let around = Surroundings {
+        endpoint: endpoint.clone(),
+        relays,
+        hand: hand(parts, boot_nonce)?,
+        trust: parts.trust.clone(),
+        clock: parts.clock.clone(),
+        network: parts.identity.network,
+    };
+    Ok(Meetings::spawn(around, events))
+}
+
+fn hand(parts: &Parts, boot_nonce: u64) -> Result<Hand, StateError> {
+    Ok(Hand { signer: parts.wire_signer(boot_nonce)?, noise_secret: parts.identity.keys.noise_secret() })
+}
+
+impl Driver {
+    /// A call to a node that this one has no session with.
+    pub(super) fn carry_call(&mut self, Outgoing { to, call }: Outgoing) -> Next {
+        let signal = Signal { to_id: Bytes::copy_from_slice(to.as_bytes()), call: Some(call) };
+        let body = Some(upstream_item::Body::Signal(signal));
+        let class = TrafficClass::Control.into();
+        self.send_up(vec![UpstreamItem { class, body, ..UpstreamItem::default() }]);
+        Next::Go
+    }
+
+    /// What sockets bring that is the task's, too.
+    pub(super) fn tell_meetings(&self, event: &NetEvent) {
+        let command = match event {
+            NetEvent::SessionOpened(session) => Command::Opened(session.clone()),
+            NetEvent::SessionClosed { session, reason, .. } => {
+                Command::Closed(session.clone(), reason.to_string())
+            }
+            NetEvent::PathChanged(session) => Command::PathChanged(session.clone()),
+            NetEvent::Probe { from, bytes } => Command::Probe { from: *from, bytes: bytes.clone() },
+            _ => return,
+        };
+        // A lost device meets nobody.
+        if !self.lost {
+            self.meetings.tell(command);
+        }
+    }
+
+    pub(super) fn tell_addresses(&self) {
+        let addresses = self.presence.addresses();
+        let own: Vec<SocketAddr> = addresses.iter().filter_map(muster_types::Address::udp).collect();
+        self.meetings.tell(Command::Addresses(own));
+    }
+
+    /// After a renewal calls carry the new ticket.
+    pub(super) fn renew_meetings(&self) {
+        match hand(&self.parts, self.presence.boot_nonce()) {
+            Ok(hand) => self.meetings.tell(Command::Renewed(Box::new(hand))),
+            Err(error) => tracing::error!(%error, "calls go on with the old ticket"),
+        }
+    }
+}
