@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod host;
 pub mod lab;
 pub mod machine;
+pub mod meeting;
 pub mod picture;
 pub mod place;
 pub mod plan;

@@ -56,7 +56,7 @@ impl Place {
         switch.ip(&cable(&number.gateway(), "lan0", &gateway)).await?;
         let nat = match plan.translation {
             Translation::Model(behaviour) => Some((number.public(), behaviour)),
-            Translation::Kernel => None,
+            Translation::Kernel | Translation::None => None,
         };
         let mind = Gateway::new(nat, ChaCha8Rng::seed_from_u64(number.0 as u64));
         let uplink = number.uplink();
@@ -144,7 +144,11 @@ impl Place {
 
     async fn route(&self, internet: &Machine) -> Result<()> {
         let (public, lan, uplink) = (self.number.public(), self.number.v6(0), self.number.uplink());
-        internet.ip(&format!("route add {public}/32 dev {uplink}\nroute add {lan}/64 dev {uplink}")).await
+        let mut batch = format!("route add {public}/32 dev {uplink}\nroute add {lan}/64 dev {uplink}");
+        if self.plan.translation == Translation::None {
+            batch += &format!("\nroute add {}/24 dev {uplink}", self.number.v4(0));
+        }
+        internet.ip(&batch).await
     }
 }
 

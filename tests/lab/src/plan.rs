@@ -27,6 +27,8 @@ impl Family {
 pub enum Translation {
     /// By the simulator's model.
     Model(Behaviour),
+    /// Not at all: the place's own addresses are routed, as public ones are. Not for places 1 and 2, whose are the same.
+    None,
     /// By the kernel: nftables masquerade, with an INPUT drop on the WAN side.
     Kernel,
 }

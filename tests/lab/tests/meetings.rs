@@ -1,0 +1,29 @@
+//! Any two hosts talk, from any network that lets anything out: directly where theory allows it, by relay everywhere else.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use muster_lab::meeting::Grid;
+use muster_lab::testing::in_lab;
+
+/// Set to anything, both orders of each pair are tried, and links that delay, as `tests/prove lab` does.
+const TRY_ALL: &str = "MUSTER_LAB_ALL";
+
+#[test]
+fn any_two_hosts_meet_directly_wherever_theory_allows_it_and_by_relay_everywhere_else() {
+    in_lab(async {
+        let all = std::env::var_os(TRY_ALL).is_some();
+        let mut grid = Grid::fill(Duration::ZERO, all).await?;
+        if all {
+            grid.append(Grid::fill(Duration::from_millis(40), all).await?);
+        }
+        judged(&grid)
+    });
+}
+
+fn judged(grid: &Grid) -> Result<()> {
+    println!("{grid}");
+    let complaints = grid.complaints();
+    ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
+    Ok(())
+}
