@@ -104,8 +104,8 @@ impl Relays {
         match self.listing().await {
             Ok(listing) => listing.servers,
             Err(reason) => {
-                tracing::debug!(reason, "nobody is known to ask how this node is seen");
-                Vec::new()
+                tracing::debug!(reason, "bootstrap nodes alone tell how this node is seen");
+                self.bootstrap_nodes().await
             }
         }
     }
