@@ -114,7 +114,6 @@ async fn a_replica_that_is_cut_off_from_bus_or_store_lets_its_hosts_go_to_others
     load.goes_on().await?;
     replicas.cables()?.0.cut();
     let begin = Instant::now();
-    replicas.all[0].program()?.says("has not answered this replica for the length of its lease").await?;
     load.goes_on().await?;
     table.push(("replica 1 of 3 cut off from PostgreSQL, without a sign".to_owned(), begin.elapsed()));
     // Its successor finds the way mended.
