@@ -12,7 +12,7 @@ const CALLER: NodeId = NodeId([1; 20]);
 const CALLED: NodeId = NodeId([2; 20]);
 
 fn call() -> Call {
-    let candidate = |at: &str, kind| Candidate { at: at.parse().unwrap(), kind };
+    let candidate = |at: &str, kind| Candidate { at: at.parse().expect("an address and a port"), kind };
     let candidates = vec![
         candidate("192.168.1.7:27431", Kind::Host),
         candidate("[2001:db8::7]:27431", Kind::Host),

@@ -4,6 +4,8 @@
 //! [`bootstrap`] gives the processes beside auth their certificates. A device or person enrolls by
 //! [`grpc`] -> [`service`] -> [`domain`] (decides) -> [`store`] (commits) -> answer.
 
+#![allow(clippy::duplicate_mod, reason = "store/shared is compiled once for each database")]
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;

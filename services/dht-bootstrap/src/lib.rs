@@ -3,6 +3,8 @@
 //!
 //! The nodes speak sealed datagrams on UDP ports of their own; [`grpc`] answers nodes and operators.
 
+#![allow(clippy::duplicate_mod, reason = "store/shared is compiled once for each database")]
+
 use std::sync::Arc;
 
 use muster_kit::backoff::Backoff;

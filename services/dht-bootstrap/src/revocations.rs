@@ -44,13 +44,10 @@ pub(crate) async fn follow(dht: Dht, network: NetworkId, auth: MasterChannel) {
     let teller = Teller { dht, network, auth: RevocationServiceClient::new(auth) };
     let mut backoff = Backoff::new();
     loop {
-        match tokio::time::timeout(AGAIN, teller.tell(&mut backoff)).await {
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "revocations are not followed; trying again");
-                let delay = backoff.next_delay(&mut rand::rng());
-                tokio::time::sleep(delay).await;
-            }
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout(AGAIN, teller.tell(&mut backoff)).await {
+            tracing::warn!(%error, "revocations are not followed; trying again");
+            let delay = backoff.next_delay(&mut rand::rng());
+            tokio::time::sleep(delay).await;
         }
     }
 }

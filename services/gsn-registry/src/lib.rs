@@ -4,6 +4,8 @@
 //!
 //! [`grpc`] -> office: [`domain::registry`] behind one lock, ticking -> probes, streams, [`store`].
 
+#![allow(clippy::duplicate_mod, reason = "store/shared is compiled once for each database")]
+
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;

@@ -148,7 +148,7 @@ async fn who_has_a_scope_approves_and_cancels_nothing_outside_it_and_an_auditor_
     world.lay_down(&scope("\"inventory\""));
     let task = world.create(run_on(&[node.id])).await;
     let mut cmdb = world.fleet_as(Role::Cmdb);
-    let approve = fleet::ApproveTaskRequest { name: task.name.clone(), ..Default::default() };
+    let approve = fleet::ApproveTaskRequest { name: task.name.clone() };
     let cancel = fleet::CancelTaskRequest { name: task.name.clone(), ..Default::default() };
     let reason = |refused: tonic::Status| muster_kit::status::reason(&refused).unwrap();
     assert_eq!(reason(cmdb.approve_task(approve.clone()).await.unwrap_err()), "OUT_OF_SCOPE");

@@ -15,8 +15,11 @@ use crate::gateway::Passage;
 use crate::lab::Lab;
 use crate::plan::{PlacePlan, Translation};
 
+/// What people call a translator, and how it is made; nothing: there is none.
+type Translator = (&'static str, Option<fn() -> Behaviour>);
+
 /// The kinds that people know, and no translator at all; that one not among the first two places, whose prefix is the same.
-const KINDS: [(&str, Option<fn() -> Behaviour>); 5] = [
+const KINDS: [Translator; 5] = [
     ("full cone", Some(Behaviour::full_cone)),
     ("address-restricted", Some(Behaviour::address_restricted)),
     ("none", None),

@@ -13,7 +13,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 fn place(datagrams: bool, seed: u64) -> World {
     let mut world =
         World::new(&Setup { nodes: HOSTS, places: 1, link: office_link(), rest: false, datagrams }, seed);
-    (0..HOSTS).for_each(|host| world.attest(host, 9_000 - 1_000 * u16::try_from(host).unwrap()));
+    (0..HOSTS).for_each(|host| world.attest(host, 9_000 - 1_000 * u16::try_from(host).expect("few hosts")));
     world
 }
 

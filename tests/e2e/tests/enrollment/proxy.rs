@@ -18,7 +18,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 const TLS_HANDSHAKE: u8 = 22;
 
 /// Dropping it closes its port.
-pub struct Proxy {
+pub(crate) struct Proxy {
     pub address: String,
     authority: Pki,
     opened: Arc<AtomicUsize>,
@@ -35,7 +35,7 @@ struct Way {
 
 impl Proxy {
     /// In front of the master at `master`, whose root it knows.
-    pub async fn before(master: &str, roots: &[CertificateDer<'static>]) -> Result<Self> {
+    pub(crate) async fn before(master: &str, roots: &[CertificateDer<'static>]) -> Result<Self> {
         let authority = Pki::new();
         let leaf = authority.leaf(&authority.identity(Role::Service, "auth"));
         let opened = Arc::<AtomicUsize>::default();
@@ -58,12 +58,12 @@ impl Proxy {
     }
 
     /// What its owner installs on the hosts whose traffic it may read.
-    pub fn root(&self) -> CertificateDer<'static> {
+    pub(crate) fn root(&self) -> CertificateDer<'static> {
         self.authority.root_der()
     }
 
     /// Connections that it could read.
-    pub fn opened(&self) -> usize {
+    pub(crate) fn opened(&self) -> usize {
         self.opened.load(Ordering::Relaxed)
     }
 }
