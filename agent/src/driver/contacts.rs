@@ -74,7 +74,7 @@ mod tests {
             prefixes: vec![Prefix::of(ip("192.168.1.0"), 24)],
             keys: vec![key("203.0.113.1")],
         };
-        let (own, other) = (vec![key("203.0.113.1")], vec![key("203.0.113.2")]);
+        let (own, other) = (vec![key("203.0.113.1")], vec![key("198.51.100.1")]);
         let contacts = vec![lsn(1, "192.168.1.9", other), lsn(2, "192.168.1.9", own)];
         assert_eq!(tried(&here, contacts), [2]);
     }

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_kit::clock::MasterClock;
-use muster_net::session::Side;
 use muster_net::{Endpoint, NetEvent, Session, TrafficClass};
-use muster_overlay::input::{Begun, Network};
+use muster_overlay::input::Network;
 use muster_overlay::intent::Station;
 use muster_overlay::message::{Accepted, Beat, Discovery, Message};
 use muster_overlay::node::{Config as NodeConfig, Node};
@@ -139,10 +138,7 @@ impl Overlay {
     /// What the sockets bring; the machine learns what is its own.
     pub(super) fn on_net(&mut self, event: &NetEvent) -> Brought {
         match event {
-            NetEvent::SessionOpened(session) => match session.side() {
-                Side::Dialled => self.opened(session, Begun::Here),
-                Side::Accepted => self.opened(session, Begun::There),
-            },
+            NetEvent::SessionOpened(session) => self.opened(session),
             NetEvent::SessionClosed { peer, .. } => self.handle(Input::Closed { peer: *peer }),
             NetEvent::Datagram { from, bytes } => match beat::decode(bytes) {
                 Ok(beat) => self.handle(Input::BeatReceived { from: from.peer(), beat }),
@@ -155,9 +151,9 @@ impl Overlay {
         Brought::Nothing
     }
 
-    fn opened(&mut self, session: &Session, begun: Begun) {
+    pub(super) fn opened(&mut self, session: &Session) {
         let version = session.hello().software;
-        self.handle(Input::Opened { peer: session.peer(), version, observed: session.observed(), begun });
+        self.handle(Input::Opened { peer: session.peer(), version, observed: session.observed() });
     }
 
     fn heard(&mut self, from: SocketAddr, bytes: &[u8]) {
@@ -258,7 +254,7 @@ impl Overlay {
     /// Opens a session; one that stands is told at once, one that fails comes to `failed`.
     pub(super) fn connect(&mut self, contact: Contact, failed: impl FnOnce(NodeId) + Send + 'static) {
         if let Some(session) = self.endpoint.session(contact.node) {
-            return self.opened(&session, Begun::Before);
+            return self.opened(&session);
         }
         let endpoint = self.endpoint.clone();
         tokio::spawn(async move {

@@ -30,7 +30,6 @@ pub enum Input {
         peer: NodeId,
         version: Version,
         observed: Option<SocketAddr>,
-        begun: Begun,
     },
     /// The answer to an [`Intent::Open`](crate::Intent::Open) that came to nothing.
     OpenFailed {
@@ -78,16 +77,6 @@ pub enum Input {
         code: crate::message::PartCode,
         description: String,
     },
-}
-
-/// Who began a session. One that was dialled from outside proves that this node can be reached; one that is dialled proves
-/// it of the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
-    Here,
-    There,
-    /// It stood already, and proves nothing anew.
-    Before,
 }
 
 /// The default-route interfaces' state.

@@ -8,7 +8,7 @@ use muster_types::NodeId;
 use crate::claim::Claim;
 use crate::intent::Intent;
 use crate::membership::Membership;
-use crate::message::{Message, Part, PartCode};
+use crate::message::{Message, Part};
 use crate::search::Search;
 use crate::step::Step;
 use crate::timer::Timer;
@@ -19,15 +19,13 @@ use crate::turn::Turn;
 pub(crate) struct Joining {
     claim: Claim,
     asked: bool,
-    /// Once more, because the candidate had never been reached.
-    dialled: bool,
     search: Search,
 }
 
 impl Joining {
     /// Asks the claimant, after a moment: who follows a claim together with a whole cell takes turns.
     pub(crate) fn pursue(claim: Claim, search: Search, after: Duration, turn: &mut Turn<'_>) -> Self {
-        let joining = Self { claim, asked: false, dialled: false, search };
+        let joining = Self { claim, asked: false, search };
         if after.is_zero() {
             joining.open(turn);
         } else {
@@ -65,13 +63,6 @@ impl Joining {
         match message {
             Message::Accepted(accepted) if self.asked && accepted.claim.claimant.node == self.lsn() => {
                 Step::Settle(Box::new(Membership::new(accepted, turn.now)))
-            }
-            // Nobody has reached it yet, and this session was dialled by it: this node dials.
-            Message::Refused(part) if part.code == PartCode::NOT_REACHED && self.asked && !self.dialled => {
-                (self.asked, self.dialled) = (false, true);
-                turn.intend(Intent::Close(self.lsn()));
-                self.open(turn);
-                Step::Stay
             }
             Message::Refused(Part { better, .. }) | Message::Part(Part { better, .. }) => {
                 self.give_up(better, turn)
@@ -111,9 +102,6 @@ impl Joining {
     /// This candidate did not take us in.
     pub(crate) fn give_up(&mut self, better: Option<Claim>, turn: &mut Turn<'_>) -> Step {
         self.search.note_tried(self.claim.tenure());
-        if !self.asked {
-            self.search.note_unreached(self.lsn());
-        }
         turn.intend(Intent::Close(self.lsn()));
         if let Some(better) = better {
             self.search.add(better, turn.own.node);

@@ -1,7 +1,6 @@
 //! A child under its LSN. Pings, neighbor lists and claims flow in; out flow pings, and one day the step to the next
 //! LSN, or into its place.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -291,7 +290,7 @@ impl Membership {
         claim.settled = self.claim.settled;
         let roll = self.neighbors.neighbors.to_vec();
         let predecessor = Some(Predecessor { node: predecessor, part });
-        Step::Ascend(Box::new(Ascent { claim, roll, predecessor, unreached: BTreeSet::new() }))
+        Step::Ascend(Box::new(Ascent { claim, roll, predecessor }))
     }
 
     fn pursue(&self, claim: Claim, after: Duration, reason: Option<LossReason>, turn: &mut Turn<'_>) -> Step {

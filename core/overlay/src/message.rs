@@ -152,8 +152,6 @@ impl PartCode {
     pub const FULL: Self = Self(429);
     /// The asked node is not an LSN.
     pub const NOT_LSN: Self = Self(421);
-    /// The asked LSN was never reached by who asks, or by anybody: it has to be dialled first.
-    pub const NOT_REACHED: Self = Self(424);
     /// The attach or the keys do not fit.
     pub const REFUSED: Self = Self(403);
     /// The sender failed.

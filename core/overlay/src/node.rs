@@ -82,7 +82,6 @@ impl Node {
             subnet_keys: config.subnet_keys,
             uptime: config.uptime,
             load_percent: 0,
-            reached: None,
         };
         Self {
             own,

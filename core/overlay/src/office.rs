@@ -7,7 +7,6 @@ pub mod children;
 mod beats;
 mod contest;
 mod lists;
-mod proof;
 mod rally;
 
 use std::net::SocketAddr;
@@ -21,16 +20,11 @@ use self::change_log::ChangeLog;
 use self::children::{Admission, ChildTable};
 use self::contest::Contest;
 use self::lists::Lists;
-use self::proof::{Doubt, HEIRS, Proof};
 use self::rally::Rally;
 use crate::claim::Claim;
-use crate::input::Begun;
 use crate::intent::{Change, Intent, Presence, Station, Update};
 use crate::membership::Membership;
-use crate::message::{
-    Accepted, Beat, Discovery, Join, LsnQuery, Message, Neighbor, Part, PartCode, Ping, Pong, Terms,
-};
-use crate::standing::Worth;
+use crate::message::{Accepted, Beat, Discovery, Join, LsnQuery, Message, Part, PartCode, Ping, Pong, Terms};
 use crate::step::{Ascent, Step};
 use crate::timer::Timer;
 use crate::timing::{
@@ -52,7 +46,6 @@ pub(crate) struct Office {
     contest: Contest,
     log: ChangeLog,
     handover: Option<Handover>,
-    proof: Proof,
     claims_shown: usize,
     answers: u32,
 }
@@ -66,7 +59,7 @@ struct Handover {
 
 impl Office {
     pub(crate) fn open(ascent: Ascent, turn: &mut Turn<'_>) -> Self {
-        let Ascent { claim, roll, predecessor, unreached } = ascent;
+        let Ascent { claim, roll, predecessor } = ascent;
         turn.intend(Intent::AttachMaster(Some(claim.clone())));
         turn.intend(Intent::Multicast(Discovery::Claim(claim.clone())));
         turn.set(Timer::Claim, CLAIM_REPEATS[0]);
@@ -77,10 +70,9 @@ impl Office {
             beats: Beats::default(),
             lists: Lists::default(),
             rally: Rally::begin(roll, predecessor, turn),
-            contest: Contest::begin(unreached),
+            contest: Contest::default(),
             log: ChangeLog::default(),
             handover: None,
-            proof: Proof::default(),
             claims_shown: 0,
             answers: 0,
         }
@@ -134,14 +126,7 @@ impl Office {
             Message::Part(part) if self.children.contains(from) => self.on_child_part(from, part, turn),
             Message::Claim(claim) => return self.on_claim(claim, None, turn),
             Message::Accepted(accepted) if self.is_winner(from) => return self.yield_to(accepted, turn),
-            Message::Refused(part) if part.code == PartCode::NOT_REACHED && !self.is_winner(from) => {
-                self.on_doubt(part.better, turn);
-            }
             Message::Refused(part) | Message::Part(part) if self.is_winner(from) => {
-                if part.code == PartCode::NOT_REACHED {
-                    // It dialled this session itself: it has to be dialled.
-                    turn.intend(Intent::Close(from));
-                }
                 return self.on_refused(from, part.better, turn);
             }
             _ => {}
@@ -209,12 +194,8 @@ impl Office {
         turn.intend(Intent::Answer { to: from, discovery: Discovery::Claim(self.claim.clone()) });
     }
 
-    pub(crate) fn on_opened(&mut self, peer: NodeId, begun: Begun, turn: &mut Turn<'_>) {
-        self.contest.on_opened(&self.claim, peer, begun, turn);
-        if begun == Begun::Here && self.children.contains(peer) {
-            self.children.set_reached(peer);
-            self.consider_a_better_child(turn);
-        }
+    pub(crate) fn on_opened(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
+        self.contest.on_opened(&self.claim, peer, turn);
         if self.rally.is_missing(peer) {
             turn.send(peer, Message::Claim(self.claim.clone()));
         }
@@ -223,11 +204,6 @@ impl Office {
     /// A session could not be opened, or ended. Children keep their lease: they may be on their way to another path.
     pub(crate) fn on_unreachable(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
         self.contest.give_up(&self.claim, Some(peer), turn);
-    }
-
-    pub(crate) fn on_not_reached(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
-        self.contest.note_unreached(peer);
-        self.on_unreachable(peer, turn);
     }
 
     pub(crate) fn on_timer(&mut self, timer: Timer, turn: &mut Turn<'_>) -> Step {
@@ -328,10 +304,6 @@ impl Office {
                 Some(self.claim.clone()),
             ));
         }
-        if proof::is_missing(&self.claim, &self.children, turn) {
-            let text = "nobody has reached this node yet";
-            return Some(part(PartCode::NOT_REACHED, text, Some(self.claim.clone())));
-        }
         let winner = self.contest.winner().filter(|_| !self.children.contains(from))?;
         Some(part(PartCode::NOT_LSN, "another LSN of this cell is better", Some(winner.clone())))
     }
@@ -357,16 +329,6 @@ impl Office {
             self.on_child_part(node, part(PartCode::REFUSED, "revoked", None), turn);
         }
         self.on_unreachable(node, turn);
-    }
-
-    /// Another LSN says that it does not reach this one.
-    fn on_doubt(&mut self, rival: Option<Claim>, turn: &mut Turn<'_>) {
-        let rival = rival.filter(|claim| claim.fits(&self.claim.subnet_keys));
-        match (self.proof.doubted(&self.children, turn), rival) {
-            (Doubt::Unfounded, _) | (_, None) => {}
-            (Doubt::Alone, Some(rival)) => self.contest.concede(rival, turn),
-            (Doubt::AskDeputy(deputy), _) => turn.intend(Intent::Close(deputy)),
-        }
     }
 
     fn is_winner(&self, node: NodeId) -> bool {
@@ -412,24 +374,19 @@ impl Office {
         self.consider_a_better_child(turn);
     }
 
-    /// A clearly better child takes over once both have been in place for a while (design, section 2: Uptime), and this one
-    /// has dialled it: nobody is made LSN whom others do not reach.
+    /// A clearly better child takes over once both have been in place for a while (design, section 2: Uptime).
     fn consider_a_better_child(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now;
-        let stable = |since: Instant| now.since(since) >= STABILITY;
-        if self.handover.is_some() || self.contest.winner().is_some() || !stable(self.since) {
-            return;
-        }
-        for Neighbor { contact, uptime, standing } in self.children.neighbors(HEIRS) {
-            let node = contact.node;
-            if !(Worth { standing, uptime, node }).is_clearly_better_than(&self.claim.worth()) {
-                return;
-            }
-            match self.children.child(node).filter(|child| stable(child.since)) {
-                Some(child) if child.reached => return self.hand_over(node, false, turn),
-                Some(_) if self.proof.of_heir(contact, turn) => return,
-                _ => {}
-            }
+        let stable = |since: Instant| turn.now.since(since) >= STABILITY;
+        let Some(first) = self.children.neighbors(1).pop() else { return };
+        let heir = crate::standing::Worth {
+            standing: first.standing,
+            uptime: first.uptime,
+            node: first.contact.node,
+        };
+        let settled_in = self.children.child(heir.node).is_some_and(|child| stable(child.since));
+        let busy = self.handover.is_some() || self.contest.winner().is_some();
+        if !busy && stable(self.since) && settled_in && heir.is_clearly_better_than(&self.claim.worth()) {
+            self.hand_over(heir.node, false, turn);
         }
     }
 

@@ -1,8 +1,6 @@
 //! Looking for an LSN: the local network first, then memory, then topology (specification, section 4: Join).
 //! Claims flow in from all three; candidates flow out, best first, each once.
 
-use std::collections::BTreeSet;
-
 use muster_types::NodeId;
 use rand::Rng;
 
@@ -59,8 +57,6 @@ pub(crate) struct Search {
     tried: Vec<Tenure>,
     better_searcher: bool,
     line: Line,
-    /// LSNs that were dialled in vain.
-    unreached: BTreeSet<NodeId>,
 }
 
 impl Search {
@@ -76,16 +72,6 @@ impl Search {
     /// Whom to call together as LSN.
     pub(crate) fn take_line(&mut self) -> Line {
         std::mem::take(&mut self.line)
-    }
-
-    pub(crate) fn note_unreached(&mut self, lsn: NodeId) {
-        if self.unreached.len() < TRIED {
-            self.unreached.insert(lsn);
-        }
-    }
-
-    pub(crate) fn take_unreached(&mut self) -> BTreeSet<NodeId> {
-        std::mem::take(&mut self.unreached)
     }
 
     /// Gives out the next candidate, or asks the source that is due.

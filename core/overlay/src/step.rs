@@ -1,6 +1,5 @@
 //! What a room decides: to stay, or to which state the node goes next.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_types::NodeId;
@@ -40,8 +39,6 @@ pub(crate) struct Ascent {
     /// The predecessor's children, who are to be told.
     pub(crate) roll: Vec<Neighbor>,
     pub(crate) predecessor: Option<Predecessor>,
-    /// LSNs that it could not reach.
-    pub(crate) unreached: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]

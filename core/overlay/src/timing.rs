@@ -133,12 +133,6 @@ pub const RIVAL_PAUSE: Duration = ms(5_000);
 /// never reach each other the tries of one cost a few hundred bytes a second, however many they are.
 pub const RIVAL_PAUSE_MAX: Duration = ms(20_000);
 
-/// An LSN that was reached from outside so lately is believed to be reachable, whoever says that it is not. Also between
-/// two proofs by a deputy that has to come back.
-pub const REACHED_LATELY: Duration = ms(60_000);
-/// Before a better child is dialled again that could not be reached: its firewall does not change by the minute.
-pub const HEIR_PAUSE: Duration = ms(600_000);
-
 // --- answering discovery ---
 
 /// Deputies answer LAN queries after a random wait from here ...

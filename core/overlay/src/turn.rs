@@ -25,8 +25,6 @@ pub(crate) struct Own {
     pub(crate) subnet_keys: Vec<SubnetKey>,
     pub(crate) uptime: Uptime,
     pub(crate) load_percent: u8,
-    /// When a peer last dialled this node on this network.
-    pub(crate) reached: Option<Instant>,
 }
 
 impl Own {

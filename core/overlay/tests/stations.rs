@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_overlay::claim::Tenure;
-use muster_overlay::input::{Begun, Network};
+use muster_overlay::input::Network;
 use muster_overlay::intent::{LossReason, Presence, Station};
 use muster_overlay::message::{
     Accepted, Beat, Discovery, LsnQuery, Message, Neighbor, NeighborList, Part, PartCode, Ping, Pong, Seal,
@@ -12,7 +12,7 @@ use muster_overlay::message::{
 use muster_overlay::standing::{Standing, Uptime};
 use muster_overlay::timing::{
     BEAT_GRACE, BEAT_INTERVAL, BEATS_MISSED, LATE, LEASE, MASTER_PATIENCE, PING_INTERVAL, PROBE_PATIENCE,
-    REACHED_LATELY, RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_TURN, RIVAL_PAUSE, SLEPT,
+    RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_TURN, RIVAL_PAUSE, SLEPT,
 };
 use muster_overlay::{Claim, Config, Input, Intent, Node};
 use muster_types::{Address, Contact, Instant, NodeId, Version};
@@ -83,16 +83,7 @@ impl Driver {
     }
 
     fn open(&mut self, peer: NodeId) {
-        self.opened(peer, Begun::There);
-    }
-
-    fn opened(&mut self, peer: NodeId, begun: Begun) {
-        self.input(Input::Opened { peer, version: version(1), observed: None, begun });
-    }
-
-    fn refused_as_not_reached(&self, peer: NodeId) -> bool {
-        let not_reached = |part: &Part| part.code == PartCode::NOT_REACHED;
-        self.sent(peer).any(|message| matches!(message, Message::Refused(part) if not_reached(part)))
+        self.input(Input::Opened { peer, version: version(1), observed: None });
     }
 
     fn beat(&mut self, sequence: u64) {
@@ -166,11 +157,6 @@ fn tenure(driver: &Driver) -> Tenure {
 }
 
 fn join(driver: &mut Driver, child: NodeId, version: Version) {
-    driver.open(child);
-    ask(driver, child, version);
-}
-
-fn ask(driver: &mut Driver, child: NodeId, version: Version) {
     let join = muster_overlay::message::Join {
         contact: contact(child),
         subnet_keys: vec![],
@@ -179,6 +165,7 @@ fn ask(driver: &mut Driver, child: NodeId, version: Version) {
         attach: tenure(driver).attach(child),
         version,
     };
+    driver.open(child);
     driver.receive(child, Message::Join(join));
 }
 
@@ -560,51 +547,4 @@ fn without_a_network_a_node_waits_and_with_one_it_looks_again() {
     assert_eq!(driver.node.poll_timeout(), None);
     driver.input(Input::Network(network()));
     assert_eq!(driver.node.station(), Station::LookingForLsn);
-}
-
-#[test]
-fn a_founder_takes_its_first_child_only_after_somebody_has_dialled_it() {
-    let mut driver = Driver::lsn();
-    let child = NodeId([9; 20]);
-    driver.opened(child, Begun::Here);
-    ask(&mut driver, child, version(1));
-    assert!(driver.refused_as_not_reached(child) && driver.node.children().is_empty());
-    join(&mut driver, child, version(1));
-    assert_eq!(driver.node.children(), [child]);
-}
-
-#[test]
-fn who_is_dialled_by_a_better_lsn_that_it_cannot_dial_says_so_once_and_then_gives_in() {
-    let mut driver = Driver::lsn();
-    driver.input(Input::Rival(claim(LSN, 99, 4)));
-    driver.input(Input::OpenFailed { peer: LSN });
-    driver.open(LSN);
-    assert!(driver.refused_as_not_reached(LSN));
-    driver.opened(LSN, Begun::Before);
-    assert!(driver.sent(LSN).any(|message| matches!(message, Message::Join(_))));
-}
-
-#[test]
-fn an_lsn_that_nobody_reaches_goes_under_a_worse_one_and_one_with_children_has_a_deputy_try_it() {
-    let worse = Claim { uptime: Uptime(1), settled: false, ..claim(LSN, 99, 1) };
-    let text = String::new();
-    let doubt = Part { code: PartCode::NOT_REACHED, description: text, better: Some(worse.clone()) };
-    let mut driver = Driver::lsn();
-    driver.opened(LSN, Begun::Here);
-    driver.receive(LSN, Message::Refused(doubt.clone()));
-    driver.receive(LSN, Message::Accepted(accepted(worse)));
-    assert!(matches!(driver.node.station(), Station::HasLsn { lsn: LSN, .. }));
-
-    let mut driver = Driver::lsn();
-    let child = NodeId([9; 20]);
-    join(&mut driver, child, version(1));
-    driver.opened(LSN, Begun::Here);
-    driver.receive(LSN, Message::Refused(doubt.clone()));
-    assert!(!driver.wanted.contains(&Intent::Close(child)), "it was reached just now");
-    for _ in 0..REACHED_LATELY.as_secs() {
-        driver.receive(child, Message::Ping(Ping { sequence: 1, load_percent: 0 }));
-        driver.pass(Duration::from_secs(1));
-    }
-    driver.receive(LSN, Message::Refused(doubt));
-    assert!(driver.wanted.contains(&Intent::Close(child)));
 }

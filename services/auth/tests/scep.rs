@@ -15,6 +15,7 @@ use muster_types::{Identity, Role};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use world::{Backend, World};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Message types of RFC 8894, section 3.2.1.2.
 const PKCS_REQ: &str = "19";
@@ -72,7 +73,7 @@ impl Place {
         let challenge = self.challenge(challenge_terms(name)).await;
         let answer = self.ask(client, PKCS_REQ, &client.request(name, &challenge)).await;
         assert_eq!(answer.status, "0", "{answer:?}");
-        answer.certificates[0].clone()
+        answer.certificates.into_iter().find(|der| is_leaf(der)).expect("its certificate")
     }
 }
 
@@ -136,8 +137,12 @@ async fn the_revocation_list_comes_by_scep_and_names_who_is_revoked() {
     }
 }
 
+/// The answer has the authority's certificate beside it.
+fn is_leaf(certificate: &[u8]) -> bool {
+    !X509Certificate::from_der(certificate).unwrap().1.is_ca()
+}
+
 fn x509_serial(certificate: &[u8]) -> Vec<u8> {
-    use x509_parser::prelude::{FromDer, X509Certificate};
     X509Certificate::from_der(certificate).unwrap().1.raw_serial().to_vec()
 }
 

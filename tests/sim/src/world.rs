@@ -285,24 +285,6 @@ impl World {
         self.part(place, |_| false);
     }
 
-    /// Its firewall lets in only what it asked for, or everything.
-    pub fn block(&mut self, host: HostId, blocked: bool) {
-        self.stir(self.hosts[host].place);
-        self.note("block", host, u64::from(blocked));
-        self.hosts[host].blocked = blocked;
-    }
-
-    /// Has the attested uptime that decides between LSNs, from its next start.
-    pub fn attest(&mut self, host: HostId, basis_points: u16) {
-        self.hosts[host].uptime = Uptime(basis_points);
-    }
-
-    /// Who served this host within the last seconds.
-    pub fn served_by(&self, host: HostId) -> Option<HostId> {
-        let recent = |served: &Served| self.now().since(served.at) < STALL_MEMORY;
-        self.served[host].filter(recent).map(|served| served.by)
-    }
-
     pub fn set_wan(&mut self, place: PlaceId, up: bool) {
         self.stir(place);
         self.note("wan", place, u64::from(up));

@@ -9,7 +9,7 @@ use rand::{Rng, RngCore};
 use super::station::State;
 use super::{Node, SESSIONS};
 use crate::claim::Claim;
-use crate::input::{Begun, Input, Network};
+use crate::input::{Input, Network};
 use crate::intent::{Intent, LossReason};
 use crate::message::{Discovery, Message, Part, PartCode, Pong};
 use crate::step::Step;
@@ -33,7 +33,7 @@ impl Node {
                 return self.on_master_answered(claims.unwrap_or_default(), now, rng);
             }
             Input::Rival(claim) => return self.on_claim(claim, None, now, rng),
-            Input::Opened { peer, observed, begun, .. } => self.on_opened(peer, observed, begun, now, rng),
+            Input::Opened { peer, observed, .. } => self.on_opened(peer, observed, now, rng),
             Input::OpenFailed { peer } => return self.on_open_failed(peer, now, rng),
             Input::Closed { peer } => return self.on_closed(peer, now, rng),
             Input::Receipt { lsn } => self.on_receipt(lsn),
@@ -126,7 +126,6 @@ impl Node {
         }
         // Keys name the place that was left.
         self.own.subnet_keys.clear();
-        self.own.reached = None;
         let (state, mut turn) = self.parts(now, rng);
         match state {
             State::IsLsn(office) => office.abandon(&mut turn),
@@ -264,17 +263,7 @@ impl Node {
         }
     }
 
-    fn on_opened(
-        &mut self,
-        peer: NodeId,
-        observed: Option<SocketAddr>,
-        begun: Begun,
-        now: Instant,
-        rng: &mut dyn RngCore,
-    ) {
-        if begun == Begun::There {
-            self.own.reached = Some(now);
-        }
+    fn on_opened(&mut self, peer: NodeId, observed: Option<SocketAddr>, now: Instant, rng: &mut dyn RngCore) {
         if self.sessions.len() >= SESSIONS && !self.sessions.contains_key(&peer) {
             self.intents.push_back(Intent::Close(peer));
             return;
@@ -284,7 +273,7 @@ impl Node {
         match state {
             State::Joining(joining) => joining.on_opened(peer, &mut turn),
             State::HasLsn(membership) if membership.lsn() == peer => membership.on_opened(&mut turn),
-            State::IsLsn(office) => office.on_opened(peer, begun, &mut turn),
+            State::IsLsn(office) => office.on_opened(peer, &mut turn),
             _ => {}
         }
     }
@@ -295,7 +284,7 @@ impl Node {
             State::Joining(joining) if joining.lsn() == peer => joining.give_up(None, &mut turn),
             State::HasLsn(membership) if membership.lsn() == peer => membership.on_open_failed(&mut turn),
             State::IsLsn(office) => {
-                office.on_not_reached(peer, &mut turn);
+                office.on_unreachable(peer, &mut turn);
                 Step::Stay
             }
             _ => Step::Stay,
@@ -308,10 +297,6 @@ impl Node {
         match state {
             State::HasLsn(membership) if membership.lsn() == peer => {
                 membership.on_closed(&mut turn);
-                Step::Stay
-            }
-            State::IsLsn(office) => {
-                office.on_unreachable(peer, &mut turn);
                 Step::Stay
             }
             _ => self.on_open_failed(peer, now, rng),

@@ -62,7 +62,6 @@ impl Node {
     /// The network went: nothing to look for until it is back.
     pub(super) fn disconnect(&mut self, now: Instant) -> Step {
         self.lose(Some(LossReason::NetworkLost), now);
-        self.own.reached = None;
         self.drop_sessions();
         self.timers.stop_all();
         self.let_go_of_master();
@@ -83,8 +82,8 @@ impl Node {
             Quest::Nobody => {
                 let State::Looking(search) = &mut self.state else { return Step::Stay };
                 let claim = self.own.claim(rng.next_u64(), 1, None);
-                let (roll, unreached) = (search.take_line().into_roll(), search.take_unreached());
-                Step::Ascend(Box::new(Ascent { claim, roll, predecessor: None, unreached }))
+                let roll = search.take_line().into_roll();
+                Step::Ascend(Box::new(Ascent { claim, roll, predecessor: None }))
             }
         }
     }

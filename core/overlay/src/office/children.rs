@@ -22,8 +22,6 @@ pub struct Child {
     pub version: Version,
     pub attach: Attach,
     pub since: Instant,
-    /// The LSN has dialled it: it could be one itself.
-    pub reached: bool,
     lease_until: Instant,
     /// Was a deputy and answered no beats: not chosen again before it is heard of.
     silent: bool,
@@ -109,7 +107,6 @@ impl ChildTable {
         }
         let child = Child {
             since: known.map_or(now, |known| known.since),
-            reached: known.is_some_and(|known| known.reached),
             contact: join.contact,
             uptime: join.uptime,
             standing: join.standing,
@@ -141,12 +138,6 @@ impl ChildTable {
             self.order.insert((true, worth));
         }
         true
-    }
-
-    pub fn set_reached(&mut self, node: NodeId) {
-        if let Some(child) = self.children.get_mut(&node) {
-            child.reached = true;
-        }
     }
 
     /// A deputy that answers no beats steps behind those who may live.

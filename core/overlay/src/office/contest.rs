@@ -2,15 +2,14 @@
 //! it can reach the winner by becoming its child, and only then gives up its own; the winner shows itself. Both try again
 //! by themselves: where the LAN carries no datagrams, nobody reminds them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use muster_types::{Instant, NodeId};
 
 use crate::claim::Claim;
-use crate::input::Begun;
 use crate::intent::Intent;
-use crate::message::{Discovery, Message, Part, PartCode, Ping};
+use crate::message::{Discovery, Message, Ping};
 use crate::timer::Timer;
 use crate::timing::{RIVAL_PAUSE, RIVAL_PAUSE_MAX, YIELD_PATIENCE};
 use crate::turn::Turn;
@@ -23,8 +22,6 @@ pub(crate) struct Contest {
     /// The better LSN that has been reached, and asked to take this one in.
     yielding: Option<Claim>,
     rivals: BTreeMap<NodeId, Rival>,
-    /// This node's own dials to them came to nothing.
-    unreached: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
@@ -34,8 +31,6 @@ struct Rival {
     prevails: bool,
     /// To take this LSN in, since it was met.
     asked: bool,
-    /// It dialled, could not be dialled, and was told so.
-    told: bool,
     met: Instant,
     /// When to try again unasked.
     again: Instant,
@@ -43,11 +38,6 @@ struct Rival {
 }
 
 impl Contest {
-    /// Of a node that could not reach these LSNs before it became one.
-    pub(crate) fn begin(unreached: BTreeSet<NodeId>) -> Self {
-        Self { unreached, ..Self::default() }
-    }
-
     /// The better LSN that this one is asking to take it in. It is known to live: an LSN about to become a child itself
     /// takes nobody new along, or three that yield in a circle would all end as children.
     pub(crate) fn winner(&self) -> Option<&Claim> {
@@ -105,38 +95,13 @@ impl Contest {
         self.note(rival, prevails, turn);
     }
 
-    /// This node's dial came to nothing.
-    pub(crate) fn note_unreached(&mut self, peer: NodeId) {
-        if self.rivals.contains_key(&peer) && self.unreached.len() < RIVALS {
-            self.unreached.insert(peer);
-        }
-    }
-
-    /// The rival cannot be reached, and nobody else says that this node can: it takes this one in, whatever the claims.
-    pub(crate) fn concede(&mut self, rival: Claim, turn: &mut Turn<'_>) {
-        let node = rival.claimant.node;
-        if self.yielding.is_none() && node != turn.own.node {
-            self.note(rival, true, turn);
-            self.ask(node, turn);
-        }
-    }
-
-    pub(crate) fn on_opened(&mut self, own: &Claim, peer: NodeId, begun: Begun, turn: &mut Turn<'_>) {
-        if begun == Begun::Here {
-            self.unreached.remove(&peer);
-        }
-        let Some(rival) = self.rivals.get_mut(&peer) else { return };
+    pub(crate) fn on_opened(&mut self, own: &Claim, peer: NodeId, turn: &mut Turn<'_>) {
+        let Some(rival) = self.rivals.get(&peer) else { return };
         if !rival.claim.prevails_over(own) {
             turn.send(peer, Message::Claim(own.clone()));
             // Whoever is no LSN any more answers with the name of its own.
             let load_percent = turn.own.load_percent;
             turn.send(peer, Message::Ping(Ping { sequence: 0, load_percent }));
-        } else if self.unreached.contains(&peer) && !rival.told {
-            // It dials, and is not to be dialled: others would not reach it either. Should it know better, it says so again.
-            rival.told = true;
-            let description = "you were not reached from here".to_owned();
-            let part = Part { code: PartCode::NOT_REACHED, description, better: Some(own.clone()) };
-            turn.send(peer, Message::Refused(part));
         } else if self.yielding.is_none() {
             self.ask(peer, turn);
         }
@@ -172,9 +137,8 @@ impl Contest {
 
     fn note(&mut self, claim: Claim, prevails: bool, turn: &mut Turn<'_>) {
         let (now, node) = (turn.now, claim.claimant.node);
-        let known = self.rivals.remove(&node).filter(|known| known.claim.tenure() == claim.tenure());
-        let told = known.as_ref().is_some_and(|known| known.told);
-        let tries = known.map_or(0, |known| known.tries.saturating_add(1));
+        let tries = self.rivals.remove(&node).filter(|known| known.claim.tenure() == claim.tenure());
+        let tries = tries.map_or(0, |known| known.tries.saturating_add(1));
         if self.rivals.len() >= RIVALS {
             let oldest = self.rivals.iter().min_by_key(|(_, rival)| rival.met).map(|(&node, _)| node);
             oldest.map(|node| self.rivals.remove(&node));
@@ -182,9 +146,8 @@ impl Contest {
         let rivals = u32::try_from(self.rivals.len() + 1).unwrap_or(u32::MAX);
         let pause = RIVAL_PAUSE.saturating_mul(2u32.saturating_pow(tries));
         let pause = pause.min(RIVAL_PAUSE_MAX.saturating_mul(rivals));
-        let again = now + pause;
-        let rival = Rival { claim, prevails, asked: false, told, met: now, again, tries };
-        self.rivals.insert(node, rival);
+        self.rivals
+            .insert(node, Rival { claim, prevails, asked: false, met: now, again: now + pause, tries });
         self.set_timer(turn);
     }
 

@@ -64,8 +64,6 @@ pub(crate) struct Host {
     pub(crate) frozen_until: Instant,
     /// No process, but a system that says so to who comes by TCP.
     pub(crate) refuses: bool,
-    /// Its firewall lets in only what it asked for.
-    pub(crate) blocked: bool,
     pub(crate) up: Link,
     pub(crate) down: Link,
     pub(crate) sessions: BTreeMap<HostId, SessionEnd>,
@@ -99,7 +97,6 @@ impl Host {
             boot: 0,
             frozen_until: Instant::ZERO,
             refuses: false,
-            blocked: false,
             up: link.clone(),
             down: link,
             sessions: BTreeMap::new(),

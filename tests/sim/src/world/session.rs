@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use muster_overlay::Input;
-use muster_overlay::input::Begun;
 use muster_overlay::message::{Beat, Discovery, Message, Seal};
 use muster_types::{Contact, Instant, NodeId, Version};
 
@@ -73,11 +72,6 @@ pub(crate) enum Flight {
 }
 
 impl Parcel {
-    /// A firewall that lets only answers in does not know it.
-    fn is_unasked(&self) -> bool {
-        matches!(self, Self::Handshake { flight: Flight::Hello, .. } | Self::Discovery { .. })
-    }
-
     fn is_reliable(&self) -> bool {
         matches!(self, Self::Handshake { .. } | Self::Message { .. } | Self::Revocations { .. })
     }
@@ -87,7 +81,7 @@ impl World {
     pub(super) fn open(&mut self, from: HostId, contact: &Contact) {
         let to = self.by_id.get(&contact.node).copied();
         if let Some(to) = to.filter(|to| self.hosts[from].sessions.contains_key(to)) {
-            let opened = self.opened(to, Begun::Before);
+            let opened = self.opened(to);
             return self.locally(from, Duration::ZERO, opened);
         }
         let target = contact.addresses.first().and_then(muster_types::Address::udp).and_then(host_at);
@@ -114,7 +108,7 @@ impl World {
     /// One packet there and one back, by the same network: if both arrive, the session is as good as a new one.
     pub(super) fn probe(&mut self, from: HostId, contact: &Contact) {
         let Some(&to) = self.by_id.get(&contact.node) else { return };
-        let frozen = self.hosts[to].frozen_until > self.now() || self.hosts[to].blocked;
+        let frozen = self.hosts[to].frozen_until > self.now();
         if frozen || !self.can_hear(from, to) || !self.hosts[from].sessions.contains_key(&to) {
             return;
         }
@@ -127,7 +121,7 @@ impl World {
                 at = then;
             }
         }
-        let (after, opened) = (at.since(self.now()), self.opened(to, Begun::Here));
+        let (after, opened) = (at.since(self.now()), self.opened(to));
         self.locally(from, after, opened);
     }
 
@@ -222,7 +216,7 @@ impl World {
     fn transmit(&mut self, arrival: Arrival) {
         let now = self.now();
         let Arrival { from, to, bytes, .. } = arrival;
-        if !self.can_hear(from, to) || (self.hosts[to].blocked && arrival.parcel.is_unasked()) {
+        if !self.can_hear(from, to) {
             return self.lose(arrival);
         }
         let fate = self.hosts[from].up.send(now, bytes, &mut self.rng);
@@ -329,7 +323,7 @@ impl World {
             Flight::Hello => self.dispatch(to, from, Parcel::Handshake { id, flight: Flight::Answer }),
             Flight::Answer if self.handshakes.get(&(to, from)) == Some(&id) => {
                 self.handshakes.remove(&(to, from));
-                self.establish(to, from, id, Begun::Here);
+                self.establish(to, from, id);
                 self.dispatch(to, from, Parcel::Handshake { id, flight: Flight::Finish });
             }
             Flight::Answer => {}
@@ -337,24 +331,24 @@ impl World {
                 // The opener may have thought better of it meanwhile.
                 if self.hosts[from].sessions.get(&to).is_some_and(|end| end.id == id) {
                     self.handshakes.remove(&(to, from));
-                    self.establish(to, from, id, Begun::There);
+                    self.establish(to, from, id);
                 }
             }
         }
     }
 
-    fn establish(&mut self, host: HostId, peer: HostId, id: u64, begun: Begun) {
+    fn establish(&mut self, host: HostId, peer: HostId, id: u64) {
         self.note("session", host, peer as u64);
         self.hosts[host].sessions.insert(peer, SessionEnd { id, ..SessionEnd::default() });
-        let opened = self.opened(peer, begun);
+        let opened = self.opened(peer);
         self.input(host, opened);
         self.pass_on(host, peer);
     }
 
-    fn opened(&self, peer: HostId, begun: Begun) -> Input {
+    fn opened(&self, peer: HostId) -> Input {
         let observed = Some(address(self.hosts[peer].place, peer));
         let version = Version { major: 1, minor: 0, patch: 0 };
-        Input::Opened { peer: self.hosts[peer].id, version, observed, begun }
+        Input::Opened { peer: self.hosts[peer].id, version, observed }
     }
 
     pub(super) fn on_handshake_limit(&mut self, host: HostId, boot: u32, peer: HostId, id: u64) {
