@@ -89,24 +89,23 @@ impl Load {
     ) -> Result<(Self, Vec<Row>)> {
         let (memory, before) = (meter.resident()?, meter.processor()?);
         let address = master.address();
+        let (sender, ended) = mpsc::channel(1 << 20);
         let attaching = hosts.iter().enumerate().map(|(at, host)| {
-            let (host, address) = (host.clone(), address.clone());
+            let (host, address, sender) = (host.clone(), address.clone(), sender.clone());
             async move {
                 let begin = Instant::now();
-                Ok::<_, anyhow::Error>((Lsn::attach(host, at, address).await?, begin.elapsed()))
+                let lsn = Lsn::attach(host, at, address).await?;
+                let took = begin.elapsed();
+                // At once: the others take longer to attach than the master waits for a heartbeat.
+                let (wishes, wished) = mpsc::channel(AT_ONCE);
+                tokio::spawn(lsn.serve(wished, sender));
+                Ok::<_, anyhow::Error>((wishes, took))
             }
         });
         let attached: Vec<_> = iter(attaching).buffer_unordered(AT_ONCE).try_collect().await?;
         let used = meter.processor()? - before;
         let grown = meter.resident()?.saturating_sub(memory) as f64 / 1e3 / hosts.len() as f64;
-        let (sender, ended) = mpsc::channel(1 << 20);
-        let (mut lsns, mut spans) = (Vec::new(), Vec::new());
-        for (lsn, took) in attached {
-            let (wishes, wished) = mpsc::channel(AT_ONCE);
-            tokio::spawn(lsn.serve(wished, sender.clone()));
-            lsns.push(wishes);
-            spans.push(took);
-        }
+        let (lsns, spans): (Vec<_>, Vec<_>) = attached.into_iter().unzip();
         let fleet = master.fleet()?;
         let seen = watch(&fleet).await?;
         let rows = vec![
