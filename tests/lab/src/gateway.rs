@@ -19,9 +19,13 @@ pub enum Side {
     Outside,
 }
 
+/// Where name servers listen (RFC 1035, section 4.2).
+const DNS_PORT: u16 = 53;
+
 /// What a place's router lets through at all, before any translation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passage {
+    /// All but questions to name servers: whoever lets no UDP out has a server of its own inside.
     pub udp: bool,
     /// Outside TCP ports that may be reached; none is all of them.
     pub tcp_ports: Option<Vec<u16>>,
@@ -168,7 +172,7 @@ impl Gateway {
         };
         let remote = if side == Side::Inside { flow.destination } else { flow.source };
         match flow.protocol {
-            Protocol::Udp => self.passage.udp,
+            Protocol::Udp => self.passage.udp || remote.port() == DNS_PORT,
             Protocol::Tcp => {
                 self.passage.tcp_ports.as_ref().is_none_or(|ports| ports.contains(&remote.port()))
             }

@@ -95,14 +95,14 @@ impl Machine {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = self.spawn(command).await?.wait_with_output().await?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
             bail!(
-                "{} {} on {}: {}, {}",
+                "{} {} on {}: {}, {}{}",
                 program.as_ref().display(),
                 arguments.join(" "),
                 self.name,
                 output.status,
-                said.trim()
+                String::from_utf8_lossy(&output.stderr).trim(),
+                String::from_utf8_lossy(&output.stdout).trim()
             );
         }
         Ok(String::from_utf8(output.stdout)?)
