@@ -10,6 +10,7 @@ pub mod bus;
 pub mod clock;
 pub mod connect;
 pub mod crash;
+pub mod database;
 pub mod dirs;
 pub mod files;
 pub mod grpc;

@@ -99,7 +99,7 @@ fn serve(programs: &Path, folder: &Path) -> Result<Child, PostgresError> {
     let log = fs::File::create(folder.join("log"))?;
     let mut command = as_user(&programs.join("postgres"));
     command.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
-    command.args(["-c", "listen_addresses=", "-c", "max_connections=50"]);
+    command.args(["-c", "listen_addresses="]);
     Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?)
 }
 

@@ -5,10 +5,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use muster_kit::crash;
+use muster_kit::{crash, database};
 use muster_types::Timestamp;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection as _, Postgres};
+use sqlx::Postgres;
+use sqlx::postgres::{PgConnectOptions, PgPool};
 
 use super::{Change, Horizon, Revision, StoreError};
 
@@ -22,13 +22,6 @@ const SCHEMA: &str = "muster_auth";
 
 /// Connections of one replica.
 const CONNECTIONS: u32 = 8;
-
-/// What a replica was cut off in the midst of holds locks, and the horizon of feeds, no longer than this; our own
-/// transactions wait for nothing between two statements.
-const IDLE_TRANSACTION: &str = "10s";
-
-/// How long a caller waits for one of them.
-const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Auth's store in a PostgreSQL database.
 #[derive(Debug, Clone)]
@@ -45,26 +38,7 @@ impl PostgresStore {
     /// The database cannot be reached or its tables are none of ours.
     pub async fn open(url: &str, chain: &str) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url).map_err(open_error)?.application_name("muster-auth");
-        let mut first = options.connect().await.map_err(open_error)?;
-        // Replicas that start together make it one after the other: IF NOT EXISTS alone races.
-        sqlx::query("SELECT pg_advisory_lock(hashtext('muster_auth'))")
-            .execute(&mut first)
-            .await
-            .map_err(open_error)?;
-        sqlx::query("CREATE SCHEMA IF NOT EXISTS muster_auth")
-            .execute(&mut first)
-            .await
-            .map_err(open_error)?;
-        first.close().await.map_err(open_error)?;
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE_LIMIT)
-            .connect_with(options.options([
-                ("search_path", SCHEMA),
-                ("idle_in_transaction_session_timeout", IDLE_TRANSACTION),
-            ]))
-            .await
-            .map_err(open_error)?;
+        let pool = database::postgres_schema(options, SCHEMA, CONNECTIONS).await.map_err(open_error)?;
         sqlx::migrate!("migrations/postgres").run(&pool).await.map_err(open_error)?;
         Ok(Self { pool, chain: chain.to_owned() })
     }

@@ -6,11 +6,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use muster_kit::crash;
+use muster_kit::{crash, database};
 use muster_types::Timestamp;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Sqlite, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
@@ -72,12 +70,7 @@ impl SqliteStore {
     /// # Errors
     /// The file cannot be opened or is none of ours.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_LIMIT);
+        let options = database::sqlite(path).busy_timeout(BUSY_LIMIT);
         let opening = |error: String| StoreError::Open(format!("{}: {error}", path.display()));
         let mut writer = options.connect().await.map_err(|error| opening(error.to_string()))?;
         sqlx::migrate!("migrations/sqlite")

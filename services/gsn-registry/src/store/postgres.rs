@@ -1,7 +1,8 @@
 //! The shared store of several replicas: PostgreSQL, in a schema of its own beside other services'.
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Pool, Postgres};
+use muster_kit::database;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Pool, Postgres};
 
 use super::StoreError;
 
@@ -24,13 +25,7 @@ impl PostgresStore {
     /// # Errors
     /// The database cannot be reached, or its schema is from a later version.
     pub async fn connect(options: PgConnectOptions) -> Result<Self, StoreError> {
-        let mut first = options.connect().await?;
-        // Replicas that start together make it one after the other: IF NOT EXISTS alone races.
-        sqlx::query("SELECT pg_advisory_lock(hashtext('muster_gsn'))").execute(&mut first).await?;
-        sqlx::query("CREATE SCHEMA IF NOT EXISTS muster_gsn").execute(&mut first).await?;
-        first.close().await?;
-        let options = options.options([("search_path", SCHEMA)]);
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
+        let pool = database::postgres_schema(options, SCHEMA, CONNECTIONS).await?;
         sqlx::migrate!("src/store/migrations/postgres").run(&pool).await?;
         Ok(Self { pool })
     }

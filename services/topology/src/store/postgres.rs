@@ -1,5 +1,6 @@
 //! The shared store of several replicas: PostgreSQL, the only truth.
 
+use muster_kit::database;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Pool, Postgres, Transaction};
 
@@ -12,10 +13,6 @@ type Db = Postgres;
 
 /// Connections of one replica.
 const CONNECTIONS: u32 = 8;
-
-/// What a replica was cut off in the midst of holds locks, and the horizon of feeds, no longer than this; our own
-/// transactions wait for nothing between two statements.
-const IDLE_TRANSACTION: &str = "10s";
 
 /// Feeds are read below the oldest transaction that may still commit.
 const HORIZON: &str = "(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)";
@@ -41,8 +38,8 @@ impl PostgresStore {
     /// # Errors
     /// The database cannot be reached, or its schema is from a later version.
     pub async fn connect(options: PgConnectOptions) -> Result<Self, StoreError> {
-        let options = options.options([("idle_in_transaction_session_timeout", IDLE_TRANSACTION)]);
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS);
+        let pool = pool.connect_with(database::postgres(options)).await?;
         sqlx::migrate!("src/store/migrations/postgres").run(&pool).await?;
         Ok(Self { pool })
     }

@@ -1,9 +1,9 @@
 //! The embedded store: one SQLite file, WAL with `synchronous=FULL`, one connection that writes.
 
 use std::path::Path;
-use std::str::FromStr;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use muster_kit::database;
+use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Pool, Sqlite, Transaction};
 
 use super::StoreError;
@@ -41,12 +41,7 @@ impl SqliteStore {
     /// # Errors
     /// The file cannot be opened, or its schema is from a later version.
     pub async fn open(file: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::from_str("sqlite:")?
-            .filename(file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true);
+        let options = database::sqlite(file);
         // A file's connection does not break; asking it before each use would double the way of every query.
         let pool = || SqlitePoolOptions::new().test_before_acquire(false);
         let writer = pool().max_connections(1).connect_with(options.clone()).await?;

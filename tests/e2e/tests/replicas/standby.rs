@@ -36,7 +36,7 @@ impl Standby {
         ensure!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
         let mut serve = as_user(&programs.join("postgres"));
         serve.arg("-D").arg(&data).arg("-k").arg(folder.path());
-        serve.args(["-c", "listen_addresses=", "-c", "max_connections=50"]);
+        serve.args(["-c", "listen_addresses="]);
         let server = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let standby = Self { folder, server };
         until(|| {

@@ -325,7 +325,6 @@ impl Session {
         }
     }
 
-    /// Orders and cancellations that nodes of this stream have not answered.
     /// Before what new keys signed goes the word that they count.
     async fn tell_bundle(&mut self) -> Result<(), End> {
         let bundle = self.hub.trust.current().bundle.clone();
@@ -337,6 +336,7 @@ impl Session {
         self.send(Down::Downstream(down::message(&[self.node], body))).await
     }
 
+    /// Orders and cancellations that nodes of this stream have not answered.
     async fn send_down(&mut self) -> Result<(), End> {
         self.tell_bundle().await?;
         let (hub, node) = (self.hub.clone(), self.node);
