@@ -6,6 +6,7 @@ import pathlib
 import ssl
 import socket
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 
@@ -47,7 +48,7 @@ class Fleet:
                 f"{HOST}:400{at}", "--observe", f"{HOST}:410{at}", log=f"m{at}", env=self.environment))
             until(lambda at=at: self.page("/readyz", at), f"replica {at}")
         self.write_rules()
-        config = {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": ["rules.yml"],
+        config = {"global": {"scrape_interval": "2s", "evaluation_interval": "1s"}, "rule_files": ["rules.yml"],
                   "scrape_configs": [{"job_name": "muster", "static_configs": [
                       {"targets": [f"{HOST}:4101", f"{HOST}:4102"]}]}]}
         (self.folder / "prometheus.yml").write_text(json.dumps(config))
@@ -56,6 +57,12 @@ class Fleet:
         for at in range(HOSTS):
             self.join(at)
         until(lambda: self.all_online(), "every host online")
+        # A counter that is first seen at one has not risen.
+        until(lambda: self.are_scraped(), "Prometheus scrapes both replicas")
+        self.began = time.monotonic()
+
+    def are_scraped(self):
+        assert self.ask("up") == [1, 1]
 
     def write_rules(self):
         """The chart's alerts as they are, but for their patience."""
@@ -95,9 +102,9 @@ class Fleet:
     def cause_events(self):
         self.spawn(PROGRAMS / "muster", "--data-dir", self.folder / "m2", "watch", "--all", log="watch", env=self.environment)
         for at in (1, 2):
-            assert self.muster("run", "--all", "--", "true", at=at).returncode == 0
+            self.succeeds("run", "--all", "--", "true", at=at)
             assert self.muster("run", "--all", "--", "false", at=at).returncode == 1
-        assert self.muster("inventory", "--all").returncode == 0
+        self.succeeds("inventory", "--all")
         assert self.muster("node", "00000000").returncode != 0
         # A link that was used, a token of another epoch, a name that nobody serves.
         link = self.join(HOSTS)
@@ -112,12 +119,22 @@ class Fleet:
         self.break_the_store()
         # What is older than seven days is purged at the next round.
         self.sql("UPDATE events SET at = 1 WHERE number < 5")
-        lsn = next(it["name"] for it in self.nodes() if it["role"] == "lsn")
-        index = next(at for at in range(len(self.agents)) if self.node(at) == lsn)
+        lsn, index = until(self.lsn, "there is an LSN")
         self.agents[index].kill()
         self.agents[index].wait()
         until(lambda: self.gone(lsn), "the killed LSN is gone")
         assert self.muster("run", "--all", "--skip-offline", "--", "true").returncode in (0, 5)
+
+    def succeeds(self, *words, at=1):
+        def attempt():
+            done = self.muster(*words, at=at)
+            assert done.returncode == 0, done.stderr
+        until(attempt, " ".join(words))
+
+    def lsn(self):
+        """Its name, and which of the agents it is."""
+        lsn = next(it["name"] for it in self.nodes() if it["role"] == "lsn")
+        return lsn, next(at for at in range(len(self.agents)) if self.node(at) == lsn)
 
     def meet_a_stranger(self):
         clean = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
@@ -131,7 +148,7 @@ class Fleet:
             stranger.renew_without_proof()
             stranger.enroll_by_guessing(5)
             self.ask_for_nobody()
-            assert "MusterEnrollmentFailures" in self.firing()
+            assert "MusterEnrollmentFailures" in self.raised()
         until(guessed, "guessing is noticed")
 
     def ask_for_nobody(self):
@@ -163,11 +180,13 @@ class Fleet:
         for master in self.masters:
             master.kill()
 
-    def firing(self):
-        where = f"http://{HOST}:9090/api/v1/alerts"
+    def raised(self):
+        """Alerts that fire, or did at some time since everything stood."""
+        since = 1 + int(time.monotonic() - self.began)
+        where = f"http://{HOST}:9090/api/v1/query?" + urllib.parse.urlencode(
+            {"query": f'max by (alertname) (max_over_time(ALERTS{{alertstate="firing"}}[{since}s]))'})
         with urllib.request.urlopen(where, timeout=10) as answer:
-            alerts = json.loads(answer.read())["data"]["alerts"]
-        return {it["labels"]["alertname"] for it in alerts if it["state"] == "firing"}
+            return {it["metric"]["alertname"] for it in json.loads(answer.read())["data"]["result"]}
 
     def some(self, query):
         assert self.ask(query), query

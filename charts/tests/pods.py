@@ -50,7 +50,7 @@ class Host:
             self.folder.chmod(0o755)
         run(*as_user, str(programs / "initdb"), "--no-sync", "--auth=trust", "-U", "muster", "-D", str(data), cwd="/")
         (data / "pg_hba.conf").write_text("host all all 10.88.0.0/24 trust\n")
-        self.start(*as_user, str(programs / "postgres"), "-D", str(data), "-k", str(data), "-h", HOST, port=5432, cwd="/")
+        self.start(*as_user, str(programs / "postgres"), "-D", str(data), "-k", str(data), "-h", HOST, "-c", "fsync=off", port=5432, cwd="/")
         until(lambda: self.answers(), "PostgreSQL answers")
         return f"postgres://muster@{HOST}:5432/postgres"
 
@@ -77,7 +77,7 @@ def until(attempt, what, limit=PATIENCE):
     while True:
         try:
             return attempt()
-        except (OSError, AssertionError) as error:
+        except (OSError, AssertionError, LookupError, ValueError, StopIteration) as error:
             if time.monotonic() > end:
                 raise AssertionError(f"not within {limit} s: {what}: {error}") from error
             time.sleep(0.1)

@@ -25,6 +25,8 @@ STILL = {
 #: promtool with series that are made up.
 RAISED = {"MusterEnrollmentFailures", "MusterReportsUnverified", "MusterStoreFailing"}
 RAISED_BY_LOSS = {"MusterBusAway", "MusterNodesUnreachable"}
+#: What a slow computer does not raise by itself.
+CAUSED = RAISED | RAISED_BY_LOSS | {"MusterAbsent"}
 
 
 def boards():
@@ -139,10 +141,10 @@ class Live(unittest.TestCase):
     def test_real_events_move_the_panels_and_raise_the_alerts(self):
         with tempfile.TemporaryDirectory(prefix="mfleet", dir="/tmp") as scratch, Fleet(pathlib.Path(scratch)) as fleet:
             self.check_metrics(fleet)
-            until(lambda: self.assertEqual(fleet.firing(), set()), "all is well")
+            self.assertEqual(fleet.raised() & CAUSED, set(), "before anything happened")
             fleet.cause_events()
-            until(lambda: self.assertLessEqual(RAISED, fleet.firing()), "the alerts of what happened")
-            self.check_graph(fleet)
+            until(lambda: self.assertLessEqual(RAISED, fleet.raised()), "the alerts of what happened")
+            until(lambda: self.check_graph(fleet), "the graph")
             moved, end = set(), time.monotonic() + 90
             while True:
                 still, silent = self.look(fleet, moved)
@@ -151,10 +153,10 @@ class Live(unittest.TestCase):
                 time.sleep(2)
             self.assertEqual(silent, [], "panels without data")
             fleet.lose_everything()
-            until(lambda: self.assertLessEqual(RAISED_BY_LOSS, fleet.firing()), "the alerts of what was lost", 150)
-            self.assertLessEqual(self.look(fleet, moved)[0], set(STILL), "panels that nothing moved")
+            until(lambda: self.assertLessEqual(RAISED_BY_LOSS, fleet.raised()), "the alerts of what was lost", 240)
+            until(lambda: self.assertLessEqual(self.look(fleet, moved)[0], set(STILL)), "panels that nothing moved")
             fleet.lose_the_masters()
-            until(lambda: self.assertIn("MusterAbsent", fleet.firing()), "nobody is there")
+            until(lambda: self.assertIn("MusterAbsent", fleet.raised()), "nobody is there")
 
     def check_metrics(self, fleet):
         for text in fleet.metrics():
