@@ -144,6 +144,13 @@ impl Relay {
         self.seats.of(node)
     }
 
+    /// Whether the node at `seat` and another one that sits here may talk.
+    pub fn is_at_work(&self, seat: Seat) -> bool {
+        let Some(node) = self.seats.node(seat) else { return false };
+        let met = |id| self.pairs.get(id).is_some_and(|pair| !pair.meetings().is_empty());
+        self.pairs.of(node).into_iter().any(met)
+    }
+
     /// Lets the node at `seat` and `peer` send to each other, or renews that. The answer is the channel of this end,
     /// and, if the peer is here, what to tell it.
     ///

@@ -56,7 +56,13 @@ pub async fn run(place: &Place, output: Output, up: Up) -> Result<Exit, Failure>
             () = shutdown.triggered() => {}
         }
     };
-    let (ended, (), ()) = tokio::join!(master.wait(&shutdown), run_agent(agent, &shutdown), welcome);
+    let farewell = async {
+        shutdown.triggered().await;
+        if output == Output::Table {
+            eprintln!("Ending. Ctrl-C again does not wait for what is under way.");
+        }
+    };
+    let ended = tokio::join!(master.wait(&shutdown), run_agent(agent, &shutdown), welcome, farewell).0;
     if output == Output::Table {
         eprintln!("Ended. `muster up` goes on from here.");
     }

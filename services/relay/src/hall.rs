@@ -16,9 +16,13 @@ use muster_wire::relay::{UdpToken, header};
 
 use crate::metrics;
 use crate::outbox::Outbox;
+use crate::session::GRACE;
 
 /// Between two looks for tickets that have run out.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// Between two looks, at the end, whether somebody is still here.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a session is told besides packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,9 +87,11 @@ impl Hall {
         self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nobody sits here.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().relay.seats() == 0
+    /// Completes once nobody sits here.
+    pub(crate) async fn emptied(&self) {
+        while self.lock().relay.seats() > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Seats a node. Its older session, if there is one, ends.
@@ -211,6 +217,16 @@ impl Floor {
         }
     }
 
+    /// Tells everybody; sessions that carry for nobody are over at once.
+    fn begin_to_end(&self) {
+        for (seat, guest) in &self.guests {
+            guest.outbox.tell(News::Restarting);
+            if !self.relay.is_at_work(*seat) {
+                guest.outbox.close();
+            }
+        }
+    }
+
     fn leave(&mut self, seat: Seat) {
         for end in self.relay.leave(seat) {
             self.tell(end.seat, News::PeerGone(end.channel));
@@ -231,7 +247,7 @@ impl Drop for Stay {
     }
 }
 
-/// Ends what has run out; at the shutdown, tells everybody.
+/// Ends what has run out; at the shutdown, tells everybody and gives those that are at work time to move.
 pub(crate) async fn tend(hall: Arc<Hall>, shutdown: Shutdown) {
     let mut due = tokio::time::interval(SWEEP);
     loop {
@@ -245,8 +261,10 @@ pub(crate) async fn tend(hall: Arc<Hall>, shutdown: Shutdown) {
         }
         metrics::seated(floor.relay.seats(), floor.relay.pairs());
     }
-    let floor = hall.lock();
-    for guest in floor.guests.values() {
-        guest.outbox.tell(News::Restarting);
+    hall.lock().begin_to_end();
+    // Whoever stays longer is cut.
+    let _ = tokio::time::timeout(GRACE, hall.emptied()).await;
+    for guest in hall.lock().guests.values() {
+        guest.outbox.close();
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use muster_overlay::relay::Channel;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Packets that wait: a window of a few. What waits longer is sent again by those who sealed it.
 const PACKETS: usize = 128;
@@ -24,19 +25,19 @@ pub(crate) enum Item<N> {
 pub(crate) struct Outbox<N> {
     queue: Mutex<Queue<N>>,
     filled: Notify,
+    closed: CancellationToken,
 }
 
 #[derive(Debug)]
 struct Queue<N> {
     news: VecDeque<N>,
     packets: VecDeque<(Channel, Bytes)>,
-    closed: bool,
 }
 
 impl<N> Outbox<N> {
     pub(crate) fn new() -> Self {
-        let queue = Queue { news: VecDeque::new(), packets: VecDeque::new(), closed: false };
-        Self { queue: Mutex::new(queue), filled: Notify::new() }
+        let queue = Queue { news: VecDeque::new(), packets: VecDeque::new() };
+        Self { queue: Mutex::new(queue), filled: Notify::new(), closed: CancellationToken::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<N>> {
@@ -46,7 +47,7 @@ impl<N> Outbox<N> {
     pub(crate) fn tell(&self, news: N) {
         let mut queue = self.lock();
         if queue.news.len() >= NEWS {
-            queue.closed = true;
+            self.closed.cancel();
         }
         queue.news.push_back(news);
         drop(queue);
@@ -68,8 +69,13 @@ impl<N> Outbox<N> {
 
     /// Ends the session once its news is told.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        self.closed.cancel();
         self.filled.notify_one();
+    }
+
+    /// Completes once nothing but the last news goes down any more.
+    pub(crate) async fn closed(&self) {
+        self.closed.cancelled().await;
     }
 
     /// `None`: closed.
@@ -81,7 +87,7 @@ impl<N> Outbox<N> {
                 if let Some(news) = queue.news.pop_front() {
                     return Some(Item::News(news));
                 }
-                if queue.closed {
+                if self.closed.is_cancelled() {
                     return None;
                 }
                 if let Some((channel, packet)) = queue.packets.pop_front() {

@@ -47,11 +47,14 @@ pub async fn keep(registry: MasterChannel, registration: Registration, shutdown:
     let mut due = tokio::time::interval(INTERVAL);
     let mut listed = false;
     loop {
-        tokio::select! {
+        let tell = async {
+            due.tick().await;
+            registry.register_relay(registration.request(false)).await
+        };
+        let told = tokio::select! {
             () = shutdown.triggered() => break,
-            _ = due.tick() => {}
-        }
-        let told = registry.register_relay(registration.request(false)).await;
+            told = tell => told,
+        };
         match (&told, listed) {
             (Ok(_), true) => {}
             (Ok(_), false) => tracing::info!(relay = registration.name, "the relay is listed"),

@@ -29,10 +29,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Until the node ends its stream, or a newer session of its takes over.
+    /// Until the node ends its stream, a newer session of its takes over, or the relay ends.
     pub(crate) async fn read(self, mut requests: Streaming<CarryRequest>) {
         loop {
-            match requests.message().await {
+            let request = tokio::select! {
+                () = self.stay.outbox.closed() => return,
+                request = requests.message() => request,
+            };
+            match request {
                 Ok(Some(CarryRequest { request: Some(Body::Packet(packet)) })) => self.carry(packet),
                 Ok(Some(CarryRequest { request: Some(Body::Open(open)) })) => self.open(open).await,
                 // Of a newer version.

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use muster_kit::shutdown::Shutdown;
 use muster_net::stun::Responder;
@@ -13,9 +12,6 @@ use muster_wire::relay::{self, Datagram, HEADER, PACKET_BYTES};
 
 use crate::hall::Hall;
 use crate::metrics::{self, Way};
-
-/// Between two looks, at the end, whether somebody is still here.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Until the shutdown, and after it for as long as sessions last: the process ends this task.
 pub(crate) async fn run(hall: Arc<Hall>, socket: Arc<BurstSocket>, shutdown: Shutdown) {
@@ -38,13 +34,8 @@ pub(crate) async fn run(hall: Arc<Hall>, socket: Arc<BurstSocket>, shutdown: Shu
 /// Once the last session has gone elsewhere; sessions have as long for that as calls have to end.
 async fn drained(hall: &Hall, shutdown: &Shutdown) {
     shutdown.triggered().await;
-    let gone = async {
-        while !hall.is_empty() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
     // Whoever stays longer is cut.
-    let _ = tokio::time::timeout(muster_kit::grpc::DRAIN_LIMIT, gone).await;
+    let _ = tokio::time::timeout(muster_kit::grpc::DRAIN_LIMIT, hall.emptied()).await;
 }
 
 fn forward(hall: &Hall, socket: &BurstSocket, burst: &mut Burst<'_>, responder: &mut Responder) {

@@ -40,11 +40,10 @@ pub(crate) async fn follow(hub: Arc<Hub>, shutdown: Shutdown) {
     let mut lost = false;
     let mut publish = Instant::now();
     loop {
-        let mut done = catch_up(&hub).await;
-        if done.is_ok() && Instant::now() >= publish {
-            publish = Instant::now() + PUBLISHED_EVERY;
-            done = publish_contacts(&hub).await;
-        }
+        let done = tokio::select! {
+            () = shutdown.triggered() => return,
+            done = exchange(&hub, &mut publish) => done,
+        };
         match done {
             Ok(()) => lost = false,
             Err(error) if !lost => {
@@ -58,6 +57,15 @@ pub(crate) async fn follow(hub: Arc<Hub>, shutdown: Shutdown) {
             () = tokio::time::sleep(INTERVAL) => {}
         }
     }
+}
+
+async fn exchange(hub: &Hub, publish: &mut Instant) -> Result<(), FollowError> {
+    catch_up(hub).await?;
+    if Instant::now() >= *publish {
+        *publish = Instant::now() + PUBLISHED_EVERY;
+        publish_contacts(hub).await?;
+    }
+    Ok(())
 }
 
 /// To the feed's end. A page that was committed without its cursor is read again, which changes nothing.

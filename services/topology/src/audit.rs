@@ -35,7 +35,11 @@ enum TellError {
 pub(crate) async fn tell(hub: Arc<Hub>, shutdown: Shutdown) {
     let mut failing = false;
     loop {
-        match catch_up(&hub).await {
+        let told = tokio::select! {
+            () = shutdown.triggered() => return,
+            told = catch_up(&hub) => told,
+        };
+        match told {
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;
