@@ -2,6 +2,7 @@
 //!
 //! Later wins: defaults, one TOML file, `MUSTER_AGENT_*` in the environment, flags.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -34,6 +35,7 @@ pub struct Config {
     pub master_addresses: Vec<String>,
     /// The domain whose `_muster._tcp` SRV records name the master. Default: what the network says.
     pub discovery_domain: Option<String>,
+    pub super_node: SuperNodeConfig,
     pub lock: LockConfig,
     pub erase: EraseConfig,
     pub telemetry: TelemetryConfig,
@@ -48,10 +50,29 @@ impl Default for Config {
             port: DEFAULT_PORT,
             master_addresses: Vec::new(),
             discovery_domain: None,
+            super_node: SuperNodeConfig::default(),
             lock: LockConfig::default(),
             erase: EraseConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
+    }
+}
+
+/// What this host does for others when anybody can reach it, and only on mains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SuperNodeConfig {
+    /// Whether it offers itself as a global super node. The master has it probed before it believes that.
+    pub offer: bool,
+    /// Where others reach it, if that is not an address of its own: behind a translator that hands on its port.
+    pub addresses: Vec<IpAddr>,
+    /// What it gives at most to bring others together.
+    pub signalling_bytes_per_second: u64,
+}
+
+impl Default for SuperNodeConfig {
+    fn default() -> Self {
+        Self { offer: true, addresses: Vec::new(), signalling_bytes_per_second: 5_000 }
     }
 }
 

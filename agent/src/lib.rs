@@ -18,6 +18,7 @@ mod meetings;
 pub mod platform;
 mod relays;
 pub mod tasks;
+mod volunteer;
 
 pub use config::Config;
 pub use driver::run;

@@ -188,6 +188,9 @@ impl Driver {
         self.overlay.renewed(&self.parts, &self.presence);
         self.table.renewed(&self.parts, self.presence.boot_nonce());
         self.renew_meetings();
+        if let (Some(volunteer), Ok(ticket)) = (&self.volunteer, self.parts.identity.ticket()) {
+            volunteer.renew(ticket.clone());
+        }
         tracing::info!("the certificate is renewed");
         self.until_renewal()
     }

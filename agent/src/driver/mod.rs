@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_kit::shutdown::Shutdown;
-use muster_net::NetEvent;
 use muster_net::dht::DhtEvent;
+use muster_net::{Endpoint, NetEvent};
 use muster_overlay::intent::Station;
 use muster_overlay::message::PartCode;
 use muster_overlay::{Claim, Input};
@@ -47,6 +47,7 @@ use crate::local;
 use crate::meetings::{Meetings, Outgoing};
 use crate::platform::{service, sleep};
 use crate::tasks::Tasks;
+use crate::volunteer::{Terms, Volunteer};
 
 use account::Account;
 use history::{History, Kept};
@@ -117,6 +118,8 @@ struct Driver {
     presence: Presence,
     overlay: Overlay,
     table: dht::Table,
+    /// `None`: the owner does not want this node to be a global super node.
+    volunteer: Option<Volunteer>,
     meetings: Meetings,
     control: Control,
     tasks: Tasks,
@@ -176,6 +179,20 @@ enum Next {
     Leave { code: PartCode, description: String, told: Option<tokio::sync::oneshot::Sender<()>> },
 }
 
+/// Offers this node, if its owner lets it.
+fn volunteer(config: &Config, parts: &Parts, endpoint: &Endpoint) -> Result<Option<Volunteer>, StateError> {
+    if !config.super_node.offer {
+        return Ok(None);
+    }
+    Ok(Some(Volunteer::spawn(Terms {
+        client: parts.client.clone(),
+        endpoint: endpoint.clone(),
+        node: parts.identity.node,
+        ticket: parts.identity.ticket()?.clone(),
+        config: config.super_node.clone(),
+    })))
+}
+
 impl Driver {
     async fn new(
         config: &Config,
@@ -190,6 +207,7 @@ impl Driver {
         let (meetings, calls) = meetings::start(&parts, presence.boot_nonce(), overlay.endpoint())?;
         let (tasks, engine, outbox) = parts.start_tasks().await?;
         let (control, events) = Control::spawn(parts.client.clone(), overlay.endpoint().pacer().clone());
+        let volunteer = volunteer(config, &parts, overlay.endpoint())?;
         let done = parts.take_done();
         let driver = Self {
             must_ask: parts.trust_in_journal == Trust::AskMaster,
@@ -208,6 +226,7 @@ impl Driver {
             presence,
             overlay,
             table,
+            volunteer,
             meetings,
             control,
             tasks,
@@ -378,6 +397,8 @@ impl Driver {
         description: String,
         told: Option<tokio::sync::oneshot::Sender<()>>,
     ) {
+        // Nobody is sent here any more.
+        self.volunteer = None;
         self.tasks.finish().await;
         let farewell = async {
             let contacts = self.table.last_sample().await;

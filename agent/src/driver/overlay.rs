@@ -146,7 +146,10 @@ impl Overlay {
             },
             NetEvent::Discovery { from, bytes, .. } => self.heard(*from, bytes),
             NetEvent::Message { from, bytes } => return self.received(from, bytes),
-            NetEvent::NetworkChanged | NetEvent::PathChanged(_) | NetEvent::Probe { .. } => {}
+            NetEvent::NetworkChanged
+            | NetEvent::PathChanged(_)
+            | NetEvent::Probe { .. }
+            | NetEvent::Reached { .. } => {}
         }
         Brought::Nothing
     }

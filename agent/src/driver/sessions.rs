@@ -43,6 +43,9 @@ impl Driver {
         if let NetEvent::SessionOpened(session) = &event {
             self.tell_revocations(session.peer(), session.hello().known_revocation);
         }
+        if let (NetEvent::Reached { from, token }, Some(volunteer)) = (&event, &self.volunteer) {
+            volunteer.probed(*from, *token);
+        }
         if matches!(event, NetEvent::NetworkChanged) {
             self.look_at_network();
             self.look_again.extend(LOOK_AGAIN.map(|pause| tokio::time::Instant::now() + pause));
@@ -58,10 +61,17 @@ impl Driver {
             self.overlay.endpoint().network_changed();
             self.table.network_changed();
             self.overlay.set_network(network);
+            self.offer_addresses();
             self.tell_addresses();
             if self.attach_as.is_some() {
                 self.want_control();
             }
+        }
+    }
+
+    fn offer_addresses(&self) {
+        if let Some(volunteer) = self.volunteer.as_ref().filter(|_| !self.lost) {
+            volunteer.tell_addresses(self.presence.addresses());
         }
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use muster_types::limits;
 use muster_wire::datagram::Kind;
 use muster_wire::meeting;
+use muster_wire::probe;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::mpsc;
 
@@ -20,6 +21,7 @@ use crate::interfaces::{self, Interface};
 use crate::path::canonical;
 use crate::quic::{Tap, Tapped};
 use crate::sealed::Sealed;
+use crate::sent::Sent;
 use crate::socket::Sockets;
 use crate::stun;
 use crate::usage::{Traffic, Usage};
@@ -61,10 +63,16 @@ pub(crate) struct Discovery {
     /// Also the lock that keeps a datagram's interface its own: it is an option of the socket.
     interfaces: Mutex<Vec<Interface>>,
     usage: Arc<Usage>,
+    sent_to: Arc<Sent>,
 }
 
 impl Discovery {
-    pub(crate) fn new(config: Option<Config>, sockets: &Sockets, usage: Arc<Usage>) -> io::Result<Self> {
+    pub(crate) fn new(
+        config: Option<Config>,
+        sockets: &Sockets,
+        usage: Arc<Usage>,
+        sent_to: Arc<Sent>,
+    ) -> io::Result<Self> {
         let clone = |socket: &Option<UdpSocket>| socket.as_ref().map(UdpSocket::try_clone).transpose();
         let hear = |address: IpAddr, wanted: bool| {
             let port = config.as_ref().filter(|_| wanted)?.port;
@@ -80,6 +88,7 @@ impl Discovery {
             interfaces: Mutex::default(),
             config,
             usage,
+            sent_to,
         };
         discovery.rejoin();
         Ok(discovery)
@@ -140,6 +149,7 @@ impl Discovery {
         let to = canonical(to);
         let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
         if let Some(socket) = socket {
+            self.sent_to.note(to.ip());
             self.account(socket.send_to(datagram, to), traffic);
         }
     }
@@ -218,6 +228,8 @@ async fn hear_answers(shared: Arc<Shared>, mut tapped: mpsc::Receiver<Tapped>) {
             if shared.events.try_send(NetEvent::Probe { from, bytes }).is_err() {
                 tracing::debug!(%from, "dropped a probe: nobody keeps up");
             }
+        } else if let Some(token) = probe::decode(&bytes) {
+            reached(&shared, from, token);
         } else if Kind::of(&bytes).is_none() {
             heard(&shared, from, bytes, interface);
         } else {
@@ -257,6 +269,13 @@ async fn receive(
     match socket {
         Some(socket) => socket.recv_from(buffer).await,
         None => std::future::pending().await,
+    }
+}
+
+/// A probe of somebody to whom this node need not have written. When nobody keeps up it is lost: another one comes.
+fn reached(shared: &Shared, from: SocketAddr, token: probe::Token) {
+    if shared.events.try_send(NetEvent::Reached { from, token }).is_err() {
+        tracing::debug!(%from, "dropped a probe: nobody keeps up");
     }
 }
 

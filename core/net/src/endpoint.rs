@@ -1,7 +1,7 @@
 //! The node's one endpoint: its sockets, its sessions, its discovery. A handle; dropping the last one ends
 //! every task behind it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::reach::Reach;
 use crate::relayed::RelayRoute;
 use crate::routes::Routes;
 use crate::sealed::{self, Sealed};
+use crate::sent::Sent;
 use crate::session::{Opening, Session};
 use crate::socket::Sockets;
 use crate::upgrade::{self, Upgrades};
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) upgrades: Upgrades,
     pub(crate) discovery: Discovery,
     pub(crate) usage: Arc<Usage>,
+    pub(crate) sent_to: Arc<Sent>,
     pub(crate) events: mpsc::Sender<NetEvent>,
     pub(crate) sealed: mpsc::Sender<Sealed>,
     pub(crate) questions: stun::Questions,
@@ -77,13 +79,16 @@ impl Endpoint {
         let (network, node) = config.material.identity()?;
         let mut sockets = Sockets::open(&config.bind, config.port, config.udp, config.tcp)?;
         let usage = Arc::new(Usage::default());
+        let sent_to = Arc::new(Sent::default());
         let (events, receiver) = mpsc::channel(EVENTS);
-        let discovery = Discovery::new(config.discovery.clone(), &sockets, Arc::clone(&usage))?;
+        let discovery =
+            Discovery::new(config.discovery.clone(), &sockets, Arc::clone(&usage), Arc::clone(&sent_to))?;
         let (tap, tapped) = Discovery::tap();
         let (sealed, sealed_receiver) = mpsc::channel(sealed::WAITING);
         let (routes, packets) = Routes::new(sealed.clone());
         let (v4, v6) = (sockets.udp_v4.take(), sockets.udp_v6.take());
-        let carrier = Carrier::new(v4, v6, sockets.port, (Arc::clone(&routes), packets), tap)?;
+        let carrier =
+            Carrier::new(v4, v6, sockets.port, (Arc::clone(&routes), packets), tap, Arc::clone(&sent_to))?;
         let shared = Arc::new(Shared {
             network,
             node,
@@ -96,6 +101,7 @@ impl Endpoint {
             upgrades: Upgrades::default(),
             discovery,
             usage,
+            sent_to,
             events,
             sealed,
             questions: stun::Questions::default(),
@@ -225,6 +231,16 @@ impl Endpoint {
         if !self.shared.routes.carry(to, datagram, None) {
             self.shared.discovery.send(to, datagram, Traffic::Sealed);
         }
+    }
+
+    /// How long ago anything last went to that IP address by UDP. `None`: not within ten minutes.
+    pub fn sent_ago(&self, to: IpAddr) -> Option<Duration> {
+        self.shared.sent_to.ago(to)
+    }
+
+    /// Sends a probe of reachability, which nobody answers.
+    pub fn send_reach_probe(&self, to: SocketAddr, datagram: &[u8]) {
+        self.shared.discovery.send(to, datagram, Traffic::Discovery);
     }
 
     /// Takes rate grants.

@@ -21,6 +21,7 @@ mod reach;
 pub mod relayed;
 mod routes;
 pub mod sealed;
+mod sent;
 pub mod session;
 mod socket;
 pub mod stream;

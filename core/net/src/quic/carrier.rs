@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::demux::Owner;
 use crate::path::{canonical, mapped};
 use crate::routes::{Packet, Routes};
+use crate::sent::Sent;
 
 /// A datagram of ours from the shared socket.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Carrier {
     v4: Option<Box<dyn AsyncUdpSocket>>,
     v6: Option<Box<dyn AsyncUdpSocket>>,
     routes: Arc<Routes>,
+    sent_to: Arc<Sent>,
     virtual_packets: mpsc::Receiver<Packet>,
     tap: Tap,
     port: u16,
@@ -48,11 +50,12 @@ impl Carrier {
         port: u16,
         (routes, virtual_packets): (Arc<Routes>, mpsc::Receiver<Packet>),
         tap: Tap,
+        sent_to: Arc<Sent>,
     ) -> io::Result<Self> {
         let wrap = |socket: Option<std::net::UdpSocket>| {
             socket.map(|socket| TokioRuntime.wrap_udp_socket(socket)).transpose()
         };
-        Ok(Self { v4: wrap(v4)?, v6: wrap(v6)?, routes, virtual_packets, tap, port, turn: 0 })
+        Ok(Self { v4: wrap(v4)?, v6: wrap(v6)?, routes, sent_to, virtual_packets, tap, port, turn: 0 })
     }
 
     fn poll_virtual(
@@ -133,6 +136,7 @@ impl AsyncUdpSocket for Carrier {
             v4: self.v4.as_ref().map(|socket| socket.create_sender()),
             v6: self.v6.as_ref().map(|socket| socket.create_sender()),
             routes: Arc::clone(&self.routes),
+            sent_to: Arc::clone(&self.sent_to),
         })
     }
 
@@ -181,6 +185,7 @@ struct CarrierSender {
     v4: Option<Pin<Box<dyn UdpSender>>>,
     v6: Option<Pin<Box<dyn UdpSender>>>,
     routes: Arc<Routes>,
+    sent_to: Arc<Sent>,
 }
 
 impl UdpSender for CarrierSender {
@@ -204,6 +209,7 @@ impl UdpSender for CarrierSender {
         let this = &mut *self;
         let sender = if transmit.destination.is_ipv4() { &mut this.v4 } else { &mut this.v6 };
         let Some(sender) = sender else { return Poll::Ready(Ok(())) };
+        this.sent_to.note(transmit.destination.ip());
         match ready!(sender.as_mut().poll_send(&transmit, cx)) {
             Ok(()) => {}
             Err(error) => tracing::debug!(%error, to = %transmit.destination, "UDP send"),
