@@ -37,7 +37,16 @@ impl Sent {
     }
 
     pub(crate) fn note(&self, to: IpAddr) {
-        let (mut ledger, now) = (self.lock(), Instant::now());
+        self.note_at(to, Instant::now());
+    }
+
+    /// How long ago something last went to that address. `None`: not within ten minutes.
+    pub(crate) fn ago(&self, to: IpAddr) -> Option<Duration> {
+        self.ago_at(to, Instant::now())
+    }
+
+    fn note_at(&self, to: IpAddr, now: Instant) {
+        let mut ledger = self.lock();
         if let Some(last) = ledger.last.get_mut(&to) {
             *last = now;
             return;
@@ -52,11 +61,10 @@ impl Sent {
         }
     }
 
-    /// How long ago something last went to that address. `None`: not within ten minutes.
-    pub(crate) fn ago(&self, to: IpAddr) -> Option<Duration> {
+    fn ago_at(&self, to: IpAddr, now: Instant) -> Option<Duration> {
         let ledger = self.lock();
         let last = ledger.last.get(&to).max(ledger.overflow.as_ref())?;
-        Some(last.elapsed()).filter(|ago| *ago < MEMORY)
+        Some(now.duration_since(*last)).filter(|ago| *ago < MEMORY)
     }
 }
 
@@ -68,26 +76,24 @@ mod tests {
         IpAddr::from(number.to_be_bytes())
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn whom_one_wrote_to_is_remembered_for_ten_minutes() {
-        let sent = Sent::default();
-        assert_eq!(sent.ago(ip(1)), None);
-        sent.note(ip(1));
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!((sent.ago(ip(1)), sent.ago(ip(2))), (Some(Duration::from_secs(5)), None));
-        tokio::time::advance(MEMORY).await;
-        assert_eq!(sent.ago(ip(1)), None);
+    #[test]
+    fn whom_one_wrote_to_is_remembered_for_ten_minutes() {
+        let (sent, now, later) = (Sent::default(), Instant::now(), Duration::from_secs(5));
+        assert_eq!(sent.ago_at(ip(1), now), None);
+        sent.note_at(ip(1), now);
+        assert_eq!(sent.ago_at(ip(1), now + later), Some(later));
+        assert_eq!(sent.ago_at(ip(2), now + later), None);
+        assert_eq!(sent.ago_at(ip(1), now + MEMORY), None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_writes_to_more_than_it_can_remember_is_quiet_to_nobody() {
-        let sent = Sent::default();
+    #[test]
+    fn who_writes_to_more_than_it_can_remember_is_quiet_to_nobody() {
+        let (sent, now) = (Sent::default(), Instant::now());
         for number in 0..=u32::try_from(ADDRESSES).unwrap() {
-            sent.note(ip(number));
+            sent.note_at(ip(number), now);
         }
-        assert!(sent.ago(ip(u32::MAX)).is_some());
-        tokio::time::advance(MEMORY).await;
-        sent.note(ip(7));
-        assert_eq!(sent.ago(ip(u32::MAX)), None);
+        assert!(sent.ago_at(ip(u32::MAX), now).is_some());
+        sent.note_at(ip(7), now + MEMORY);
+        assert_eq!(sent.ago_at(ip(u32::MAX), now + MEMORY), None);
     }
 }
