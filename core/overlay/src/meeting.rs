@@ -6,23 +6,24 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use muster_types::Instant;
 
+mod asks;
 mod targets;
 pub mod timing;
 mod whereabouts;
 
+use asks::Asks;
 use targets::Targets;
-use timing::{ANSWERS, RETRIES, ROUND, ROUNDS, SETTLE, TELL_AGAIN, TELLS};
+use timing::{CARRIED, RETRIES, ROUND, ROUNDS, SETTLE, TELL_AGAIN, TELLS};
 
 pub use targets::Tried;
 pub use whereabouts::{Candidate, Kind, Ports, Whereabouts};
 
 /// Who wanted it. The caller also decides which way is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+enum Side {
     Caller,
     Called,
 }
@@ -78,19 +79,25 @@ pub struct Meeting {
     side: Side,
     own: Whereabouts,
     relay: bool,
-    direct: Option<SocketAddr>,
+    direct: Option<Direct>,
     targets: Targets,
     search: Option<Search>,
-    /// Searches in a row that found nothing.
+    /// Searches in a row that found nothing which carried for long.
     failures: usize,
     retry: Option<Instant>,
-    answers: Answers,
+    asks: Asks,
     intents: VecDeque<Intent>,
+}
+
+/// A way that probes have shown.
+#[derive(Debug, Clone, Copy)]
+struct Direct {
+    at: SocketAddr,
+    since: Instant,
 }
 
 #[derive(Debug)]
 struct Search {
-    began: Instant,
     /// Done so far.
     rounds: u32,
     next_round: Instant,
@@ -98,13 +105,6 @@ struct Search {
     tells: u32,
     next_tell: Instant,
     settle: Option<Instant>,
-}
-
-/// Answers of the current second.
-#[derive(Debug, Default)]
-struct Answers {
-    since: Instant,
-    count: u32,
 }
 
 impl Meeting {
@@ -130,19 +130,15 @@ impl Meeting {
             search: None,
             failures: 0,
             retry: None,
-            answers: Answers::default(),
+            asks: Asks::default(),
             intents: VecDeque::new(),
         }
-    }
-
-    pub fn side(&self) -> Side {
-        self.side
     }
 
     /// What carries the two now.
     pub fn way(&self) -> Option<Way> {
         let relay = self.relay.then_some(Way::Relay);
-        self.direct.map(Way::Direct).or(relay)
+        self.direct.map(|direct| Way::Direct(direct.at)).or(relay)
     }
 
     /// Whether a direct way is being sought.
@@ -163,7 +159,7 @@ impl Meeting {
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
         let Some(search) = &self.search else { return self.retry };
-        let round = (!self.targets.is_empty()).then_some(search.next_round);
+        let round = self.has_rounds(search).then_some(search.next_round);
         let tell = (!search.told).then_some(search.next_tell);
         [round, tell, search.settle].into_iter().flatten().min()
     }
@@ -192,7 +188,7 @@ impl Meeting {
         }
         self.tell_again(now);
         if self.search.as_ref().and_then(|search| search.settle).is_some_and(|settle| settle <= now) {
-            return self.settle();
+            return self.settle(now);
         }
         self.next_round(now);
     }
@@ -203,8 +199,7 @@ impl Meeting {
         self.targets.clear();
         let told = peer.is_some();
         let (next_round, next_tell) = (now, now + TELL_AGAIN);
-        self.search =
-            Some(Search { began: now, rounds: 0, next_round, told, tells: 1, next_tell, settle: None });
+        self.search = Some(Search { rounds: 0, next_round, told, tells: 1, next_tell, settle: None });
         self.intents.push_back(Intent::Tell { own: self.own.clone(), answer: told });
         if let Some(peer) = peer {
             self.targets.told(peer);
@@ -213,12 +208,15 @@ impl Meeting {
     }
 
     fn on_told(&mut self, peer: &Whereabouts, answer: bool, now: Instant) {
+        if !answer {
+            self.asks.forget();
+        }
         match &mut self.search {
             Some(search) => {
                 search.told = true;
                 let first = self.targets.is_empty();
                 self.targets.told(peer);
-                if first {
+                if first && !self.targets.is_empty() {
                     (search.rounds, search.next_round) = (0, now);
                 }
                 // Both called at once, or an answer was lost: the peer waits for a word.
@@ -235,13 +233,11 @@ impl Meeting {
 
     /// It came from where it came from: that is where it is answered, and probed, whatever was told.
     fn on_ask(&mut self, from: SocketAddr, number: u32, now: Instant) {
-        if self.answers.admit(now) {
-            self.intents.push_back(Intent::Probe { to: from, probe: Probe::Answer(number) });
+        if !self.asks.admit(from, number, now) {
+            return;
         }
-        if self.search.is_some()
-            && !self.targets.tried().iter().any(|tried| tried.at == from && tried.probes > 0)
-        {
-            self.targets.met(from);
+        self.intents.push_back(Intent::Probe { to: from, probe: Probe::Answer(number) });
+        if self.search.is_some() && self.targets.met(from) {
             self.probe(from, now);
         }
     }
@@ -262,11 +258,20 @@ impl Meeting {
         }
     }
 
+    /// One that carried is sought again at once. One that did not is none although probes pass, and searches for it would
+    /// find it each time: they become ever rarer.
     fn on_lost(&mut self, now: Instant) {
-        if self.direct.take().is_some() {
-            self.intents.push_back(Intent::Use(self.way()));
-            self.begin(now, None);
+        let Some(direct) = self.direct.take() else { return };
+        self.intents.push_back(Intent::Use(self.way()));
+        // Another one is being sought already.
+        if self.search.is_some() {
+            return;
         }
+        if now.since(direct.since) < CARRIED {
+            return self.fail(now);
+        }
+        self.failures = 0;
+        self.begin(now, None);
     }
 
     fn tell_again(&mut self, now: Instant) {
@@ -283,14 +288,18 @@ impl Meeting {
         }
     }
 
+    /// A peer that named nobody to probe may yet be met, within the same time.
+    fn has_rounds(&self, search: &Search) -> bool {
+        search.told || !self.targets.is_empty()
+    }
+
     fn next_round(&mut self, now: Instant) {
-        let Some(search) = &mut self.search else { return };
-        if search.next_round > now || self.targets.is_empty() {
+        if self.search.as_ref().is_none_or(|search| search.next_round > now || !self.has_rounds(search)) {
             return;
         }
-        if search.rounds >= ROUNDS {
+        let Some(search) = self.search.as_mut().filter(|search| search.rounds < ROUNDS) else {
             return self.fail(now);
-        }
+        };
         let round = search.rounds;
         search.rounds += 1;
         search.next_round = now + ROUND;
@@ -305,10 +314,13 @@ impl Meeting {
     }
 
     /// Takes the best of those that answered.
-    fn settle(&mut self) {
+    fn settle(&mut self, now: Instant) {
         self.search = None;
-        self.failures = 0;
-        self.direct = self.targets.best();
+        let standing = self.direct;
+        self.direct = self.targets.best().map(|at| {
+            let since = standing.filter(|known| known.at == at).map_or(now, |known| known.since);
+            Direct { at, since }
+        });
         self.intents.push_back(Intent::Use(self.way()));
     }
 
@@ -318,21 +330,6 @@ impl Meeting {
         let pause = RETRIES[self.failures.min(RETRIES.len() - 1)];
         self.failures += 1;
         self.retry = (self.side == Side::Caller).then(|| now + pause);
-    }
-
-    /// How long the search runs already.
-    pub fn searching_for(&self, now: Instant) -> Option<Duration> {
-        self.search.as_ref().map(|search| now.since(search.began))
-    }
-}
-
-impl Answers {
-    fn admit(&mut self, now: Instant) -> bool {
-        if now.since(self.since) >= Duration::from_secs(1) {
-            *self = Self { since: now, count: 0 };
-        }
-        self.count += 1;
-        self.count <= ANSWERS
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use muster_types::Instant;
 
-use super::timing::{ASKED, GUESSING_ROUNDS, MET};
+use muster_types::limits::ADDRESSES;
+
+use super::timing::{ASKED, FORESEEN, GUESSING_ROUNDS, MET};
 use super::whereabouts::{Kind, Whereabouts};
 
 /// One address that was tried.
@@ -42,22 +44,25 @@ impl Targets {
         }
     }
 
-    /// An authentic probe came from there.
-    pub(super) fn met(&mut self, at: SocketAddr) {
-        let met = self.table.values().filter(|tried| tried.kind == Kind::Met).count();
-        if met < MET {
-            self.add(at, Kind::Met);
-        }
+    /// An authentic probe came from there. `true`: nobody has been asked there yet, and there is room for it.
+    pub(super) fn met(&mut self, at: SocketAddr) -> bool {
+        self.add(at, Kind::Met);
+        self.table.get(&at).is_some_and(|tried| tried.probes == 0)
     }
 
+    /// What is beyond its kind's share is left out: a search costs no more, however often the peer speaks.
     fn add(&mut self, at: SocketAddr, kind: Kind) {
-        let tried = Tried { at, kind, probes: 0, round_trip: None };
-        let known = self.table.entry(at).or_insert(tried);
-        known.kind = match (known.kind, kind) {
-            // A guess that was right.
-            (Kind::Foreseen, Kind::Met) => Kind::Foreseen,
-            (old, new) => old.min(new),
-        };
+        let full =
+            self.table.values().filter(|tried| share(tried.kind) == share(kind)).count() >= share(kind).1;
+        match self.table.get_mut(&at) {
+            // A guess that was right stays a guess.
+            Some(known) if known.kind == Kind::Foreseen && kind == Kind::Met => {}
+            Some(known) if share(known.kind) == share(kind) || !full => known.kind = known.kind.min(kind),
+            None if !full => {
+                self.table.insert(at, Tried { at, kind, probes: 0, round_trip: None });
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -107,5 +112,14 @@ impl Targets {
 
     pub(super) fn tried(&self) -> Vec<Tried> {
         self.table.values().copied().collect()
+    }
+}
+
+/// With which kinds one shares room, and how much of it.
+fn share(kind: Kind) -> (Kind, usize) {
+    match kind {
+        Kind::Host | Kind::Reflexive => (Kind::Host, ADDRESSES),
+        Kind::Met => (Kind::Met, MET),
+        Kind::Foreseen => (Kind::Foreseen, FORESEEN.into()),
     }
 }

@@ -1,5 +1,8 @@
-use super::timing::{FORESEEN, GUESSING_ROUNDS};
+use muster_types::limits::ADDRESSES;
+
+use super::timing::{ANSWERS, FORESEEN, GUESSING_ROUNDS, MET};
 use super::*;
+use std::time::Duration;
 
 const START: Instant = Instant::from_elapsed(Duration::from_secs(100));
 
@@ -86,7 +89,7 @@ fn the_relay_carries_until_the_direct_way_is_there_and_again_when_it_is_gone() {
     run(&mut meeting, START + SETTLE);
     assert_eq!(meeting.way(), Some(Way::Direct(from)));
 
-    meeting.handle(Input::DirectLost, START + ROUND);
+    meeting.handle(Input::DirectLost, START + SETTLE + CARRIED);
     let wanted = drain(&mut meeting);
     assert!(wanted.contains(&Intent::Use(Some(Way::Relay))));
     assert!(wanted.iter().any(|intent| matches!(intent, Intent::Tell { answer: false, .. })));
@@ -120,4 +123,75 @@ fn a_flood_of_authentic_probes_is_answered_at_a_bounded_rate() {
         meeting.handle(Input::Probed { from: at(1), probe: Probe::Ask(number) }, START);
     }
     assert_eq!(drain(&mut meeting).len(), ANSWERS as usize);
+}
+
+/// Tells, and is answered at once by whoever it asks; counts its words and direct ways until `until`.
+fn meet_and_lose(meeting: &mut Meeting, until: Instant) -> [usize; 2] {
+    let (mut now, mut counts) = (START, [0; 2]);
+    while now <= until {
+        for intent in drain(meeting) {
+            match intent {
+                Intent::Tell { .. } => {
+                    counts[0] += 1;
+                    meeting.handle(told(whereabouts(&[(1, Kind::Host)])), now);
+                }
+                Intent::Probe { to, probe: Probe::Ask(number) } => {
+                    meeting.handle(Input::Probed { from: to, probe: Probe::Answer(number) }, now);
+                }
+                Intent::Use(Some(Way::Direct(_))) => {
+                    counts[1] += 1;
+                    meeting.handle(Input::DirectLost, now + Duration::from_secs(3));
+                }
+                _ => {}
+            }
+        }
+        let Some(due) = meeting.poll_timeout() else { break };
+        meeting.handle_timeout(due);
+        now = due;
+    }
+    counts
+}
+
+#[test]
+fn a_way_where_probes_pass_and_sessions_do_not_is_tried_ever_more_seldom() {
+    let mut meeting = Meeting::call(whereabouts(&[]), START);
+    let [words, ways] = meet_and_lose(&mut meeting, START + Duration::from_secs(3_600));
+    assert!((4..=7).contains(&ways) && words <= 7, "{words} words and {ways} ways in an hour");
+}
+
+#[test]
+fn a_peer_that_names_no_address_is_not_sought_for_ever() {
+    let mut meeting = Meeting::call(whereabouts(&[]), START);
+    meeting.handle(told(whereabouts(&[])), START);
+    run(&mut meeting, START + Duration::from_secs(5));
+    assert!(!meeting.is_searching());
+    assert!(meeting.poll_timeout().is_some(), "it is tried again later");
+}
+
+#[test]
+fn a_peer_that_names_ever_more_addresses_costs_no_more() {
+    let mut meeting = Meeting::call(whereabouts(&[]), START);
+    let mut sent = 0;
+    for number in 0..=250 {
+        let mut peer = whereabouts(&[(number, Kind::Host), (number, Kind::Reflexive)]);
+        peer.ports = Ports::Counted(1);
+        meeting.handle(told(peer), START);
+        meeting.handle(Input::Probed { from: at(number), probe: Probe::Ask(number.into()) }, START);
+        sent += asks(&drain(&mut meeting)).len();
+    }
+    sent += asks(&run(&mut meeting, START + Duration::from_secs(5))).len();
+    let steady = (ADDRESSES + MET) * (1 + ROUNDS as usize);
+    assert!(sent <= steady + usize::from(FORESEEN) * GUESSING_ROUNDS as usize, "{sent} probes");
+}
+
+#[test]
+fn a_probe_that_is_repeated_from_elsewhere_sends_nothing_there() {
+    let mut meeting = Meeting::called(whereabouts(&[]));
+    meeting.handle(Input::Told { peer: whereabouts(&[(1, Kind::Host)]), answer: false }, START);
+    drain(&mut meeting);
+    for from in [at(1), at(2)] {
+        meeting.handle(Input::Probed { from, probe: Probe::Ask(7) }, START);
+    }
+    let sent = drain(&mut meeting);
+    assert_eq!(sent, [Intent::Probe { to: at(1), probe: Probe::Answer(7) }]);
 }

@@ -20,8 +20,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Host, Self::Reflexive, Self::Met, Self::Foreseen];
-
     /// As it is shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
