@@ -329,6 +329,7 @@ impl Office {
             self.on_child_part(node, part(PartCode::REFUSED, "revoked", None), turn);
         }
         self.on_unreachable(node, turn);
+        self.contest.forget(node);
     }
 
     fn is_winner(&self, node: NodeId) -> bool {

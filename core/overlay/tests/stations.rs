@@ -419,6 +419,24 @@ fn who_gets_another_address_opens_its_session_from_there() {
 }
 
 #[test]
+fn who_gets_one_more_address_keeps_its_sessions_and_tells_its_lsn() {
+    let mut driver = Driver::deputy();
+    driver.input(Input::Network(Network { addresses: vec![address(77), address(5)], ..network() }));
+    assert!(!driver.wanted.contains(&Intent::Close(LSN)));
+    assert!(driver.sent(LSN).any(|message| matches!(message, Message::Join(_))));
+}
+
+#[test]
+fn a_revoked_rival_is_not_dialled_again() {
+    let mut driver = Driver::lsn();
+    driver.input(Input::Rival(claim(LSN, 99, 1)));
+    driver.input(Input::Barred(LSN));
+    driver.wanted.clear();
+    driver.pass(100 * RIVAL_PAUSE);
+    assert!(!driver.wanted.iter().any(|intent| matches!(intent, Intent::Open(to) if to.node == LSN)));
+}
+
+#[test]
 fn a_child_that_topology_does_not_show_attaches_itself_and_lets_go_when_it_does() {
     let mut driver = Driver::deputy();
     driver.pass(RECEIPT_PATIENCE - Duration::from_millis(1));

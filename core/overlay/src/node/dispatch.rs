@@ -117,7 +117,7 @@ impl Node {
             return Step::Look(None);
         }
         if (&former.gateway, &former.prefixes) == (&network.gateway, &network.prefixes) {
-            if former.addresses != network.addresses {
+            if former.addresses.iter().any(|address| !network.addresses.contains(address)) {
                 self.readdress(now, rng);
             } else if former != *network {
                 self.renew(now, rng);
@@ -139,7 +139,7 @@ impl Node {
         Step::Look(Some(LossReason::NetworkChanged))
     }
 
-    /// Same network, other addresses: sessions that lead to the old ones are opened anew from here. Only this end knows.
+    /// Same network, but an address is gone: sessions that lead to it are opened anew from here. Only this end knows.
     fn readdress(&mut self, now: Instant, rng: &mut dyn RngCore) {
         let (state, mut turn) = self.parts(now, rng);
         match state {

@@ -84,7 +84,7 @@ impl Contest {
         self.set_timer(turn);
     }
 
-    /// It is a child now, this LSN's or another's.
+    /// It is a child now, this LSN's or another's, or nobody's any more.
     pub(crate) fn forget(&mut self, node: NodeId) {
         self.rivals.remove(&node);
     }
