@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use muster_types::NodeId;
 use muster_types::limits::DATAGRAM_BYTES;
+use muster_wire::stun;
 use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -105,8 +106,10 @@ async fn read(socket: &UdpSocket, sender: &mpsc::Sender<Sealed>) {
     loop {
         match socket.recv_from(&mut buffer).await {
             Ok((length, from)) => {
-                if let Some(answer) = responder.answer(from, &buffer[..length]) {
-                    send(socket, from, &answer);
+                if stun::decode(&buffer[..length]).is_some() {
+                    if let Some(answer) = responder.answer(from, &buffer[..length]) {
+                        send(socket, from, &answer);
+                    }
                     continue;
                 }
                 let bytes = Bytes::copy_from_slice(&buffer[..length]);

@@ -30,9 +30,6 @@ const OUTBOX: usize = 64;
 /// What was sent before a close may take this long to arrive.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// For a further path to be proven: QUIC asks three times.
-const OPEN_WAY: Duration = Duration::from_secs(3);
-
 /// Which end dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -80,11 +77,12 @@ pub(crate) struct Running {
 impl Session {
     pub(crate) fn new(opening: Opening, pacer: Arc<Pacer>, usage: Arc<Usage>) -> (Self, Running) {
         let Opening { connection, hello, side, path, send, recv } = opening;
+        let by_tcp = matches!(path, Path::Tcp(_));
         let session = Self(Arc::new(Inner {
             hello,
             side,
             path,
-            route: connection.remote().and_then(VirtualAddress::from_socket_address),
+            route: connection.remote().filter(|_| by_tcp).and_then(VirtualAddress::from_socket_address),
             opened: Instant::now(),
             connection,
             outbox: Arc::new(Outbox::new(OUTBOX)),
@@ -137,32 +135,25 @@ impl Session {
             Path::Relay(address) => address.socket_address(),
             Path::Tcp(_) => return Err("a session does not move to TCP".to_owned()),
         };
-        match timeout(OPEN_WAY, self.0.connection.open_way(to)).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                self.0.connection.close_way(to);
-                Err(format!("no answer within {OPEN_WAY:?}"))
-            }
-        }
-    }
-
-    /// Gives up a path that carries nothing any more, if another is there.
-    pub fn close_way(&self, path: Path) {
-        match path {
-            Path::Udp(address) => self.0.connection.close_way(address),
-            Path::Relay(address) => self.0.connection.close_way(address.socket_address()),
-            Path::Tcp(_) => {}
-        }
+        self.0.connection.open_way(to).await
     }
 
     /// Tells of every other path that carries the session; never ends by itself.
     pub(crate) async fn follow_ways(&self, events: &mpsc::Sender<NetEvent>) -> Infallible {
         if self.is_relayed() {
-            let changed = || {
-                // A full queue: whoever reads it asks the session.
-                let _ = events.try_send(NetEvent::PathChanged(self.clone()));
+            let changed = Notify::new();
+            let follow = self.0.connection.follow_ways(|| changed.notify_one());
+            let tell = async {
+                loop {
+                    changed.notified().await;
+                    // The owner is gone, and soon this task.
+                    let _ = events.send(NetEvent::PathChanged(self.clone())).await;
+                }
             };
-            self.0.connection.follow_ways(changed).await;
+            tokio::select! {
+                () = follow => {}
+                () = tell => {}
+            }
         }
         std::future::pending().await
     }
@@ -294,7 +285,7 @@ impl Session {
         self.0.hello.boot_nonce
     }
 
-    /// The virtual address of its path, if it has one.
+    /// The virtual address of the TCP connection that is its own. A relay's route is the channel's, which outlives sessions.
     pub(crate) fn route(&self) -> Option<VirtualAddress> {
         self.0.route
     }

@@ -1,5 +1,5 @@
 //! "How do you see me?", asked and answered on the overlay's own port (RFC 8489). Nobody is answered more than he sent, but
-//! for bare requests of other programs, which are 12 bytes short of their answer and rare by rule.
+//! for bare requests of other programs: they are 12 bytes short of their answer, by IPv6 24, and answered once a second.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

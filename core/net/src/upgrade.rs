@@ -41,7 +41,8 @@ impl Upgrades {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if by_udp && plans.len() < ROUTES {
             let plan = Plan { contact: contact.clone(), next: Instant::now() + FIRST, pause: FIRST };
-            plans.entry(contact.node).or_insert(plan);
+            // A peer that moved is dialled where it is now.
+            plans.entry(contact.node).and_modify(|known| known.contact = contact.clone()).or_insert(plan);
         }
     }
 
@@ -112,7 +113,10 @@ mod tests {
         let tries: Vec<_> = (0..200).filter(|at| !upgrades.due(start + *at * second).is_empty()).collect();
         assert_eq!(tries, [10, 30, 70, 150]);
         upgrades.hurry();
-        assert_eq!(upgrades.due(Instant::now()), [contact]);
+        assert_eq!(upgrades.due(Instant::now()), [contact.clone()]);
+        let moved = Contact { addresses: vec![Address { ip: [10, 0, 0, 2].into(), ..address }], ..contact };
+        upgrades.plan(&moved);
+        assert_eq!(upgrades.due(start + 1_000 * second), [moved]);
     }
 
     #[test]

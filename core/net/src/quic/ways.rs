@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use noq::{PathEvent, PathId, PathStatus};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::Connection;
 use crate::path::{VirtualAddress, canonical, mapped};
 
+/// For a further path to be proven: QUIC asks three times.
+const OPEN_WAY: Duration = Duration::from_secs(3);
+
 /// How often a direct path beside a relay is looked at. It costs no packet.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A path that is sent to and brings nothing for so long is given up: five round trips across a continent, and a sixth of
-/// what sessions wait.
+/// A path that is sent to and brings nothing for so long is given up: five round trips across a continent, and a
+/// sixtieth of what sessions wait.
 const SILENCE: Duration = Duration::from_millis(1_000);
 
 /// Packets that went unanswered meanwhile: one is an accident, and what needs no answer is not counted against a path.
@@ -86,7 +89,14 @@ impl Connection {
     /// Opens one more path; only who dialled can. It carries from then on, if it is the better one.
     pub(crate) async fn open_way(&self, to: SocketAddr) -> Result<(), String> {
         let opening = self.inner.open_path_ensure(mapped(to), PathStatus::Available);
-        let path = opening.await.map_err(|error| error.to_string())?;
+        let unproven = opening.path_id();
+        let path = match timeout(OPEN_WAY, opening).await {
+            Ok(opened) => opened.map_err(|error| error.to_string())?,
+            Err(_) => {
+                self.give_up(unproven);
+                return Err(format!("no answer within {OPEN_WAY:?}"));
+            }
+        };
         if is_direct(to) && path.set_keep_alive_interval(Some(KEEP_ALIVE)).is_err() {
             return Err("it was closed at once".to_owned());
         }
@@ -98,8 +108,18 @@ impl Connection {
         Ok(())
     }
 
+    /// A path that is not proven in time would be carried by as soon as it is, unasked.
+    fn give_up(&self, unproven: Option<PathId>) {
+        if let Some(path) = unproven.and_then(|path| self.inner.path(path))
+            && path.close().is_ok()
+        {
+            self.ways.remove(path.id());
+        }
+        self.prefer();
+    }
+
     /// Gives a path up; the last one stays, and waits for another.
-    pub(crate) fn close_way(&self, remote: SocketAddr) {
+    fn close_way(&self, remote: SocketAddr) {
         for (path, _) in self.paths().filter(|(_, known)| *known == canonical(remote)) {
             if path.close().is_ok() {
                 self.ways.remove(path.id());

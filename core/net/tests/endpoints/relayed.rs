@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_net::{NetEvent, Path, Session};
+use muster_net::{CloseCode, NetEvent, Path, Session};
 use muster_wire::testing::TestNetwork;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -139,4 +139,21 @@ async fn a_relay_that_is_killed_gives_way_to_a_second_one() {
     .await;
     assert_eq!(session.path(), second);
     speaker.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_channel_outlives_the_session_that_went_by_it() {
+    let network = TestNetwork::new();
+    let (left, mut right) = (guest(&network, 1).await, guest(&network, 2).await);
+    let (path, _relay) = relay(&left, &right);
+    for _ in 0..2 {
+        let session = left.endpoint.connect_by(right.id, path).await.unwrap();
+        session.send(Bytes::from_static(b"again")).await.unwrap();
+        while !matches!(right.next().await, NetEvent::Message { .. }) {}
+        session.close(CloseCode::Done, "enough");
+        while !matches!(right.next().await, NetEvent::SessionClosed { .. }) {}
+        while left.endpoint.session(right.id).is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
 }
