@@ -78,7 +78,7 @@ impl Called {
     /// Opens a call to `own`.
     ///
     /// # Errors
-    /// Too large, of another network, to another node, too old, or not signed by whom its ticket names.
+    /// Too large, of another network, to another node, of this very one, too old, or not signed by whom its ticket names.
     pub fn open(sealed: &Envelope, own: NodeId, verifier: &Verifier<'_>) -> Result<Self, WireError> {
         let actual = sealed.encoded_len();
         if actual > CALL_BYTES {
@@ -92,6 +92,9 @@ impl Called {
             .map_err(|source| WireError::Ticket { field: "call.ticket", source })?;
         let from = field::node("call.from_id", &wire.from_id)?;
         field::same_node("call.from_id", from, ticket.node)?;
+        if from == own {
+            return Err(WireError::invalid("call.from_id", "that is this host"));
+        }
         open_ed25519(sealed, CALL, &ticket.signing_key)
             .map_err(|source| WireError::Envelope { field: "call", source })?;
         fresh(&wire, verifier.now)?;
