@@ -1,5 +1,6 @@
 //! The host's network: the interface of the default route, its prefixes and addresses, and when they change.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use muster_net::interfaces::default_route;
@@ -11,7 +12,8 @@ const LOOPBACK_LENGTH: u8 = 8;
 /// Where the host is attached at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attachment {
-    /// Global addresses, each with its prefix.
+    /// Global addresses, each with its prefix: the first interface's first, those of one in their own order, so that a mere
+    /// reordering changes nothing.
     pub addresses: Vec<(IpAddr, Prefix)>,
     pub gateway: Option<IpAddr>,
     pub wired: bool,
@@ -22,8 +24,14 @@ impl Attachment {
     /// (`alone`) is content with its loopback.
     pub fn current(alone: bool) -> Self {
         let interfaces = default_route();
+        let mut addresses = Vec::new();
+        for interface in &interfaces {
+            let own = interface.addresses.iter().copied().collect::<BTreeSet<_>>();
+            addresses
+                .extend(own.into_iter().filter(|address| !addresses.contains(address)).collect::<Vec<_>>());
+        }
         let attachment = Self {
-            addresses: interfaces.iter().flat_map(|interface| interface.addresses.clone()).collect(),
+            addresses,
             gateway: interfaces.iter().find_map(|interface| interface.gateways.first().copied()),
             wired: interfaces.iter().any(|interface| interface.wired),
         };
@@ -35,8 +43,10 @@ impl Attachment {
         Self { addresses: vec![(ip, Prefix::of(ip, LOOPBACK_LENGTH))], gateway: None, wired: true }
     }
 
+    /// Each once and in order: they name the network, whatever addresses the host has there (RFC 8981 has it draw new ones).
     pub fn prefixes(&self) -> Vec<Prefix> {
-        self.addresses.iter().map(|(_, prefix)| *prefix).collect()
+        let prefixes: BTreeSet<_> = self.addresses.iter().map(|(_, prefix)| *prefix).collect();
+        prefixes.into_iter().collect()
     }
 }
 
@@ -51,4 +61,26 @@ pub fn mains_powered() -> bool {
         .map(|supply| std::fs::read_to_string(supply.path().join("online")).unwrap_or_default())
         .collect();
     online.is_empty() || online.iter().any(|state| state.trim() == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_privacy_address_is_no_other_network() {
+        let address = |ip: &str| -> (IpAddr, Prefix) {
+            let ip: IpAddr = ip.parse().unwrap();
+            (ip, Prefix::of(ip, if ip.is_ipv4() { 24 } else { 64 }))
+        };
+        let attached = |addresses: &[&str]| Attachment {
+            addresses: addresses.iter().map(|ip| address(ip)).collect(),
+            ..Attachment::default()
+        };
+        let before = attached(&["192.168.1.7", "2001:db8::1"]);
+        for after in [&["2001:db8::1", "2001:db8::2", "192.168.1.7"][..], &["192.168.1.7", "2001:db8::9"]] {
+            assert_eq!(attached(after).prefixes(), before.prefixes());
+        }
+        assert_ne!(attached(&["192.168.2.7", "2001:db8::1"]).prefixes(), before.prefixes());
+    }
 }
