@@ -153,8 +153,8 @@ impl Relays {
 
     async fn seat(&self, name: &str) -> Result<mpsc::Sender<muster_proto::relay::v1::CarryRequest>, String> {
         let mut seats = self.0.seats.lock().await;
-        if let Some(seat) = seats.get(name).filter(|seat| seat.is_taken()) {
-            return Ok(seat.asks());
+        if let Some(asks) = seats.get(name).and_then(Seat::asks) {
+            return Ok(asks);
         }
         let listing = self.listing().await?;
         let relay = listing.relays.iter().find(|relay| relay.name == name);
@@ -162,7 +162,7 @@ impl Relays {
         let master = Master::new(tcp_addresses(relay), self.0.client.tls.clone()).keep_alive(KEEP_ALIVE);
         let taken = Seat::take(name, master.service(RELAY), &self.0.endpoint, &self.0.events).await;
         let seat = taken.map_err(|error| format!("{name}: {error}"))?;
-        let asks = seat.asks();
+        let asks = seat.asks().ok_or_else(|| format!("{name} is gone"))?;
         seats.insert(name.to_owned(), seat);
         Ok(asks)
     }

@@ -31,9 +31,9 @@ const WELCOME: Duration = Duration::from_secs(10);
 /// A seat behind which nobody is.
 const EMPTY: Duration = Duration::from_secs(60);
 
-/// One connected relay.
+/// One connected relay. The stream's task alone holds it open: a seat that is kept keeps nothing.
 pub(super) struct Seat {
-    asks: mpsc::Sender<CarryRequest>,
+    asks: mpsc::WeakSender<CarryRequest>,
 }
 
 pub(super) fn request(request: Request) -> CarryRequest {
@@ -61,23 +61,25 @@ impl Seat {
         let answers =
             timeout(WELCOME, opening).await.map_err(|_| format!("no welcome within {WELCOME:?}"))??;
         tracing::debug!(relay, "sat down at a relay");
+        let weak = asks.downgrade();
         let stream = Stream {
             relay: relay.to_owned(),
-            asks: asks.downgrade(),
+            asks: weak.clone(),
             endpoint: endpoint.clone(),
             events: events.clone(),
             channels: HashMap::new(),
         };
-        tokio::spawn(stream.run(answers, asks.clone()));
-        Ok(Self { asks })
+        tokio::spawn(stream.run(answers, asks));
+        Ok(Self { asks: weak })
     }
 
     pub(super) fn is_taken(&self) -> bool {
-        !self.asks.is_closed()
+        self.asks().is_some()
     }
 
-    pub(super) fn asks(&self) -> mpsc::Sender<CarryRequest> {
-        self.asks.clone()
+    /// Into the stream, while it lasts. Not to be kept: it would hold the stream open.
+    pub(super) fn asks(&self) -> Option<mpsc::Sender<CarryRequest>> {
+        self.asks.upgrade().filter(|asks| !asks.is_closed())
     }
 }
 
@@ -127,10 +129,13 @@ impl Stream {
                     channel.inbound.deliver(payload);
                 }
             }
+            // Also of a channel that stands: whoever asked for it again waits for the word.
             Response::Opened(Opened { peer_id, channel, peer_here, .. }) => {
-                self.meet(channel, &peer_id, peer_here).await;
+                self.meet(channel, &peer_id, peer_here, true).await;
             }
-            Response::PeerHere(PeerHere { peer_id, channel }) => self.meet(channel, &peer_id, true).await,
+            Response::PeerHere(PeerHere { peer_id, channel }) => {
+                self.meet(channel, &peer_id, true, false).await;
+            }
             Response::PeerGone(gone) => {
                 if let Some(channel) = self.channels.remove(&gone.channel) {
                     self.gone(channel).await;
@@ -146,7 +151,7 @@ impl Stream {
         }
     }
 
-    async fn meet(&mut self, number: u32, peer: &Bytes, here: bool) {
+    async fn meet(&mut self, number: u32, peer: &Bytes, here: bool, asked: bool) {
         let Ok(peer) = NodeId::try_from(&peer[..]) else { return };
         let known = self.channels.get(&number).filter(|channel| channel.peer == peer);
         let was_here = known.is_some_and(|channel| channel.here);
@@ -156,7 +161,7 @@ impl Stream {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         channel.here = here || was_here;
         let path = channel.path;
-        if here && !was_here {
+        if here && (asked || !was_here) {
             self.tell(Event::Here { peer, relay: self.relay.clone(), path }).await;
         }
     }
