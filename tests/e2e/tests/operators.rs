@@ -169,6 +169,12 @@ async fn an_operator_with_a_scope_does_nothing_outside_it() -> Result<()> {
     ensure!(refused.code != 0 && refused.stderr.contains("has no say"), "{refused}");
     let erase = ada.muster_elsewhere(&["erase", &till, "--context", "home"], "").await?;
     ensure!(erase.code != 0 && erase.stderr.contains("has no say"), "{erase}");
+    for (node, label, reason) in
+        [(&desk, "role=till", "has no say"), (&till, "role=desk", "may not change"), (&till, "floor=3", "")]
+    {
+        let label = ada.muster_elsewhere(&["label", node, label, "--context", "home"], "").await?;
+        ensure!(label.stderr.contains(reason) && (label.code == 0) == reason.is_empty(), "{label}");
+    }
     Ok(())
 }
 

@@ -36,6 +36,15 @@ pub struct OutOfScope {
     pub node: muster_types::NodeId,
 }
 
+/// Why a host's labels are not changed, or the host is not removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LabelRefused {
+    #[error("{who} has no say about nodes/{node}")]
+    Outside { who: String, node: muster_types::NodeId },
+    #[error("a scope goes by the label {key:?}, which {who}, who is limited by one, may not change")]
+    Named { who: String, key: String },
+}
+
 impl TaskPolicy {
     /// # Errors
     /// One of the hosts lies outside what `who` may do.
@@ -55,6 +64,27 @@ impl TaskPolicy {
         })
     }
 
+    /// Whether `who` may change these labels of `node`, or, with none, remove it. A scope goes by labels: whoever is
+    /// limited by some changes none that any of them names, and nothing of a host outside their own.
+    ///
+    /// # Errors
+    /// The host lies outside, or a scope names one of `keys`.
+    pub fn check_labels<'a>(
+        &self,
+        who: &str,
+        node: &Node,
+        keys: impl IntoIterator<Item = &'a String>,
+    ) -> Result<(), LabelRefused> {
+        if !self.limits(who) {
+            return Ok(());
+        }
+        if !self.of(who).any(|scope| scope.covers(node)) {
+            return Err(LabelRefused::Outside { who: who.to_owned(), node: node.id });
+        }
+        let named = keys.into_iter().find(|key| self.scope.iter().any(|it| it.labels.contains_key(*key)));
+        named.map_or(Ok(()), |key| Err(LabelRefused::Named { who: who.to_owned(), key: key.clone() }))
+    }
+
     /// Whether a scope names `who`.
     pub fn limits(&self, who: &str) -> bool {
         self.of(who).next().is_some()
@@ -71,9 +101,12 @@ impl TaskPolicy {
 
 impl Scope {
     fn allows(&self, kind: &str, node: &Node) -> bool {
+        (self.types.is_empty() || self.types.iter().any(|it| it == kind)) && self.covers(node)
+    }
+
+    fn covers(&self, node: &Node) -> bool {
         let labels = node.effective_labels();
-        (self.types.is_empty() || self.types.iter().any(|it| it == kind))
-            && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }
 
@@ -102,6 +135,25 @@ mod tests {
         assert!(policy.check("operators/ada", "run", [&till, &desk]).is_err());
         assert!(policy.check("operators/ada", "erase", [&till]).is_err());
         assert!(policy.check("operators/bob", "erase", [&desk]).is_ok());
+    }
+
+    #[test]
+    fn who_is_limited_by_labels_does_not_change_them() {
+        let scope = |who: &str, role: &str| Scope {
+            who: vec![who.to_owned()],
+            types: Vec::new(),
+            labels: BTreeMap::from([("role".to_owned(), role.to_owned())]),
+        };
+        let scope = vec![scope("operators/ada", "till"), scope("operators/eve", "desk")];
+        let policy = TaskPolicy { approval_above: None, scope };
+        let (role, floor) = ("role".to_owned(), "floor".to_owned());
+        let (till, desk) = (node("till"), node("desk"));
+        let outside = policy.check_labels("operators/ada", &desk, [&floor]);
+        assert!(matches!(outside, Err(LabelRefused::Outside { .. })), "{outside:?}");
+        let named = policy.check_labels("operators/ada", &till, [&floor, &role]);
+        assert!(matches!(named, Err(LabelRefused::Named { .. })), "{named:?}");
+        assert_eq!(policy.check_labels("operators/ada", &till, [&floor]), Ok(()));
+        assert_eq!(policy.check_labels("operators/bob", &desk, [&role]), Ok(()));
     }
 
     #[test]

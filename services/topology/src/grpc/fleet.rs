@@ -85,7 +85,9 @@ impl FleetService for Fleet {
         request: Request<fleet::UpdateNodeLabelsRequest>,
     ) -> Answer<fleet::Node> {
         let actor = creator(&request);
-        answer(nodes::update_labels(&self.hub, actor, request.into_inner()).await)
+        let node = request.get_ref().name.clone();
+        let labelled = nodes::update_labels(&self.hub, actor.clone(), request.into_inner()).await;
+        answer(self.on_record(&actor, &node, labelled).await)
     }
 
     async fn refresh_presence(
@@ -100,7 +102,9 @@ impl FleetService for Fleet {
         request: Request<fleet::DeleteNodeRequest>,
     ) -> Answer<fleet::DeleteNodeResponse> {
         let actor = creator(&request);
-        answer(nodes::delete(&self.hub, actor, request.into_inner()).await)
+        let node = request.get_ref().name.clone();
+        let deleted = nodes::delete(&self.hub, actor.clone(), request.into_inner()).await;
+        answer(self.on_record(&actor, &node, deleted).await)
     }
 
     async fn get_topology(

@@ -8,7 +8,7 @@ use muster_proto::fleet::v1 as fleet;
 use muster_types::NodeId;
 use muster_wire::time::to_wire;
 
-use super::{page, select};
+use super::{page, policy, select};
 use crate::domain::cell::Cell;
 use crate::domain::filter::NodeFilter;
 use crate::domain::labels::SetLabels;
@@ -26,9 +26,13 @@ pub(super) async fn get(hub: &Hub, request: fleet::GetNodeRequest) -> Result<fle
     node(hub, page::node_id(&request.name)?).await
 }
 
-async fn node(hub: &Hub, id: NodeId) -> Result<fleet::Node, Fault> {
+async fn stored(hub: &Hub, id: NodeId) -> Result<Stored<Node>, Fault> {
     let found = hub.store.nodes_by_id(&[id]).await.map_err(|error| refusal::store(&error))?.pop();
-    let stored = found.ok_or_else(|| not_found("NODE_NOT_FOUND", &render::node_name(id)))?;
+    found.ok_or_else(|| not_found("NODE_NOT_FOUND", &render::node_name(id)))
+}
+
+async fn node(hub: &Hub, id: NodeId) -> Result<fleet::Node, Fault> {
+    let stored = stored(hub, id).await?;
     let place = select::places(hub).await?.place(&stored.row);
     Ok(render::node(&stored.row, place, stored.revision, clock::wall()))
 }
@@ -71,6 +75,7 @@ pub(super) async fn update_labels(
             format!("keys and values have at most {LABEL} bytes, keys at least one"),
         ));
     }
+    policy::may_label(hub, &actor, &stored(hub, id).await?.row, request.set.keys().chain(&request.remove))?;
     // Setting labels twice is setting them once: the request id needs no record.
     let command = SetLabels {
         node: id,
@@ -90,6 +95,7 @@ pub(super) async fn delete(
     request: fleet::DeleteNodeRequest,
 ) -> Result<fleet::DeleteNodeResponse, Fault> {
     let node = page::node_id(&request.name)?;
+    policy::may_label(hub, &actor, &stored(hub, node).await?.row, [])?;
     let command = ForgetNode { node, actor, seen: seen(&request.etag)? };
     let answer = hub.writer.submit(command).await.map_err(|error| refusal::write(&error))?;
     answer.map_err(|it| refusal::node(it, &node.to_string()))?;

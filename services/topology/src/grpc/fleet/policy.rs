@@ -8,6 +8,7 @@ use muster_proto::fleet::v1 as fleet;
 use tonic::Code;
 
 use super::{page, tasks};
+use crate::domain::node::Node;
 use crate::domain::scope::{OutOfScope, TaskPolicy};
 use crate::domain::task::{Approval, Task};
 use crate::domain::tasks::ApproveTask;
@@ -31,6 +32,17 @@ pub(super) fn current(hub: &Hub) -> Result<TaskPolicy, Fault> {
 
 pub(super) fn out_of_scope(refused: &OutOfScope) -> Fault {
     fault(Code::PermissionDenied, "OUT_OF_SCOPE", refused.to_string())
+}
+
+/// Whether `who` may change these labels of a host, or, with none, remove it.
+pub(super) fn may_label<'a>(
+    hub: &Hub,
+    who: &str,
+    node: &Node,
+    keys: impl IntoIterator<Item = &'a String>,
+) -> Result<(), Fault> {
+    let allowed = current(hub)?.check_labels(who, node, keys);
+    allowed.map_err(|refused| fault(Code::PermissionDenied, "OUT_OF_SCOPE", refused.to_string()))
 }
 
 /// Whether a task that exists lies within what `who` may do: all its hosts that are still there.
