@@ -150,6 +150,7 @@ pub async fn run_with(
         graph::publish(&hub, pages);
     }
     tasks.spawn(revocations::follow(hub.clone(), tasks.clone()));
+    tasks.spawn(trust::keep(hub.clone(), tasks.clone()));
     tasks.spawn(sweep::run(hub.clone(), config.retention, tasks.clone()));
     if let Some(heard) = heard {
         tasks.spawn(peers::listen(hub.clone(), local, heard, tasks.clone()));

@@ -169,8 +169,8 @@ pub(crate) fn path_index(path: &str) -> usize {
     ALL_PATHS.iter().position(|known| *known == path).unwrap_or(ALL_PATHS.len() - 1)
 }
 
-/// Shows a census. Only the replica that counts shows one; the others show none.
-pub(crate) fn census(census: &Census) {
+/// Shows a census in place of the one shown before. Only the replica that counts shows one; the others, an empty one.
+pub(crate) fn census(before: &Census, census: &Census) {
     for (presence, count) in Presence::ALL.into_iter().zip(census.presence) {
         gauge!(NODES, "state" => presence.as_str()).set(count as f64);
     }
@@ -179,6 +179,9 @@ pub(crate) fn census(census: &Census) {
     }
     for (path, count) in ALL_PATHS.into_iter().zip(census.paths) {
         gauge!(PATHS, "path" => path).set(count as f64);
+    }
+    for gone in before.versions.keys().filter(|it| !census.versions.contains_key(*it)) {
+        gauge!(VERSIONS, "version" => gone.clone()).set(0.0);
     }
     for (version, count) in &census.versions {
         gauge!(VERSIONS, "version" => version.clone()).set(*count as f64);

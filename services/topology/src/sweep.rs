@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use muster_kit::clock;
 use muster_kit::shutdown::Shutdown;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::census;
 use crate::domain::departure::{Orphan, Settle};
 use crate::domain::ledger::Wake;
 use crate::domain::tasks::EndTargets;
 use crate::hub::Hub;
-use crate::metrics;
+use crate::metrics::{self, Census};
 use crate::store::{Retention, StoreError};
-use crate::trust;
 use crate::writer::WriteError;
 
 /// Looks for lost streams and ripe targets this often, and when woken.
@@ -28,14 +27,14 @@ const ROUNDS_LEASE: Duration = Duration::from_secs(5);
 /// The name of that lease.
 const ROUNDS: &str = "rounds";
 
-/// Counts nodes and removes old rows this often.
+/// Counts nodes and begins to remove old rows this often.
 const CHORES: Duration = Duration::from_secs(60);
 
 /// Targets that one transaction ends.
 const ENDINGS: i64 = 500;
 
-/// Between two batches of a purge, so that others can write.
-const PURGE_PAUSE: Duration = Duration::from_millis(50);
+/// A round removes old rows for no longer than this, so that others can write and the next round is in time.
+const PURGE_TURN: Duration = Duration::from_millis(200);
 
 #[derive(Debug, thiserror::Error)]
 enum SweepError {
@@ -50,16 +49,12 @@ pub(crate) async fn run(hub: Arc<Hub>, retention: Retention, shutdown: Shutdown)
     let mut wakes = hub.bus.subscribe();
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut chores = Instant::now();
+    let mut sweep = Sweep::new(hub.clone(), retention);
     loop {
         let swept = tokio::select! {
             () = shutdown.triggered() => break,
-            () = sleep_until(chores) => {
-                chores = Instant::now() + CHORES;
-                do_chores(&hub, retention).await
-            }
-            () = wakes.next(|wake| *wake == Wake::Sweep) => alone(&hub, end_overdue(&hub)).await,
-            _ = rounds.tick() => alone(&hub, look_around(&hub)).await,
+            () = wakes.next(|wake| *wake == Wake::Sweep) => sweep.end_overdue().await,
+            _ = rounds.tick() => sweep.round().await,
         };
         if let Err(error) = swept {
             tracing::warn!(%error, "a sweep failed; the next one comes soon");
@@ -70,13 +65,66 @@ pub(crate) async fn run(hub: Arc<Hub>, retention: Retention, shutdown: Shutdown)
     }
 }
 
-/// Does it if this replica is the one to do it.
-async fn alone(hub: &Hub, work: impl Future<Output = Result<(), SweepError>>) -> Result<(), SweepError> {
-    let now = clock::wall();
-    let chosen =
-        hub.peers.is_none() || hub.store.take_job(ROUNDS, &hub.replica, now, now + ROUNDS_LEASE).await?;
-    metrics::leads(chosen);
-    if chosen { work.await } else { Ok(()) }
+/// One replica's part in the rounds.
+struct Sweep {
+    hub: Arc<Hub>,
+    retention: Retention,
+    /// Whether this replica was the one to do it, when it last looked.
+    leads: bool,
+    /// What this replica shows of the fleet.
+    shown: Census,
+    chores: Instant,
+    /// Old rows may be left.
+    purges: bool,
+}
+
+impl Sweep {
+    fn new(hub: Arc<Hub>, retention: Retention) -> Self {
+        Self { hub, retention, leads: false, shown: Census::default(), chores: Instant::now(), purges: false }
+    }
+
+    /// Whether this replica is the one to do it. Who becomes it counts at once; who no longer is shows nothing.
+    async fn is_chosen(&mut self) -> Result<bool, SweepError> {
+        let (hub, now) = (&self.hub, clock::wall());
+        let chosen =
+            hub.peers.is_none() || hub.store.take_job(ROUNDS, &hub.replica, now, now + ROUNDS_LEASE).await?;
+        metrics::leads(chosen);
+        match (std::mem::replace(&mut self.leads, chosen), chosen) {
+            (false, true) => self.chores = Instant::now(),
+            (true, false) => self.show(Census::default()),
+            _ => {}
+        }
+        Ok(chosen)
+    }
+
+    fn show(&mut self, census: Census) {
+        metrics::census(&self.shown, &census);
+        self.shown = census;
+    }
+
+    async fn end_overdue(&mut self) -> Result<(), SweepError> {
+        if self.is_chosen().await? { end_overdue(&self.hub).await } else { Ok(()) }
+    }
+
+    async fn round(&mut self) -> Result<(), SweepError> {
+        if !self.is_chosen().await? {
+            return Ok(());
+        }
+        look_around(&self.hub).await?;
+        if self.chores <= Instant::now() {
+            self.chores = Instant::now() + CHORES;
+            self.purges = true;
+            let census = census::take(&self.hub).await?;
+            self.show(census);
+        }
+        let end = Instant::now() + PURGE_TURN;
+        while self.purges && Instant::now() < end {
+            let removed = self.hub.store.purge(clock::wall(), self.retention).await?;
+            metrics::purged(removed);
+            self.purges = removed > 0;
+        }
+        Ok(())
+    }
 }
 
 async fn look_around(hub: &Hub) -> Result<(), SweepError> {
@@ -104,20 +152,5 @@ async fn end_overdue(hub: &Hub) -> Result<(), SweepError> {
         if last {
             return Ok(());
         }
-    }
-}
-
-async fn do_chores(hub: &Hub, retention: Retention) -> Result<(), SweepError> {
-    alone(hub, async { Ok(census::take(hub).await?) }).await?;
-    if let Err(error) = hub.trust.refresh(&*hub.authority).await {
-        tracing::warn!(%error, every = ?trust::REFRESH, "cannot learn whom to believe");
-    }
-    loop {
-        let removed = hub.store.purge(clock::wall(), retention).await?;
-        metrics::purged(removed);
-        if removed == 0 {
-            return Ok(());
-        }
-        tokio::time::sleep(PURGE_PAUSE).await;
     }
 }

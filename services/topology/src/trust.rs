@@ -4,6 +4,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use muster_kit::clock;
+use muster_kit::shutdown::Shutdown;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_types::NetworkId;
 use muster_wire::TrustStore;
@@ -13,9 +14,13 @@ use muster_wire::trust::TrustError;
 use rustls_pki_types::CertificateDer;
 
 use crate::authority::{Authority, AuthorityError};
+use crate::hub::Hub;
 
 /// Auth's list changes with a new signer, a few times a year; a ticket by an unknown one is worth a look as well.
-pub const REFRESH: Duration = Duration::from_secs(60);
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// An auth that hangs is asked again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// Why nobody can be believed.
 #[derive(Debug, thiserror::Error)]
@@ -104,5 +109,23 @@ impl Trust {
             tracing::warn!(%error, "cannot learn whom to believe");
         }
         NodeTicket::open(sealed, &self.current().store, clock::wall())
+    }
+}
+/// Looks the signers up again, until the shutdown.
+pub(crate) async fn keep(hub: Arc<Hub>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = tokio::time::sleep(REFRESH) => {}
+        }
+        let looked = tokio::select! {
+            () = shutdown.triggered() => return,
+            looked = tokio::time::timeout(ANSWER_LIMIT, hub.trust.refresh(&*hub.authority)) => looked,
+        };
+        match looked {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, every = ?REFRESH, "cannot learn whom to believe"),
+            Err(_) => tracing::warn!(within = ?ANSWER_LIMIT, "auth does not say whom to believe"),
+        }
     }
 }

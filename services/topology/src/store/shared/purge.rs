@@ -1,4 +1,4 @@
-//! Removes what has been kept long enough, a batch at a time.
+//! Removes what has been kept long enough, a batch at a time. Numbers rise with time, so only the lowest are looked at.
 
 use muster_types::Timestamp;
 
@@ -23,8 +23,8 @@ impl ThisStore {
         let too_many = kept > i64::try_from(retention.output_bytes).unwrap_or(i64::MAX);
         let mut tx = self.begin().await?;
         let removed = sqlx::query(
-            "DELETE FROM task_log WHERE number IN (SELECT number FROM task_log \
-             WHERE kind = 2 AND (at < $1 OR $2 = 1) ORDER BY number LIMIT $3)",
+            "DELETE FROM task_log WHERE number IN (SELECT number FROM (SELECT number, at FROM task_log \
+             WHERE kind = 2 ORDER BY number LIMIT $3) oldest WHERE at < $1 OR $2 = 1)",
         )
         .bind((now - retention.outputs).as_micros())
         .bind(i64::from(too_many))
@@ -64,8 +64,9 @@ impl ThisStore {
         // Before the rows go: who resumes from before them has missed something, and must be told.
         sqlx::query(
             "UPDATE epoch SET (forgotten_tx, forgotten_number) = (SELECT tx, number FROM events WHERE number IN \
-             (SELECT number FROM events WHERE at < $1 ORDER BY number LIMIT $2) \
-             ORDER BY tx DESC, number DESC LIMIT 1) WHERE EXISTS (SELECT 1 FROM events WHERE at < $1)",
+             (SELECT number FROM (SELECT number, at FROM events ORDER BY number LIMIT $2) oldest WHERE at < $1) \
+             ORDER BY tx DESC, number DESC LIMIT 1) WHERE EXISTS \
+             (SELECT 1 FROM (SELECT at FROM events ORDER BY number LIMIT $2) oldest WHERE at < $1)",
         )
         .bind(before)
         .bind(retention.batch)
@@ -73,7 +74,7 @@ impl ThisStore {
         .await?;
         let events = sqlx::query(
             "DELETE FROM events WHERE number IN \
-             (SELECT number FROM events WHERE at < $1 ORDER BY number LIMIT $2)",
+             (SELECT number FROM (SELECT number, at FROM events ORDER BY number LIMIT $2) oldest WHERE at < $1)",
         )
         .bind(before)
         .bind(retention.batch)
