@@ -2,7 +2,7 @@
 //!
 //! streams and calls -> [`Registry`] -> once a second: probes out, candidates told, rows kept, others' rows read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::candidate::Offer;
 use crate::domain::record::{History, Kept};
-use crate::domain::registry::{Full, Intent, Registry, Via};
+use crate::domain::registry::{CANDIDATES, Full, Intent, Registry, Via};
 use crate::domain::relays::{self, Relay};
 use crate::grpc::wire;
 use crate::metrics;
@@ -35,6 +35,12 @@ const FORGET_EVERY: u64 = 3_600;
 
 /// A replica's demand counts for so long after it was last heard of.
 const DEMAND_LIFETIME: Duration = Duration::from_secs(30);
+
+/// A store that says nothing for so long is asked again.
+const STORE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Rows that wait for the store.
+const UNKEPT: usize = 2 * CANDIDATES;
 
 /// What waits to go down one stream; who does not read it is cut.
 const OUTBOX: usize = 32;
@@ -53,12 +59,14 @@ pub(crate) struct Office {
 struct Floor {
     registry: Registry,
     streams: HashMap<NodeId, (u64, Outbox)>,
+    /// Not in the store yet: the newest of each candidate, present and gone.
+    unkept: BTreeMap<NodeId, Kept>,
 }
 
 impl Office {
     pub(crate) fn new(store: Arc<dyn Store>, probing: Probing, replica: String) -> Self {
         let registry = Registry::new(replica.clone(), probing.sources());
-        let floor = Mutex::new(Floor { registry, streams: HashMap::new() });
+        let floor = Mutex::new(Floor { registry, streams: HashMap::new(), unkept: BTreeMap::new() });
         Self { floor, store, probing, replica, sessions: AtomicU64::new(1) }
     }
 
@@ -130,28 +138,45 @@ impl Office {
         Ok(self.store.candidate(node).await?.map(|kept| kept.history).unwrap_or_default())
     }
 
-    /// Once a second, until the shutdown.
+    /// Until the shutdown: what the machine wants never waits for the store.
     pub(crate) async fn tend(self: Arc<Self>, shutdown: Shutdown) {
-        let mut due = tokio::time::interval(TICK);
-        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for tick in 0_u64.. {
-            tokio::select! {
-                () = shutdown.triggered() => break,
-                _ = due.tick() => {}
+        let rounds = async {
+            let mut due = every_tick();
+            loop {
+                due.tick().await;
+                self.act();
             }
-            if let Err(error) = self.turn(tick).await {
+        };
+        let books = async {
+            let mut due = every_tick();
+            for tick in 0_u64.. {
+                due.tick().await;
+                self.keep_books(tick).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.triggered() => {}
+            () = rounds => {}
+            () = books => {}
+        }
+    }
+
+    async fn keep_books(&self, tick: u64) {
+        match tokio::time::timeout(STORE_LIMIT, self.turn(tick)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "the registry's store does not answer; candidates are served from memory");
+            }
+            Err(_) => {
+                tracing::warn!(within = ?STORE_LIMIT, "the registry's store is silent; candidates are served from memory");
             }
         }
     }
 
     async fn turn(&self, tick: u64) -> Result<(), StoreError> {
+        self.keep().await?;
         if tick.is_multiple_of(LEARN_EVERY) {
             self.learn().await?;
-        }
-        let keep = self.act();
-        if !keep.is_empty() {
-            self.store.keep(&keep).await?;
         }
         if tick.is_multiple_of(FORGET_EVERY) {
             self.store.forget(clock::wall() - FORGOTTEN).await?;
@@ -159,9 +184,24 @@ impl Office {
         Ok(())
     }
 
-    /// What the machine wants done; what is to be kept comes back.
-    fn act(&self) -> Vec<Kept> {
-        let mut keep = Vec::new();
+    /// Rows wait until the store has them; the store may get the same one twice.
+    async fn keep(&self) -> Result<(), StoreError> {
+        let rows: Vec<_> = self.lock().unkept.values().cloned().collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.store.keep(&rows).await?;
+        let mut floor = self.lock();
+        for row in rows {
+            if floor.unkept.get(&row.node) == Some(&row) {
+                floor.unkept.remove(&row.node);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the machine wants done.
+    fn act(&self) {
         let mut floor = self.lock();
         let now = clock::wall();
         for intent in floor.registry.tick(now, &mut rand::rng()) {
@@ -182,7 +222,7 @@ impl Office {
                 Intent::End { node } => {
                     floor.streams.remove(&node);
                 }
-                Intent::Keep(kept) => keep.push(*kept),
+                Intent::Keep(kept) => floor.keep(*kept),
             }
         }
         for (state, count) in floor.registry.states() {
@@ -191,12 +231,11 @@ impl Office {
         let (wanted, serving) = floor.registry.wanted(now);
         metrics::needed(wanted, serving);
         metrics::relays(floor.registry.relays.list(now).len());
-        keep
     }
 
     async fn learn(&self) -> Result<(), StoreError> {
         let now = clock::wall();
-        let demand = self.registry(|registry| registry.demand());
+        let demand = self.registry(|registry| registry.demand(now));
         self.store.keep_demand(&self.replica, demand, now + DEMAND_LIFETIME).await?;
         let there = self.store.elsewhere(&self.replica, now).await?;
         self.registry(|registry| {
@@ -207,7 +246,20 @@ impl Office {
     }
 }
 
+fn every_tick() -> tokio::time::Interval {
+    let mut due = tokio::time::interval(TICK);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    due
+}
+
 impl Floor {
+    /// While the store is away long enough for so many to come and go, the history of the last is lost.
+    fn keep(&mut self, kept: Kept) {
+        if self.unkept.len() < UNKEPT || self.unkept.contains_key(&kept.node) {
+            self.unkept.insert(kept.node, kept);
+        }
+    }
+
     fn tell(&mut self, node: NodeId, body: Body) {
         let Some((_, outbox)) = self.streams.get(&node) else { return };
         if outbox.try_send(OfferResponse { response: Some(body) }).is_err() {

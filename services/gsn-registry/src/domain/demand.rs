@@ -25,6 +25,8 @@ const TARGET_LOAD: usize = 60;
 pub struct Demand {
     current: BTreeSet<NodeId>,
     before: BTreeSet<NodeId>,
+    /// Of both together.
+    nodes: usize,
     turned: Timestamp,
 }
 
@@ -32,16 +34,24 @@ impl Demand {
     pub fn asked(&mut self, node: NodeId, now: Timestamp) {
         if now.since(self.turned) >= SPAN {
             self.before = std::mem::take(&mut self.current);
+            self.nodes = self.before.len();
             self.turned = now;
         }
-        if self.current.len() < CALLERS {
-            self.current.insert(node);
+        if self.current.len() < CALLERS && self.current.insert(node) && !self.before.contains(&node) {
+            self.nodes += 1;
         }
     }
 
     /// Nodes that asked lately.
-    pub fn nodes(&self) -> usize {
-        self.current.union(&self.before).count()
+    pub fn nodes(&self, now: Timestamp) -> usize {
+        let quiet = now.since(self.turned);
+        if quiet < SPAN {
+            self.nodes
+        } else if quiet < SPAN * 2 {
+            self.current.len()
+        } else {
+            0
+        }
     }
 }
 
@@ -67,8 +77,10 @@ mod tests {
         let (mut demand, start) = (Demand::default(), Timestamp::from_micros(1));
         demand.asked(NodeId([1; 20]), start + SPAN);
         demand.asked(NodeId([2; 20]), start + SPAN * 2);
-        assert_eq!(demand.nodes(), 2);
+        assert_eq!(demand.nodes(start + SPAN * 2), 2);
         demand.asked(NodeId([2; 20]), start + SPAN * 3);
-        assert_eq!(demand.nodes(), 1);
+        assert_eq!(demand.nodes(start + SPAN * 3), 1);
+        assert_eq!(demand.nodes(start + SPAN * 4), 1);
+        assert_eq!(demand.nodes(start + SPAN * 5), 0);
     }
 }

@@ -193,8 +193,8 @@ impl Registry {
     }
 
     /// Nodes that asked here lately.
-    pub fn demand(&self) -> usize {
-        self.demand.nodes()
+    pub fn demand(&self, now: Timestamp) -> usize {
+        self.demand.nodes(now)
     }
 
     /// Once a second.
@@ -265,7 +265,7 @@ impl Registry {
         let there = self.elsewhere.values().filter(|it| it.serves(now)).map(|it| it.load.percent);
         let loads: Vec<_> = own.chain(there).map(usize::from).collect();
         let mean = loads.iter().sum::<usize>() / loads.len().max(1);
-        (wanted(self.demand.nodes() + self.elsewhere_demand, loads.len(), mean), loads.len())
+        (wanted(self.demand.nodes(now) + self.elsewhere_demand, loads.len(), mean), loads.len())
     }
 
     fn probes(&mut self, now: Timestamp, rng: &mut impl Rng) -> Vec<Intent> {
