@@ -182,8 +182,9 @@ impl Hall {
     pub(crate) fn bind(&self, token: &UdpToken, counter: u64, address: SocketAddr) -> bool {
         let mut floor = self.lock();
         let Some(&seat) = floor.by_token.get(token) else { return false };
+        let is_anothers = floor.by_address.get(&address).is_some_and(|other| *other != seat);
         let Some(guest) = floor.guests.get_mut(&seat) else { return false };
-        if guest.bound.is_some_and(|(_, last)| counter <= last) {
+        if is_anothers || guest.bound.is_some_and(|(_, last)| counter <= last) {
             return false;
         }
         let former = guest.bound.replace((address, counter));
@@ -241,9 +242,16 @@ impl Floor {
     }
 }
 
+impl Stay {
+    /// Leaves now, whatever still holds the stay: an answer that a client does not read does.
+    pub(crate) fn end(&self) {
+        self.hall.lock().leave(self.seat);
+    }
+}
+
 impl Drop for Stay {
     fn drop(&mut self) {
-        self.hall.lock().leave(self.seat);
+        self.end();
     }
 }
 

@@ -33,7 +33,7 @@ impl Session {
     pub(crate) async fn read(self, mut requests: Streaming<CarryRequest>) {
         loop {
             let request = tokio::select! {
-                () = self.stay.outbox.closed() => return,
+                () = self.stay.outbox.closed() => return self.stay.end(),
                 request = requests.message() => request,
             };
             match request {
