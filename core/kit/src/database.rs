@@ -1,12 +1,31 @@
 //! How every service opens its store: an SQLite file whose commits are durable, or tables in a PostgreSQL database that
 //! services and their replicas share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+
+/// Where a service keeps what outlives it.
+#[derive(Debug, Clone)]
+pub enum StoreConfig {
+    /// One file, which is made if it is not there.
+    Sqlite(PathBuf),
+    /// `postgres://user@host/database`
+    Postgres(String),
+}
+
+impl StoreConfig {
+    /// The database of that address, or else a file of the service's name in the data directory.
+    pub fn of(url: Option<&str>, data_dir: &Path, service: &str) -> Self {
+        match url {
+            Some(url) => Self::Postgres(url.to_owned()),
+            None => Self::Sqlite(data_dir.join(format!("{service}.db"))),
+        }
+    }
+}
 
 /// What a replica was cut off in the midst of holds locks, and the horizon of feeds, no longer than this; our own
 /// transactions wait for nothing between two statements.

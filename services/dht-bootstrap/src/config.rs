@@ -1,8 +1,8 @@
 //! What dht-bootstrap is told when it starts.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
+use muster_kit::database::StoreConfig;
 use muster_types::NetworkId;
 use rustls_pki_types::CertificateDer;
 
@@ -11,15 +11,6 @@ pub const NODES: usize = 3;
 
 /// First UDP port that a new node tries; any if it is taken. Kept from then on.
 pub const FIRST_PORT: u16 = muster_types::limits::DEFAULT_PORT + 10;
-
-/// Where the nodes' identities are kept.
-#[derive(Debug, Clone)]
-pub enum StoreConfig {
-    /// One file, which is made if it is not there.
-    Sqlite(PathBuf),
-    /// `postgres://user@host/database`
-    Postgres(String),
-}
 
 #[derive(Debug, Clone)]
 pub struct Config {

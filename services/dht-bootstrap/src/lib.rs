@@ -24,7 +24,8 @@ pub mod metrics;
 mod revocations;
 pub mod store;
 
-pub use config::{Config, StoreConfig};
+pub use config::Config;
+pub use muster_kit::database::StoreConfig;
 
 use crowd::Crowd;
 use domain::identity::IdentityError;

@@ -1,19 +1,10 @@
 //! What gsn-registry is told when it starts.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
+use muster_kit::database::StoreConfig;
 use muster_types::NetworkId;
 use rustls_pki_types::CertificateDer;
-
-/// Where candidates and relays are kept.
-#[derive(Debug, Clone)]
-pub enum StoreConfig {
-    /// One file, which is made if it is not there.
-    Sqlite(PathBuf),
-    /// `postgres://user@host/database`
-    Postgres(String),
-}
 
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -25,7 +25,8 @@ pub mod store;
 mod tickets;
 mod trust;
 
-pub use config::{Config, StoreConfig};
+pub use config::Config;
+pub use muster_kit::database::StoreConfig;
 
 use grpc::Front;
 use office::Office;

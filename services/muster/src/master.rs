@@ -4,8 +4,10 @@
 
 mod dht;
 mod gsn;
+mod post;
 mod reached;
 mod relay;
+mod topology;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,13 +20,12 @@ use muster_auth::bootstrap::{self, ServiceTls};
 use muster_auth::crl::{self, Shelf};
 use muster_auth::join::{self, pem};
 use muster_auth::{Auth, StartError, config as auth_files};
-use muster_kit::connect::{self, AUTH, TOPOLOGY};
+use muster_kit::connect::AUTH;
 use muster_kit::files;
 use muster_kit::listen::Listener;
-use muster_kit::observe::{Observatory, Pages};
+use muster_kit::observe::Observatory;
 use muster_kit::shutdown::Shutdown;
 use muster_kit::tls::{self, CallerCertificate};
-use muster_topology::StoreConfig;
 use muster_types::NetworkId;
 use muster_types::limits::DEFAULT_PORT;
 use rustls_pki_types::CertificateDer;
@@ -34,6 +35,7 @@ use crate::config::{self, MasterConfig};
 use crate::credentials;
 use crate::exit::{Exit, Failure};
 use crate::target::Target;
+use post::Post;
 use reached::Reached;
 
 /// Longer than the services take to drain themselves.
@@ -99,37 +101,23 @@ impl Master {
         } else {
             None
         };
-        let (trust, topology) = match (&auth, targets.contains(&Target::Topology)) {
-            (Some(auth), wanted) => {
-                let authority = auth.authority();
-                let roots = authority.roots().iter().map(|der| CertificateDer::from(der.clone())).collect();
-                let tls = if wanted { Some(service_tls(auth, "topology", shutdown).await?) } else { None };
-                (Trust { network: authority.network(), roots }, tls)
-            }
-            (None, true) => {
-                let (trust, tls) = join_elsewhere(config, "topology", shutdown).await?;
-                (trust, Some(tls))
-            }
-            (None, false) => (elsewhere(config, targets, shutdown).await?, None),
+        let (trust, joined) = match &auth {
+            Some(auth) => (own_trust(auth), None),
+            None => elsewhere(config, targets, shutdown).await?,
         };
         if let Some(root) = trust.roots.first() {
             listener.serve_root(root.to_vec());
         }
-        let reached = Reached { auth: auth.as_ref(), local: &local, addresses: &addresses };
-        if let Some(tls) = topology {
-            let auth_address = reached.auth_address(config, Target::Topology.as_str())?;
-            let topology = topology_config(config, &trust, observatory.pages());
-            start_topology(topology, tls, auth_address, &mut listener, &mut services, shutdown);
-        }
-        if targets.contains(&Target::DhtBootstrap) {
-            dht::start(config, &trust, reached, &mut listener, &mut services, shutdown).await?;
-        }
-        if targets.contains(&Target::GsnRegistry) {
-            gsn::start(config, &trust, reached, &mut listener, &mut services, shutdown).await?;
-        }
-        if targets.contains(&Target::Relay) {
-            relay::start(config, &trust, reached, &mut listener, &mut services, shutdown).await?;
-        }
+        let mut post = Post {
+            config,
+            trust: &trust,
+            reached: Reached { auth: auth.as_ref(), local: &local, addresses: &addresses },
+            joined,
+            listener: &mut listener,
+            services: &mut services,
+            shutdown,
+        };
+        post.start(targets, observatory.pages()).await?;
         shutdown.spawn(listener.run(shutdown.clone()));
         shutdown.spawn(observatory.run(shutdown.clone()));
         readiness.set(true);
@@ -284,44 +272,21 @@ async fn join_elsewhere(
     Ok((Trust { network, roots: material.roots }, tls))
 }
 
-/// What a process believes that runs neither auth nor topology.
+fn own_trust(auth: &Arc<Auth>) -> Trust {
+    let authority = auth.authority();
+    let roots = authority.roots().iter().map(|der| CertificateDer::from(der.clone())).collect();
+    Trust { network: authority.network(), roots }
+}
+
+/// What a process believes that runs no auth, and the first of its services, which has joined to learn it.
 async fn elsewhere(
     config: &MasterConfig,
     targets: &BTreeSet<Target>,
     shutdown: &Shutdown,
-) -> Result<Trust, Failure> {
-    let first = targets.first().ok_or_else(|| Failure::usage("nothing to serve", "no target is named"))?;
-    Ok(join_elsewhere(config, first.as_str(), shutdown).await?.0)
-}
-
-fn topology_config(config: &MasterConfig, trust: &Trust, pages: Pages) -> muster_topology::Config {
-    let store = match &config.database_url {
-        Some(url) => StoreConfig::Postgres(url.clone()),
-        None => StoreConfig::Sqlite(config.data_dir.join("topology.db")),
-    };
-    muster_topology::Config {
-        bus: config.nats_url.clone(),
-        pages: Some(pages),
-        source_visible: !config.behind_proxy,
-        ..muster_topology::Config::new(store, &config.data_dir, trust.network, trust.roots.clone())
-    }
-}
-
-fn start_topology(
-    config: muster_topology::Config,
-    tls: ServiceTls,
-    auth_address: String,
-    listener: &mut Listener,
-    services: &mut JoinSet<Ended>,
-    shutdown: &Shutdown,
-) {
-    let auth = connect::Master::new([auth_address], tls.client).service(AUTH);
-    let incoming = listener.service(TOPOLOGY, tls.server);
-    let ended = shutdown.clone();
-    services.spawn(async move {
-        let served = muster_topology::run(config, incoming, auth, ended).await;
-        served.map_err(|error| Failure::internal("topology ended", error))
-    });
+) -> Result<(Trust, Option<(Target, ServiceTls)>), Failure> {
+    let first = *targets.first().ok_or_else(|| Failure::usage("nothing to serve", "no target is named"))?;
+    let (trust, tls) = join_elsewhere(config, first.as_str(), shutdown).await?;
+    Ok((trust, Some((first, tls))))
 }
 
 /// One process at a time writes to a data directory.

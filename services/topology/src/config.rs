@@ -2,20 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use muster_kit::database::StoreConfig;
 use muster_kit::observe::Pages;
 use muster_types::{NetworkId, Version};
 use rustls_pki_types::CertificateDer;
 
 use crate::store::Retention;
-
-/// Where the truth is kept.
-#[derive(Debug, Clone)]
-pub enum StoreConfig {
-    /// One file, which is made if it is not there.
-    Sqlite(PathBuf),
-    /// `postgres://user@host/database`
-    Postgres(String),
-}
 
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -37,7 +37,8 @@ pub mod trust;
 pub mod wake;
 pub mod writer;
 
-pub use config::{Config, StoreConfig};
+pub use config::Config;
+pub use muster_kit::database::StoreConfig;
 
 pub use lease::RENEWAL as LEASE_RENEWAL;
 

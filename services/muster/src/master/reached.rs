@@ -1,16 +1,11 @@
-//! How a service that needs auth comes by a certificate and the way to auth: from this process, or by the link that auth
-//! left for it elsewhere.
+//! Where auth is, and where this master is reached: in this process, or by the link that auth left for it elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use muster_auth::bootstrap::ServiceTls;
 use muster_auth::{Auth, config as auth_files};
-use muster_kit::connect::{self, AUTH, MasterChannel};
-use muster_kit::shutdown::Shutdown;
 use muster_types::EnrollmentLink;
 
-use super::{join_elsewhere, service_tls};
 use crate::config::{self, MasterConfig};
 use crate::exit::Failure;
 
@@ -23,21 +18,6 @@ pub(super) struct Reached<'a> {
 }
 
 impl Reached<'_> {
-    /// A certificate for the service, and a channel to auth.
-    pub(super) async fn admitted(
-        &self,
-        config: &MasterConfig,
-        name: &'static str,
-        shutdown: &Shutdown,
-    ) -> Result<(ServiceTls, MasterChannel), Failure> {
-        let tls = match self.auth {
-            Some(auth) => service_tls(auth, name, shutdown).await?,
-            None => join_elsewhere(config, name, shutdown).await?.1,
-        };
-        let auth = connect::Master::new([self.auth_address(config, name)?], tls.client.clone()).service(AUTH);
-        Ok((tls, auth))
-    }
-
     /// Where auth is, for the service of that name.
     pub(super) fn auth_address(&self, config: &MasterConfig, name: &str) -> Result<String, Failure> {
         if self.auth.is_some() {

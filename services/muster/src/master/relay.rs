@@ -5,31 +5,19 @@ use std::path::Path;
 
 use muster_kit::connect::{self, GSN_REGISTRY, RELAY};
 use muster_kit::files;
-use muster_kit::listen::Listener;
-use muster_kit::shutdown::Shutdown;
 use muster_relay::Config;
 use muster_relay::registration::{self, Place, Registration};
-use tokio::task::JoinSet;
 
-use super::reached::Reached;
-use super::{Ended, Trust};
-use crate::config::MasterConfig;
+use super::post::Post;
 use crate::exit::Failure;
-
-const NAME: &str = "relay";
+use crate::target::Target;
 
 /// Beside the relay's certificate: by this name tickets mean this replica, and no other.
 const NAME_FILE: &str = "relay.name";
 
-pub(super) async fn start(
-    config: &MasterConfig,
-    trust: &Trust,
-    reached: Reached<'_>,
-    listener: &mut Listener,
-    services: &mut JoinSet<Ended>,
-    shutdown: &Shutdown,
-) -> Result<(), Failure> {
-    let (tls, auth) = reached.admitted(config, NAME, shutdown).await?;
+pub(super) async fn start(post: &mut Post<'_>) -> Result<(), Failure> {
+    let (tls, auth) = post.admitted(Target::Relay).await?;
+    let (config, reached, shutdown) = (post.config, post.reached, post.shutdown);
     let name = match &config.relay_name {
         Some(name) => name.clone(),
         None => kept_name(&config.data_dir)?,
@@ -38,19 +26,16 @@ pub(super) async fn start(
     let udp_port = socket.as_ref().and_then(|socket| socket.local_addr().ok()).map(|address| address.port());
     let address = match &config.gsn_registry_address {
         Some(address) => address.clone(),
-        None => reached.auth_address(config, NAME)?,
+        None => reached.auth_address(config, Target::Relay.as_str())?,
     };
     let registry = connect::Master::new([address], tls.client.clone()).service(GSN_REGISTRY);
     let places =
         config.relay_addresses(reached.addresses).iter().filter_map(|address| place(address, udp_port));
     let registration = Registration { name: name.clone(), places: places.collect() };
     shutdown.spawn(registration::keep(registry, registration, shutdown.clone()));
-    let relay = Config::new(name, trust.network, trust.roots.clone());
-    let (incoming, ended) = (listener.service(RELAY, tls.server), shutdown.clone());
-    services.spawn(async move {
-        let served = muster_relay::run(relay, incoming, socket, auth, ended).await;
-        served.map_err(|error| Failure::internal("the relay ended", error))
-    });
+    let relay = Config::new(name, post.trust.network, post.trust.roots.clone());
+    let (incoming, ended) = (post.incoming(RELAY, tls), shutdown.clone());
+    post.spawn(Target::Relay, muster_relay::run(relay, incoming, socket, auth, ended));
     Ok(())
 }
 
