@@ -49,6 +49,9 @@ const FRESH_FOR: Duration = Duration::from_secs(300);
 /// What the relay service gives one pair: a video call, or a shell and a file.
 const RELAY_RATE: u64 = 1_250_000;
 
+/// Offers of one node in a minute: each may have an address probed that is not the node's.
+const OFFERS: u32 = 10;
+
 /// Tickets of one node in a minute: one for each of the peers that a busy node meets, and room to try again.
 const TICKETS: u32 = 120;
 
@@ -82,6 +85,7 @@ pub(crate) struct Front {
     trust: Arc<Trust>,
     tickets: Tickets,
     source_visible: bool,
+    offers: Arc<Mutex<Quota<NodeId>>>,
     issued: Mutex<Quota<NodeId>>,
     reported: Mutex<Quota<(NodeId, NodeId)>>,
     shutdown: Shutdown,
@@ -108,6 +112,7 @@ impl Front {
             trust,
             tickets,
             source_visible,
+            offers: Arc::new(Mutex::new(Quota::new(OFFERS, MINUTE))),
             issued: Mutex::new(Quota::new(TICKETS, MINUTE)),
             reported: Mutex::new(Quota::new(1, REPORT_SPAN)),
             shutdown,
@@ -175,6 +180,7 @@ impl RegistryService for Front {
             node,
             ip: caller.ip,
             session,
+            offers: self.offers.clone(),
         };
         Ok(Response::new(stream.begin(request.into_inner(), &self.shutdown).await?))
     }

@@ -15,6 +15,7 @@ use muster_proto::gsn::v1::{OfferResponse, SendProbe, offer_response::Response a
 use muster_types::NodeId;
 use muster_wire::gsn;
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::domain::candidate::Offer;
 use crate::domain::record::{History, Kept};
@@ -45,8 +46,18 @@ const UNKEPT: usize = 2 * CANDIDATES;
 /// What waits to go down one stream; who does not read it is cut.
 const OUTBOX: usize = 32;
 
-/// Down one candidate's stream.
-pub(crate) type Outbox = mpsc::Sender<OfferResponse>;
+/// One candidate's stream, for as long as it is the node's newest.
+struct Seat {
+    session: u64,
+    outbox: mpsc::Sender<OfferResponse>,
+    _ends_with_this: DropGuard,
+}
+
+/// What a stream sends down, and what tells it that it is over.
+pub(crate) struct Entered {
+    pub(crate) waiting: mpsc::Receiver<OfferResponse>,
+    pub(crate) over: CancellationToken,
+}
 
 pub(crate) struct Office {
     floor: Mutex<Floor>,
@@ -58,7 +69,7 @@ pub(crate) struct Office {
 
 struct Floor {
     registry: Registry,
-    streams: HashMap<NodeId, (u64, Outbox)>,
+    streams: HashMap<NodeId, Seat>,
     /// Not in the store yet: the newest of each candidate, present and gone.
     unkept: BTreeMap<NodeId, Kept>,
 }
@@ -94,18 +105,22 @@ impl Office {
         offer: Offer,
         observed: Option<IpAddr>,
         history: History,
-    ) -> Result<mpsc::Receiver<OfferResponse>, Full> {
-        let (node, (outbox, waiting)) = (offer.node, mpsc::channel(OUTBOX));
+    ) -> Result<Entered, Full> {
+        let (node, (outbox, waiting), over) = (offer.node, mpsc::channel(OUTBOX), CancellationToken::new());
+        let seat = Seat { session, outbox, _ends_with_this: over.clone().drop_guard() };
         let mut floor = self.lock();
-        floor.registry.offer(session, offer, observed, history, clock::wall())?;
-        floor.streams.insert(node, (session, outbox));
-        Ok(waiting)
+        // The newer of two that began together may have been here first.
+        if floor.streams.get(&node).is_none_or(|known| known.session < session) {
+            floor.registry.offer(session, offer, observed, history, clock::wall())?;
+            floor.streams.insert(node, seat);
+        }
+        Ok(Entered { waiting, over })
     }
 
     /// The node says something new on its stream.
     pub(crate) fn renew(&self, session: u64, offer: Offer, observed: Option<IpAddr>) {
         let mut floor = self.lock();
-        if floor.streams.get(&offer.node).is_some_and(|(known, _)| *known == session) {
+        if floor.streams.get(&offer.node).is_some_and(|known| known.session == session) {
             // Known already: there is room for it.
             let _ = floor.registry.offer(session, offer, observed, History::default(), clock::wall());
         }
@@ -115,7 +130,7 @@ impl Office {
     pub(crate) fn leave(&self, node: NodeId, session: u64) {
         let mut floor = self.lock();
         floor.registry.leave(node, session, clock::wall());
-        if floor.streams.get(&node).is_some_and(|(known, _)| *known == session) {
+        if floor.streams.get(&node).is_some_and(|known| known.session == session) {
             floor.streams.remove(&node);
         }
     }
@@ -261,8 +276,8 @@ impl Floor {
     }
 
     fn tell(&mut self, node: NodeId, body: Body) {
-        let Some((_, outbox)) = self.streams.get(&node) else { return };
-        if outbox.try_send(OfferResponse { response: Some(body) }).is_err() {
+        let Some(seat) = self.streams.get(&node) else { return };
+        if seat.outbox.try_send(OfferResponse { response: Some(body) }).is_err() {
             self.streams.remove(&node);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -17,8 +17,9 @@ use tonic::{Code, Status, Streaming};
 
 use super::{invalid, store_failed, wire};
 use crate::domain::candidate::Offer;
+use crate::domain::quota::Quota;
 use crate::metrics;
-use crate::office::Office;
+use crate::office::{Entered, Office};
 use crate::trust::Trust;
 
 /// A candidate that says nothing for so long has gone: its load comes every ten seconds.
@@ -33,6 +34,7 @@ pub(super) struct Stream {
     pub(super) node: NodeId,
     pub(super) ip: Option<IpAddr>,
     pub(super) session: u64,
+    pub(super) offers: Arc<Mutex<Quota<NodeId>>>,
 }
 
 type Down = Pin<Box<dyn futures::Stream<Item = Result<OfferResponse, Status>> + Send>>;
@@ -49,14 +51,15 @@ impl Stream {
         };
         let offer = self.offer(candidacy)?;
         let history = self.office.history(self.node).await.map_err(|error| store_failed(&error))?;
-        let waiting = self
+        let entered = self
             .office
             .enter(self.session, offer, self.ip, history)
             .map_err(|full| fault(Code::ResourceExhausted, "TOO_MANY_CANDIDATES", full.to_string()))?;
-        let ended = shutdown.clone();
+        let (ended, Entered { waiting, over }) = (shutdown.clone(), entered);
         shutdown.spawn(async move {
             tokio::select! {
                 () = ended.triggered() => {}
+                () = over.cancelled() => {}
                 () = self.read(&mut requests) => {}
             }
             self.office.leave(self.node, self.session);
@@ -64,7 +67,7 @@ impl Stream {
         Ok(Box::pin(ReceiverStream::new(waiting).map(Ok)))
     }
 
-    /// Until the node ends it, falls silent, or a newer stream of its takes over.
+    /// Until the node ends it, falls silent, or says what it may not.
     async fn read(&self, requests: &mut Streaming<OfferRequest>) {
         while let Ok(Ok(Some(request))) = tokio::time::timeout(SILENCE, requests.message()).await {
             match request.request {
@@ -92,6 +95,12 @@ impl Stream {
     }
 
     fn offer(&self, mut candidacy: Candidacy) -> Result<Offer, Fault> {
+        let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !offers.take(self.node, clock::wall()) {
+            let reason = "a node offers itself a few times a minute at most";
+            return Err(fault(Code::ResourceExhausted, "TOO_MANY_OFFERS", reason));
+        }
+        drop(offers);
         let sealed = candidacy.ticket.take().unwrap_or_default();
         let ticket = self
             .trust
