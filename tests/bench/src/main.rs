@@ -2,6 +2,7 @@
 
 mod caller;
 mod disk;
+mod poller;
 mod process;
 mod row;
 mod scenes;
@@ -10,10 +11,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use muster_lab::stage::{self, Stage};
 
 use row::Row;
-use scenes::{command, dht, healing, idle, load};
+use scenes::{command, dht, healing, idle, load, poller as polling};
 
 /// Measures Muster with its real programs, in a lab of network namespaces on this computer.
 ///
@@ -52,6 +55,8 @@ enum What {
     Command,
     /// Memory and processor time of idle agents and their master
     Memory,
+    /// Ours beside the poller of old on the same hosts: bytes, connections, a command's latency
+    Poller,
     /// The hash table on loopback: put, get, full lookup, join, idle, and with 30 % killed; in a network of its own:
     /// `tests/apart cargo run -p muster-bench -- dht`
     Dht {
@@ -71,6 +76,13 @@ enum What {
     /// Calls a master from its own machine; the bench starts this itself
     #[command(hide = true)]
     Caller(caller::Caller),
+    /// The poller's server, its client, and its operator; the bench starts these itself
+    #[command(hide = true)]
+    PollServer(poller::Server),
+    #[command(hide = true)]
+    PollClient(poller::Client),
+    #[command(hide = true)]
+    PollOrder(poller::Operator),
 }
 
 fn main() -> ExitCode {
@@ -85,8 +97,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    if let What::Caller(caller) = arguments.what {
-        tokio::runtime::Runtime::new()?.block_on(caller.run())?;
+    if let Some(part) = part(&arguments.what) {
+        tokio::runtime::Runtime::new()?.block_on(part)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let What::Dht { nodes } = arguments.what {
@@ -124,6 +136,17 @@ fn run() -> Result<ExitCode> {
     Ok(worst)
 }
 
+/// What the bench has its own program do on the lab's machines.
+fn part(what: &What) -> Option<BoxFuture<'static, Result<()>>> {
+    Some(match what.clone() {
+        What::Caller(caller) => caller.run().boxed(),
+        What::PollServer(server) => server.run().boxed(),
+        What::PollClient(client) => client.run().boxed(),
+        What::PollOrder(operator) => operator.run().boxed(),
+        _ => return None,
+    })
+}
+
 fn enter(arguments: Vec<std::ffi::OsString>) -> Result<ExitCode> {
     let status = Stage::enter(&arguments)?.wait()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -138,7 +161,9 @@ async fn measure(Arguments { repeat, what }: Arguments) -> Result<()> {
         What::Idle => idle::traffic().await?,
         What::Memory => idle::memory_and_processor().await?,
         What::Command => command::round_trips().await?,
-        What::All | What::Caller(_) | What::Dht { .. } | What::MasterLoad { .. } => Vec::new(),
+        What::Poller => polling::beside_ours().await?,
+        // Done before, and not in a lab.
+        _ => Vec::new(),
     };
     rows.iter().for_each(|row| println!("{row}"));
     Ok(())

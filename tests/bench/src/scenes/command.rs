@@ -56,7 +56,7 @@ pub(crate) async fn round_trips() -> Result<Vec<Row>> {
     ])
 }
 
-async fn call(fleet: &Fleet, nodes: &[String]) -> Result<Found> {
+pub(super) async fn call(fleet: &Fleet, nodes: &[String]) -> Result<Found> {
     let own = std::env::current_exe()?;
     let mut arguments = vec!["caller", "--data-dir", DATA_DIR, "--calls", CALLS];
     nodes.iter().for_each(|node| arguments.extend(["--on", node]));

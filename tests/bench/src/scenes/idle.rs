@@ -23,28 +23,32 @@ const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
 /// Bytes of a place of 30 by the counters of its interfaces, headers included.
 pub(crate) async fn traffic() -> Result<Vec<Row>> {
-    let fleet = settled(1, AGENTS).await?;
+    of_place(&settled(1, AGENTS).await?, AGENTS, "lab, warm").await
+}
+
+/// The same of the first place of a lab that stands, with so many hosts in it.
+pub(super) async fn of_place(fleet: &Fleet, agents: usize, conditions: &'static str) -> Result<Vec<Row>> {
     let place = fleet.lab().place(1)?;
     let wan = place.wan_traffic().await?;
-    let before = lan_bytes(&fleet).await?;
+    let before = lan_bytes(fleet).await?;
     tokio::time::sleep(WINDOW).await;
     let wan = place.wan_traffic().await? - wan;
-    let after = lan_bytes(&fleet).await?;
+    let after = lan_bytes(fleet).await?;
     let seconds = WINDOW.as_secs_f64();
-    let per_hour = wan.bytes() as f64 * HOUR / seconds / AGENTS as f64;
+    let per_hour = wan.bytes() as f64 * HOUR / seconds / agents as f64;
     let lan: Vec<_> =
         after.iter().zip(before).map(|(after, before)| (after - before) as f64 / seconds).collect();
     Ok(vec![
         Row::new(
             "idle WAN traffic of a place of 30, both ways, a node and hour",
-            "lab, warm",
+            conditions,
             "B",
             "<= 1000",
             vec![per_hour],
         ),
         Row::new(
             "idle LAN traffic sent by a node of it, a second (the mean is the place's)",
-            "lab, warm",
+            conditions,
             "B",
             "mean <= 200",
             lan,

@@ -5,6 +5,7 @@ pub(crate) mod dht;
 pub(crate) mod healing;
 pub(crate) mod idle;
 pub(crate) mod load;
+pub(crate) mod poller;
 
 use std::time::Duration;
 
