@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use data_encoding::{BASE64, BASE64_MIME};
+use data_encoding::BASE64;
 use http::{HeaderValue, Method, StatusCode};
 use muster_kit::clock::BootClock;
 use muster_kit::shutdown::Shutdown;
@@ -246,7 +246,8 @@ fn carried(certificates: &[&[u8]]) -> Answer {
     match pkcs7::certificates(certificates) {
         Ok(der) => {
             let kind = "application/pkcs7-mime; smime-type=certs-only";
-            let mut answer = content(kind, Bytes::from(BASE64_MIME.encode(&der)));
+            // Without line breaks: strongSwan takes none, and the others need none (RFC 8951, section 3.1).
+            let mut answer = content(kind, Bytes::from(BASE64.encode(&der)));
             let encoding = HeaderValue::from_static("base64");
             answer.headers_mut().insert("content-transfer-encoding", encoding);
             answer

@@ -260,7 +260,7 @@ async fn openssl_and_curl_enroll_and_renew_by_est() {
     let trusted = ["-sS", "--cacert", "root.pem", "--fail-with-body"];
     let cas = place.says("curl", &[&trusted[..], &[&est("cacerts")]].concat()).await;
     place.keep("cas.b64", &cas);
-    place.says("openssl", &["base64", "-d", "-in", "cas.b64", "-out", "cas.p7"]).await;
+    place.says("openssl", &["base64", "-d", "-A", "-in", "cas.b64", "-out", "cas.p7"]).await;
     place
         .says("openssl", &["pkcs7", "-inform", "DER", "-in", "cas.p7", "-print_certs", "-out", "cas.pem"])
         .await;
@@ -339,17 +339,56 @@ async fn openssl_and_curl_enroll_and_renew_by_est() {
     assert!(!nobody.status.success(), "without a certificate there is nothing to renew");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn strongswan_enrolls_by_est_is_refused_on_reuse_and_renews() {
+    let place = Place::start().await;
+    // It speaks TLS 1.3 when told so.
+    place.keep("strongswan.conf", b"libtls {\n version_max = 1.3\n}\n");
+    let trusted = ["--url", &place.est, "--cacert", "root.pem"];
+    let fetched = [&["--estca", "--caout", "ca.pem", "--outform", "pem", "--force"], &trusted[..]].concat();
+    place.says("pki", &fetched).await;
+    place.keep("devices.pem", devices_authority(&place).as_bytes());
+
+    for (key, request) in [("k.pem", "r.der"), ("k2.pem", "r2.der")] {
+        let made = place.says("pki", &["--gen", "--type", "ecdsa", "--outform", "pem"]).await;
+        place.keep(key, &made);
+        let asked = place.says("pki", &["--req", "--type", "priv", "--in", key, "--dn", "CN=camera-2"]).await;
+        place.keep(request, &asked);
+    }
+    let challenge = place.challenge(challenge_terms("camera-2")).await;
+    let user = format!("camera:{challenge}");
+    let est = [&["--est", "--cacert", "devices.pem", "--outform", "pem"], &trusted[..]].concat();
+    let enrolled = [&est[..], &["--in", "r.der", "--userpass", &user]].concat();
+    let certificate = place.says("pki", &enrolled).await;
+    place.keep("c.pem", &certificate);
+    let verified = ["verify", "-CAfile", "root.pem", "-untrusted", "devices.pem"];
+    place.says("openssl", &[&verified[..], &["c.pem"]].concat()).await;
+
+    let other = [&est[..], &["--in", "r2.der", "--userpass", &user]].concat();
+    assert!(!place.run("pki", &other).await.status.success(), "a challenge works for one key");
+
+    let shown = ["--in", "r2.der", "--cert", "c.pem", "--key", "k.pem"];
+    let renewed = place.says("pki", &[&est[..], &shown].concat()).await;
+    assert_ne!(renewed, certificate);
+    place.keep("c2.pem", &renewed);
+    place.says("openssl", &[&verified[..], &["c2.pem"]].concat()).await;
+}
+
+fn devices_authority(place: &Place) -> String {
+    let device = &place.world.auth.authority().devices()[0].certificate.clone();
+    muster_auth::join::pem::section("CERTIFICATE", device)
+}
+
 /// The leaf with its issuer, as TLS shows it.
 async fn devices_chain(place: &Place) -> String {
-    let device = &place.world.auth.authority().devices()[0].certificate.clone();
     let leaf = std::fs::read_to_string(place.path().join("leaf.pem")).unwrap();
-    place.keep("shown.pem", (leaf + &muster_auth::join::pem::section("CERTIFICATE", device)).as_bytes());
+    place.keep("shown.pem", (leaf + &devices_authority(place)).as_bytes());
     "shown.pem".to_owned()
 }
 
 async fn certificate(place: &Place, answer: &[u8], name: &str) {
     place.keep("answer.b64", answer);
-    place.says("openssl", &["base64", "-d", "-in", "answer.b64", "-out", "answer.p7"]).await;
+    place.says("openssl", &["base64", "-d", "-A", "-in", "answer.b64", "-out", "answer.p7"]).await;
     place
         .says("openssl", &["pkcs7", "-inform", "DER", "-in", "answer.p7", "-print_certs", "-out", name])
         .await;
