@@ -179,6 +179,24 @@ async fn a_valid_certificate_of_the_wrong_service_is_not_believed() {
     assert_eq!(diagnose(&refused), Some(Trouble::WrongName), "{refused:?}");
 }
 
+/// Somebody on the way who would have both ends speak something weaker.
+#[tokio::test]
+async fn downgrade_to_an_older_tls_is_refused_by_the_master() {
+    let world = world().await;
+    let speaks = async |version: &str| {
+        let address = &world.address;
+        let said = tokio::process::Command::new("openssl")
+            .args(["s_client", "-connect", address, "-servername", "auth.muster", version])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        String::from_utf8_lossy(&said.stdout).contains("Server certificate")
+    };
+    assert!(speaks("-tls1_3").await, "openssl reaches the listener");
+    assert!(!speaks("-tls1_2").await);
+}
+
 #[tokio::test]
 async fn an_expired_server_certificate_is_called_that() {
     let world = world().await;
