@@ -14,6 +14,7 @@ pub mod database;
 pub mod dirs;
 pub mod files;
 pub mod grpc;
+pub mod lease;
 pub mod listen;
 pub mod observe;
 pub mod policy;

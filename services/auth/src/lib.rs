@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use muster_kit::files::{FileError, create_private_dir};
 use muster_kit::grpc::ServeError;
+use muster_kit::lease::{self, Lost};
 use muster_kit::listen::Incoming;
 use muster_kit::shutdown::Shutdown;
 use tokio::net::TcpListener;
@@ -168,6 +169,8 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartError> {
 pub enum RunError {
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Lost(#[from] Lost),
     #[error("{protocol} cannot listen on {address}: {source}")]
     Listen { protocol: &'static str, address: SocketAddr, source: io::Error },
 }
@@ -197,8 +200,17 @@ pub async fn run(
     serve_scep(&auth, config, &shelf, &shutdown).await?;
     serve_est(&auth, config, &shutdown).await?;
     shutdown.spawn(tend(auth.clone(), shutdown.clone()));
-    shutdown.spawn(refresh(auth, shutdown.clone()));
-    Ok(muster_kit::grpc::serve("auth", routes, incoming, policy, shutdown).await?)
+    shutdown.spawn(refresh(auth.clone(), shutdown.clone()));
+    let serving = muster_kit::grpc::serve("auth", routes, incoming, policy, shutdown);
+    tokio::select! {
+        served = serving => Ok(served?),
+        lost = cut_off(&auth), if config.database_url.is_some() => Err(lost.into()),
+    }
+}
+
+/// Returns when the shared store has not answered for a lease: whoever asks this replica waits for nothing.
+async fn cut_off(auth: &Auth) -> Lost {
+    lease::keep(|| async { auth.store().newest_revision().await.map(|_| true) }).await
 }
 
 async fn listen(protocol: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use muster_kit::clock::{self, BootClock};
 use muster_kit::connect::MasterChannel;
+use muster_kit::lease::Lost;
 use muster_net::dht::{Dht, DhtConfig, Standing};
 use muster_net::sealed::SealedSocket;
 use muster_overlay::dht::Settings;
@@ -22,6 +23,7 @@ use muster_wire::record::{self, Value};
 
 use crate::config::Config;
 use crate::domain::identity::Identity;
+use crate::slots::Slots;
 use crate::store::Store;
 use crate::{RunError, metrics};
 
@@ -50,6 +52,7 @@ pub(crate) struct Crowd {
     store: Arc<dyn Store>,
     auth: AuthorityServiceClient<MasterChannel>,
     config: Config,
+    slots: Slots,
 }
 
 impl Crowd {
@@ -62,9 +65,10 @@ impl Crowd {
         let auth = AuthorityServiceClient::new(auth);
         let trust = TrustStore::new(config.network, &config.roots)?;
         let trust = Arc::new(ArcSwap::from_pointee(trust));
-        let mut crowd = Self { nodes: Vec::new(), trust, store, auth, config };
+        let slots = Slots::new(&config.store, store.clone());
+        let mut crowd = Self { nodes: Vec::new(), trust, store, auth, config, slots };
         crowd.refresh_trust().await?;
-        for identity in crowd.identities().await? {
+        for identity in crowd.slots.take(crowd.config.nodes).await? {
             let node = crowd.begin(identity).await?;
             crowd.nodes.push(node);
         }
@@ -83,24 +87,25 @@ impl Crowd {
         self.nodes.iter().map(|node| node.address).collect()
     }
 
+    /// Returns why these nodes may not go on.
+    pub(crate) async fn keep_slots(&self) -> Lost {
+        self.slots.keep(self.nodes.iter().map(|node| node.identity.slot).collect()).await
+    }
+
+    /// Parts from the table, and leaves the identities to whoever comes next.
+    pub(crate) async fn leave(&self) {
+        for node in &self.nodes {
+            node.dht.leave().await;
+        }
+        self.slots.let_go().await;
+    }
+
     pub(crate) fn first(&self) -> Option<&Dht> {
         self.nodes.first().map(|node| &node.dht)
     }
 
     pub(crate) fn network(&self) -> muster_types::NetworkId {
         self.config.network
-    }
-
-    /// The kept ones, and new ones for slots that are empty.
-    async fn identities(&self) -> Result<Vec<Identity>, RunError> {
-        let known = self.store.identities().await?;
-        let slots = u16::try_from(self.config.nodes).unwrap_or(u16::MAX);
-        for slot in (0..slots).filter(|slot| known.iter().all(|identity| identity.slot != *slot)) {
-            self.store.keep_identity(&Identity::draw(slot)?).await?;
-        }
-        let mut all = self.store.identities().await?;
-        all.truncate(self.config.nodes);
-        Ok(all)
     }
 
     async fn begin(&self, mut identity: Identity) -> Result<Node, RunError> {

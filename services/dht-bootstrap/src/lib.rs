@@ -10,6 +10,7 @@ use std::sync::Arc;
 use muster_kit::backoff::Backoff;
 use muster_kit::connect::MasterChannel;
 use muster_kit::grpc::{Routes, ServeError};
+use muster_kit::lease::Lost;
 use muster_kit::listen::Incoming;
 use muster_kit::shutdown::Shutdown;
 use muster_proto::dht::v1::bootstrap_service_server::BootstrapServiceServer;
@@ -22,6 +23,7 @@ pub mod domain;
 pub mod grpc;
 pub mod metrics;
 mod revocations;
+mod slots;
 pub mod store;
 
 pub use config::Config;
@@ -49,6 +51,8 @@ pub enum RunError {
     Auth(String),
     #[error("the pinned roots: {0}")]
     Roots(#[from] muster_wire::trust::TrustError),
+    #[error(transparent)]
+    Lost(#[from] Lost),
     #[error(transparent)]
     Serve(#[from] ServeError),
 }
@@ -81,12 +85,17 @@ pub async fn run(
         tending.spawn(revocations::follow(dht.clone(), crowd.network(), auth));
     }
     let routes = Routes::new().with(BootstrapServiceServer::new(grpc::Bootstrap::new(Arc::clone(&crowd))));
-    let served = muster_kit::grpc::serve(NAME, routes, incoming, grpc::policy(), shutdown).await;
+    let serving = muster_kit::grpc::serve(NAME, routes, incoming, grpc::policy(), shutdown);
+    let served = tokio::select! {
+        served = serving => served.map_err(RunError::from),
+        lost = crowd.keep_slots() => Err(lost.into()),
+    };
     tending.abort_all();
-    for node in &crowd.nodes {
-        node.dht.leave().await;
+    // Who has lost its ids says no goodbye in their name.
+    if !matches!(served, Err(RunError::Lost(_))) {
+        crowd.leave().await;
     }
-    Ok(served?)
+    served
 }
 
 /// Starts the nodes once auth has signed their tickets; it may come later than this service.

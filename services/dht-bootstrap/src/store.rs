@@ -4,6 +4,7 @@ pub mod postgres;
 pub mod sqlite;
 
 use async_trait::async_trait;
+use muster_types::Timestamp;
 use muster_wire::datagram::PeerAddress;
 
 use crate::domain::identity::Identity;
@@ -30,6 +31,18 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a new identity, or the port of a known one. What stood there first stays: two replicas that begin at once
     /// agree by reading again.
     async fn keep_identity(&self, identity: &Identity) -> Result<(), StoreError>;
+
+    /// Takes or prolongs the lease on an identity; `false` while somebody else holds it.
+    async fn hold(
+        &self,
+        slot: u16,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Ends every lease of this holder.
+    async fn let_go(&self, holder: &str) -> Result<(), StoreError>;
 
     async fn contacts(&self) -> Result<Vec<PeerAddress>, StoreError>;
 

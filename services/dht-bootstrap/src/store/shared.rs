@@ -1,6 +1,7 @@
 //! Statements that both databases understand, compiled once for each: `super` says which.
 
 use async_trait::async_trait;
+use muster_types::Timestamp;
 use muster_wire::datagram::PeerAddress;
 
 use super::ThisStore;
@@ -10,6 +11,9 @@ use crate::store::{CONTACTS, Store, StoreError};
 const IDENTITIES: &str = "SELECT slot, noise_secret, signing_key, port FROM dht_nodes ORDER BY slot";
 const KEEP_IDENTITY: &str = "INSERT INTO dht_nodes (slot, noise_secret, signing_key, port) VALUES ($1, $2, $3, $4) \
      ON CONFLICT (slot) DO UPDATE SET port = excluded.port";
+const HOLD: &str = "UPDATE dht_nodes SET holder = $1, held_until = $2 \
+     WHERE slot = $3 AND (holder = $1 OR held_until <= $4)";
+const LET_GO: &str = "UPDATE dht_nodes SET holder = '', held_until = 0 WHERE holder = $1";
 const ALL_CONTACTS: &str = "SELECT node_id, noise_key, address FROM dht_contacts";
 const DROP_CONTACTS: &str = "DELETE FROM dht_contacts";
 const KEEP_CONTACT: &str = "INSERT INTO dht_contacts (node_id, noise_key, address) VALUES ($1, $2, $3)";
@@ -50,6 +54,28 @@ impl Store for ThisStore {
             .bind(i64::from(identity.port))
             .execute(&self.pool)
             .await?;
+        Ok(())
+    }
+
+    async fn hold(
+        &self,
+        slot: u16,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let held = sqlx::query(HOLD)
+            .bind(holder)
+            .bind(until.as_micros())
+            .bind(i64::from(slot))
+            .bind(now.as_micros())
+            .execute(&self.pool)
+            .await?;
+        Ok(held.rows_affected() == 1)
+    }
+
+    async fn let_go(&self, holder: &str) -> Result<(), StoreError> {
+        sqlx::query(LET_GO).bind(holder).execute(&self.pool).await?;
         Ok(())
     }
 
