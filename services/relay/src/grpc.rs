@@ -32,8 +32,8 @@ pub(crate) struct Carrying {
 }
 
 impl Carrying {
-    pub(crate) fn new(hall: Arc<Hall>, trust: Trust, name: String, shutdown: Shutdown) -> Self {
-        Self { hall, trust: Arc::new(trust), name: name.into(), shutdown }
+    pub(crate) fn new(hall: Arc<Hall>, trust: Arc<Trust>, name: String, shutdown: Shutdown) -> Self {
+        Self { hall, trust, name: name.into(), shutdown }
     }
 }
 
@@ -54,7 +54,7 @@ impl RelayService for Carrying {
         }
         let stay = self
             .hall
-            .enter(node, rand::random())
+            .enter(node, certificate_serial.clone().into(), rand::random())
             .map_err(|refusal| fault(Code::ResourceExhausted, "RELAY_FULL", refusal.to_string()))?;
         let stay = Arc::new(stay);
         let session = Session {

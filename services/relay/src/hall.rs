@@ -49,6 +49,9 @@ struct Floor {
 }
 
 struct Guest {
+    node: NodeId,
+    /// Of the certificate that it came with.
+    serial: Bytes,
     outbox: Arc<Outbox<News>>,
     token: UdpToken,
     /// Where its packets go by UDP, and the counter of the bind that said so.
@@ -98,20 +101,35 @@ impl Hall {
     ///
     /// # Errors
     /// The relay is full.
-    pub(crate) fn enter(self: &Arc<Self>, node: NodeId, token: UdpToken) -> Result<Stay, Refusal> {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        node: NodeId,
+        serial: Bytes,
+        token: UdpToken,
+    ) -> Result<Stay, Refusal> {
         let mut floor = self.lock();
         if let Some(old) = floor.relay.seat_of(node) {
             floor.leave(old);
         }
         let (seat, meetings) = floor.relay.join(node)?;
         let outbox = Arc::new(Outbox::new());
-        floor.guests.insert(seat, Guest { outbox: outbox.clone(), token, bound: None });
+        floor.guests.insert(seat, Guest { node, serial, outbox: outbox.clone(), token, bound: None });
         floor.by_token.insert(token, seat);
         for meeting in meetings {
             floor.introduce(meeting);
         }
         metrics::seated(floor.relay.seats(), floor.relay.pairs());
         Ok(Stay { hall: self.clone(), seat, token, outbox })
+    }
+
+    /// Ends the sessions of these nodes.
+    pub(crate) fn expel(&self, whom: impl Fn(NodeId, &[u8]) -> bool) {
+        let mut floor = self.lock();
+        let guests = floor.guests.iter().filter(|(_, guest)| whom(guest.node, &guest.serial));
+        for (seat, node) in guests.map(|(seat, guest)| (*seat, guest.node)).collect::<Vec<_>>() {
+            tracing::info!(node = %node.short(), "a node that is not admitted any more loses its seat");
+            floor.leave(seat);
+        }
     }
 
     /// Opens a channel, and tells both ends.

@@ -60,16 +60,19 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     metrics::describe();
-    let trust = Trust::new(config.network, &config.roots, auth)?;
+    let trust = Arc::new(Trust::new(config.network, &config.roots, auth)?);
     let socket = socket.map(BurstSocket::new).transpose()?.map(Arc::new);
     let hall = Arc::new(Hall::new(config.limits, socket.clone()));
     if let Some(socket) = socket {
         shutdown.spawn(udp::run(hall.clone(), socket, shutdown.clone()));
     }
     shutdown.spawn(hall::tend(hall.clone(), shutdown.clone()));
+    shutdown.spawn(trust.clone().follow(hall.clone(), shutdown.clone()));
+    let admitted = trust.clone();
+    let policy = policy().welcoming(move |_, peer| admitted.admits(peer));
     let carrying = Carrying::new(hall, trust, config.name, shutdown.clone());
     let routes = Routes::new().with(RelayServiceServer::new(carrying));
-    Ok(muster_kit::grpc::serve(NAME, routes, incoming, policy(), shutdown).await?)
+    Ok(muster_kit::grpc::serve(NAME, routes, incoming, policy, shutdown).await?)
 }
 
 /// Nodes carry, and nobody does anything else.

@@ -1,33 +1,53 @@
-//! Whose tickets the relay takes: those of the signers that auth names under the pinned roots, looked up when an
-//! unknown one appears, and not more often than every few seconds.
+//! Whose tickets the relay takes, and whom it seats: the signers that auth names under the pinned roots, looked up when an
+//! unknown one appears, and auth's list of revocations, followed as it grows.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use muster_kit::backoff::Backoff;
 use muster_kit::clock;
 use muster_kit::connect::MasterChannel;
-use muster_proto::auth::v1::GetTrustBundleRequest;
+use muster_kit::listen::PeerInfo;
+use muster_kit::shutdown::Shutdown;
 use muster_proto::auth::v1::authority_service_client::AuthorityServiceClient;
+use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
+use muster_proto::auth::v1::{GetTrustBundleRequest, WatchRevocationListRequest};
 use muster_proto::trust::v1::Envelope;
-use muster_types::NetworkId;
+use muster_types::{NetworkId, NodeId};
 use muster_wire::relay::{Bearer, RelayTicket, RelayTicketError};
+use muster_wire::revocation::RevocationError;
 use muster_wire::ticket::TicketError;
 use muster_wire::trust::TrustError;
 use muster_wire::{EnvelopeError, TrustStore};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tonic::Status;
+
+use crate::hall::Hall;
 
 /// Whoever shows forged tickets makes the relay ask auth no more often than this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(crate) struct Trust {
-    auth: AuthorityServiceClient<MasterChannel>,
-    known: Mutex<Known>,
+/// Why following the list broke off.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("auth does not answer: {0}")]
+    Auth(#[from] Status),
+    #[error("auth's trust bundle does not fit the pinned root: {0}")]
+    Bundle(#[from] TrustError),
+    #[error(transparent)]
+    List(#[from] RevocationError),
+    #[error("the stream ended")]
+    Ended,
 }
 
-struct Known {
-    store: TrustStore,
-    asked: Option<Instant>,
+pub(crate) struct Trust {
+    auth: AuthorityServiceClient<MasterChannel>,
+    revocations: RevocationServiceClient<MasterChannel>,
+    store: RwLock<Arc<TrustStore>>,
+    /// When auth was last asked for signers; held while it is asked, so that one asks for all.
+    asked: Mutex<Option<Instant>>,
 }
 
 impl Trust {
@@ -40,8 +60,22 @@ impl Trust {
         roots: &[CertificateDer<'_>],
         auth: MasterChannel,
     ) -> Result<Self, TrustError> {
-        let known = Known { store: TrustStore::new(network, roots)?, asked: None };
-        Ok(Self { auth: AuthorityServiceClient::new(auth), known: Mutex::new(known) })
+        let store = RwLock::new(Arc::new(TrustStore::new(network, roots)?));
+        let revocations = RevocationServiceClient::new(auth.clone());
+        Ok(Self { auth: AuthorityServiceClient::new(auth), revocations, store, asked: Mutex::default() })
+    }
+
+    fn current(&self) -> Arc<TrustStore> {
+        self.store.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another store in place of this one, made from it under the lock: neither a bundle nor a list is lost.
+    fn change<E>(&self, change: impl FnOnce(&mut TrustStore) -> Result<(), E>) -> Result<(), E> {
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = TrustStore::clone(&store);
+        change(&mut next)?;
+        *store = Arc::new(next);
+        Ok(())
     }
 
     /// Opens a ticket; asks auth once more if nobody known signed it.
@@ -53,25 +87,69 @@ impl Trust {
         sealed: &Envelope,
         bearer: &Bearer<'_>,
     ) -> Result<RelayTicket, RelayTicketError> {
-        let mut known = self.known.lock().await;
-        let opened = RelayTicket::open(sealed, bearer, &known.store, clock::wall());
+        let opened = RelayTicket::open(sealed, bearer, &self.current(), clock::wall());
         let stranger = matches!(
             &opened,
             Err(RelayTicketError::Ticket(TicketError::Envelope(EnvelopeError::UnknownSigner(_))))
         );
-        if !stranger || known.asked.is_some_and(|asked| asked.elapsed() < PATIENCE) {
+        if !stranger {
             return opened;
         }
-        known.asked = Some(Instant::now());
-        match self.auth.clone().get_trust_bundle(GetTrustBundleRequest {}).await {
-            Ok(answer) => {
-                let bundle = answer.into_inner().trust_bundle.unwrap_or_default();
-                if let Err(error) = known.store.load(&bundle, clock::wall()) {
-                    tracing::warn!(%error, "auth's trust bundle does not fit the pinned root");
-                }
+        let mut asked = self.asked.lock().await;
+        if asked.is_none_or(|asked| asked.elapsed() >= PATIENCE) {
+            *asked = Some(Instant::now());
+            if let Err(error) = self.learn_signers().await {
+                tracing::warn!(%error, "cannot learn whom to believe");
             }
-            Err(status) => tracing::warn!(error = status.message(), "cannot learn whom to believe"),
         }
-        RelayTicket::open(sealed, bearer, &known.store, clock::wall())
+        RelayTicket::open(sealed, bearer, &self.current(), clock::wall())
+    }
+
+    async fn learn_signers(&self) -> Result<(), Broken> {
+        let answer = self.auth.clone().get_trust_bundle(GetTrustBundleRequest {}).await?;
+        let bundle = answer.into_inner().trust_bundle.unwrap_or_default();
+        Ok(self.change(|store| store.load(&bundle, clock::wall()))?)
+    }
+
+    /// Whether a caller is still admitted.
+    pub(crate) fn admits(&self, peer: &PeerInfo) -> bool {
+        let node = peer.identity.as_ref().and_then(muster_types::Identity::node_id);
+        node.is_none_or(|node| self.seats(node, &peer.serial))
+    }
+
+    fn seats(&self, node: NodeId, serial: &[u8]) -> bool {
+        self.current().revocations().of_holder(node, serial, None).is_none()
+    }
+
+    /// Follows auth's list until the shutdown; whom it names loses its seat at once.
+    pub(crate) async fn follow(self: Arc<Self>, hall: Arc<Hall>, shutdown: Shutdown) {
+        let mut backoff = Backoff::new();
+        loop {
+            let broken = tokio::select! {
+                () = shutdown.triggered() => return,
+                broken = self.read(&hall, &mut backoff) => broken,
+            };
+            if let Err(error) = broken {
+                tracing::warn!(%error, "revocations are not followed; trying again");
+            }
+            tokio::select! {
+                () = shutdown.triggered() => return,
+                () = tokio::time::sleep(backoff.next_delay(&mut rand::rng())) => {}
+            }
+        }
+    }
+
+    async fn read(&self, hall: &Hall, backoff: &mut Backoff) -> Result<(), Broken> {
+        // The list is signed: whoever signs must be known first.
+        self.learn_signers().await?;
+        let after_number = self.current().revocations().number();
+        let request = WatchRevocationListRequest { after_number };
+        let mut lists = self.revocations.clone().watch_revocation_list(request).await?.into_inner();
+        while let Some(list) = lists.message().await? {
+            self.change(|store| store.revoke(&list.revocation_list).map(drop))?;
+            hall.expel(|node, serial| !self.seats(node, serial));
+            backoff.reset();
+        }
+        Err(Broken::Ended)
     }
 }

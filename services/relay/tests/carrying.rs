@@ -6,17 +6,25 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use muster_kit::connect::{AUTH, Master, RELAY};
 use muster_kit::grpc::Routes;
 use muster_kit::listen::Listener;
 use muster_kit::policy::Policy;
 use muster_kit::shutdown::Shutdown;
 use muster_kit::testing::pki::Pki;
-use muster_kit::tls::{self, CallerCertificate, ClientTls, ServerTls};
+use muster_kit::tls::{self, CallerCertificate, ClientTls, Material, ServerTls};
 use muster_kit::{clock, grpc};
 use muster_overlay::relay::Channel;
 use muster_proto::auth::v1::authority_service_server::{AuthorityService, AuthorityServiceServer};
-use muster_proto::auth::v1::{GetTrustBundleRequest, GetTrustBundleResponse, SignRequest, SignResponse};
+use muster_proto::auth::v1::revocation_service_server::{RevocationService, RevocationServiceServer};
+use muster_proto::auth::v1::{
+    AdoptRevocationListRequest, AdoptRevocationListResponse, GetRevocationListRequest,
+    GetRevocationListResponse, GetTrustBundleRequest, GetTrustBundleResponse, ReinstateCertificateRequest,
+    ReinstateCertificateResponse, RevokeCertificateRequest, RevokeCertificateResponse, SignRequest,
+    SignResponse, WatchRevocationListRequest, WatchRevocationListResponse,
+};
 use muster_proto::payload_type::RELAY_TICKET;
 use muster_proto::relay::v1::carry_request::Request as Ask;
 use muster_proto::relay::v1::carry_response::Response as Answer;
@@ -26,15 +34,17 @@ use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_relay::Config;
 use muster_types::{NodeId, Role};
 use muster_wire::relay::{self, Datagram, RelayTicket, UdpToken};
+use muster_wire::revocation::{Reason, Revocation};
 use muster_wire::testing::TestNetwork;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const NAME: &str = "relay-1";
 const TRUST_BUNDLE: &str = "/muster.auth.v1.AuthorityService/GetTrustBundle";
+const WATCH_LIST: &str = "/muster.auth.v1.RevocationService/WatchRevocationList";
 
 /// The part of auth that a relay asks: which signers there are.
 struct Signers(TrustBundle);
@@ -54,8 +64,58 @@ impl AuthorityService for Signers {
     }
 }
 
+/// The other part: who is not admitted any more.
+struct List(watch::Sender<Vec<Envelope>>);
+
+#[tonic::async_trait]
+impl RevocationService for List {
+    type WatchRevocationListStream = BoxStream<'static, Result<WatchRevocationListResponse, Status>>;
+
+    async fn revoke_certificate(
+        &self,
+        _: Request<RevokeCertificateRequest>,
+    ) -> Result<Response<RevokeCertificateResponse>, Status> {
+        panic!("a relay revokes nobody")
+    }
+
+    async fn reinstate_certificate(
+        &self,
+        _: Request<ReinstateCertificateRequest>,
+    ) -> Result<Response<ReinstateCertificateResponse>, Status> {
+        panic!("a relay reinstates nobody")
+    }
+
+    async fn adopt_revocation_list(
+        &self,
+        _: Request<AdoptRevocationListRequest>,
+    ) -> Result<Response<AdoptRevocationListResponse>, Status> {
+        panic!("a relay knows no list of its own")
+    }
+
+    async fn get_revocation_list(
+        &self,
+        _: Request<GetRevocationListRequest>,
+    ) -> Result<Response<GetRevocationListResponse>, Status> {
+        panic!("a relay follows the list")
+    }
+
+    async fn watch_revocation_list(
+        &self,
+        _: Request<WatchRevocationListRequest>,
+    ) -> Result<Response<Self::WatchRevocationListStream>, Status> {
+        let lists = futures::stream::unfold((self.0.subscribe(), 0), |(mut lists, sent)| async move {
+            let list = lists.wait_for(|lists| lists.len() > sent).await.ok()?.get(sent)?.clone();
+            let response =
+                WatchRevocationListResponse { revocation_list: Some(list), number: sent as u64 + 1 };
+            Some((Ok(response), (lists, sent + 1)))
+        });
+        Ok(Response::new(lists.boxed()))
+    }
+}
+
 /// A relay, and the network that it serves.
 struct Scene {
+    revoked: watch::Sender<Vec<Envelope>>,
     pki: Pki,
     network: TestNetwork,
     address: SocketAddr,
@@ -66,6 +126,7 @@ struct Scene {
 struct Guest {
     id: NodeId,
     serial: Bytes,
+    material: Material,
     asks: mpsc::Sender<CarryRequest>,
     answers: Streaming<CarryResponse>,
     token: UdpToken,
@@ -83,9 +144,13 @@ impl Scene {
             ServerTls::new(material, CallerCertificate::Required).unwrap()
         };
         let signers = AuthorityServiceServer::new(Signers(network.bundle()));
-        let policy = Policy::new().roles(TRUST_BUNDLE, &[Role::Service]);
+        let revoked = watch::Sender::new(Vec::new());
+        let list = RevocationServiceServer::new(List(revoked.clone()));
+        let policy = [TRUST_BUNDLE, WATCH_LIST];
+        let policy = policy.into_iter().fold(Policy::new(), |all, one| all.roles(one, &[Role::Service]));
         let incoming = listener.service(AUTH, server("auth"));
-        shutdown.spawn(grpc::serve("auth", Routes::new().with(signers), incoming, policy, shutdown.clone()));
+        let routes = Routes::new().with(signers).with(list);
+        shutdown.spawn(grpc::serve("auth", routes, incoming, policy, shutdown.clone()));
 
         let material = pki.leaf(&pki.identity(Role::Service, "relay"));
         let auth = Master::new([address.to_string()], ClientTls::new(material).unwrap()).service(AUTH);
@@ -94,24 +159,32 @@ impl Scene {
         let incoming = listener.service(RELAY, server("relay"));
         shutdown.spawn(muster_relay::run(config, incoming, Some(socket), auth, shutdown.clone()));
         shutdown.spawn(listener.run(shutdown.clone()));
-        Self { pki, network, address, shutdown }
+        Self { revoked, pki, network, address, shutdown }
     }
 
     async fn guest(&self, number: u8) -> Guest {
         let id = NodeId([number; 20]);
         let material = self.pki.leaf(&muster_types::Identity::node(self.pki.network, id));
         let serial = tls::peer_identity(&material.chain).unwrap().serial.into();
-        let tls = ClientTls::new(material).unwrap();
-        let channel = Master::new([self.address.to_string()], tls).service(RELAY);
-        let (asks, outgoing) = mpsc::channel(64);
-        let answers = RelayServiceClient::new(channel).carry(ReceiverStream::new(outgoing)).await;
-        let mut answers = answers.unwrap().into_inner();
+        let (asks, mut answers) = self.stream(&material).await.unwrap();
         let welcome = answers.message().await.unwrap().unwrap().response;
         let Some(Answer::Welcome(welcome)) = welcome else { panic!("welcomed first: {welcome:?}") };
         let relay = SocketAddr::new(self.address.ip(), welcome.udp_port.try_into().unwrap());
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let token = welcome.udp_token[..].try_into().unwrap();
-        Guest { id, serial, asks, answers, token, udp, relay }
+        Guest { id, serial, material, asks, answers, token, udp, relay }
+    }
+
+    /// A session with this certificate.
+    async fn stream(
+        &self,
+        material: &Material,
+    ) -> Result<(mpsc::Sender<CarryRequest>, Streaming<CarryResponse>), Status> {
+        let tls = ClientTls::new(material.clone()).unwrap();
+        let channel = Master::new([self.address.to_string()], tls).service(RELAY);
+        let (asks, outgoing) = mpsc::channel(64);
+        let answers = RelayServiceClient::new(channel).carry(ReceiverStream::new(outgoing)).await?;
+        Ok((asks, answers.into_inner()))
     }
 
     fn ticket(&self, guest: &Guest, peer: Option<NodeId>) -> RelayTicket {
@@ -290,6 +363,31 @@ async fn a_node_that_comes_twice_has_its_newest_session_alone() {
     let _new = scene.guest(1).await;
     let ended = tokio::time::timeout(LIMIT, old.answers.message()).await.unwrap();
     assert!(matches!(ended, Ok(None)));
+}
+
+#[tokio::test]
+async fn a_node_that_is_revoked_loses_its_seat_at_once_and_gets_no_other() {
+    let scene = Scene::new().await;
+    let ((mut anna, _), (mut bert, to_anna)) = pair(&scene).await;
+    let revocation = Revocation {
+        number: 1,
+        serial: anna.serial.clone(),
+        key: None,
+        node: Some(anna.id),
+        time: muster_wire::testing::NOW,
+        expires: muster_wire::testing::NOW + Duration::from_secs(3_600),
+        reason: Reason::Revoked,
+    };
+    scene.revoked.send_modify(|lists| lists.push(scene.network.revocations(0, 1, &[revocation])));
+    let ended = tokio::time::timeout(LIMIT, anna.answers.message()).await.unwrap();
+    assert!(matches!(ended, Ok(None)), "{ended:?}");
+    let Answer::PeerGone(gone) = bert.hears().await else { panic!("gone") };
+    assert_eq!(gone.channel, to_anna);
+
+    let again = scene.stream(&anna.material).await.map(drop);
+    assert_eq!(muster_kit::status::reason(&again.unwrap_err()).unwrap(), "CERTIFICATE_REVOKED");
+    // Others sit on.
+    bert.bind(1).await;
 }
 
 #[tokio::test]
