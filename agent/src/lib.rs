@@ -13,6 +13,7 @@ pub mod enrollment;
 pub mod identity;
 pub mod inventory;
 pub mod journal;
+mod keyring;
 pub mod local;
 mod meetings;
 pub mod platform;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use clap::{Subcommand, ValueEnum};
 use data_encoding::HEXLOWER;
+use muster_proto::agent::v1::GetNodeKeysRequest;
 use muster_proto::agent::v1::local_service_client::LocalServiceClient;
 use muster_proto::dht::v1::{
     Effort, FindNodesRequest, GetRecordsRequest, GetStatsRequest, PutRecordRequest, PutRecordResponse,
@@ -14,6 +15,7 @@ use muster_wire::record::key_of;
 use muster_wire::window;
 use tonic::transport::Channel;
 
+use super::status::date;
 use super::{NOT_HERE, runtime};
 use crate::config::Config;
 use crate::local;
@@ -31,6 +33,8 @@ pub(super) enum Dht {
     Put { key: String, value: String },
     /// The nodes closest to a key
     Find { key: String },
+    /// The keys of any node, verified against the network's root
+    Keys { node: String },
     /// This node's part in the table
     Stats,
 }
@@ -102,6 +106,16 @@ impl Dht {
                     println!("nodes/{}  {}", HEXLOWER.encode(&contact.node_id), at.unwrap_or_default());
                 }
                 effort(found.effort.as_ref());
+            }
+            Self::Keys { node } => {
+                let found =
+                    agent.get_node_keys(GetNodeKeysRequest { node_id: wire(node) }).await?.into_inner();
+                println!("signing      {}", HEXLOWER.encode(&found.signing_key));
+                println!("sealing      {}", HEXLOWER.encode(&found.sealing_key));
+                println!("noise        {}", HEXLOWER.encode(&found.noise_key));
+                println!("certificate  {}", HEXLOWER.encode(&found.certificate_serial));
+                println!("valid until  {}", date(found.expire_time));
+                println!("known from   {}", found.source);
             }
             Self::Stats => {
                 for node in agent.get_stats(GetStatsRequest {}).await?.into_inner().nodes {

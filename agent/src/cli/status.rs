@@ -123,7 +123,7 @@ fn reason(report: &DisconnectionReport) -> String {
     report.reason().as_str_name().trim_start_matches("DISCONNECTION_REASON_").to_lowercase()
 }
 
-fn date(wire: Option<prost_types::Timestamp>) -> String {
+pub(super) fn date(wire: Option<prost_types::Timestamp>) -> String {
     let micros =
         wire.and_then(from_wire).map(|date| date.as_micros()).and_then(|micros| u64::try_from(micros).ok());
     micros.map_or_else(

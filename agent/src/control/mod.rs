@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use muster_kit::backoff::Backoff;
 use muster_kit::clock::{BootClock, MasterClock};
 use muster_kit::connect::{DHT_BOOTSTRAP, Master, TOPOLOGY};
@@ -22,10 +23,13 @@ use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::attach_response::Frame as Answer;
 use muster_proto::control::v1::control_service_client::ControlServiceClient;
 use muster_proto::control::v1::{
-    AttachRequest, FindLsnsRequest, FindLsnsResponse, Hello, ListOwnTasksRequest, Part, Welcome,
+    AttachRequest, FindLsnsRequest, FindLsnsResponse, GetNodeTicketRequest, Hello, ListOwnTasksRequest, Part,
+    Welcome,
 };
 use muster_proto::dht::v1::bootstrap_service_client::BootstrapServiceClient;
 use muster_proto::dht::v1::{ContactsRequest, ContactsResponse};
+use muster_proto::trust::v1::Envelope;
+use muster_types::NodeId;
 use muster_wire::TrustStore;
 use prost::Message;
 use rand::Rng;
@@ -97,6 +101,16 @@ impl Client {
         let addresses = self.addresses.current().await;
         let channel = Master::new(addresses, self.tls.clone()).service(DHT_BOOTSTRAP);
         Ok(BootstrapServiceClient::new(channel).contacts(request).await?.into_inner())
+    }
+
+    /// Another node's ticket, as the master has it: unopened.
+    ///
+    /// # Errors
+    /// Topology cannot be reached, or has never seen the node.
+    pub async fn node_ticket(&self, node: NodeId) -> Result<Envelope, Status> {
+        let request = GetNodeTicketRequest { node_id: Bytes::copy_from_slice(node.as_bytes()) };
+        let answer = self.connect().await.get_node_ticket(request).await?.into_inner();
+        answer.ticket.ok_or_else(|| Status::internal("an answer without a ticket"))
     }
 
     /// Everything that topology holds of tasks for this node.

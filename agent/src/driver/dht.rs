@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::control::Client;
 use crate::driver::parts::Parts;
-use crate::driver::{Done, Driver, RunError};
+use crate::driver::{Done, Driver, Next, RunError};
 use crate::identity::{Identity, StateError};
 
 /// Contacts asked of the master.
@@ -280,23 +280,27 @@ impl Driver {
     /// With the master away the table may know an LSN of this place.
     pub(super) fn ask_table_for_lsns(&self) {
         let mut subnets = self.overlay.machine().subnet_keys().to_vec();
-        // Without the master's word: as if no address translator stood between.
-        subnets.extend(self.presence.untranslated_keys());
+        // Without the master's word: what it said here before, and what follows from where it enrolled this device.
+        subnets.extend(self.parts.learned.keys_of(&self.presence.place()));
+        subnets.extend(self.presence.surroundings(&self.parts.identity.credentials.observed_ip).keys);
         subnets.sort_unstable();
         subnets.dedup();
         subnets.truncate(limits::SUBNET_KEYS);
         self.table.find_lsns(subnets, self.parts.done.clone());
     }
 
-    pub(super) fn on_table(&self, event: &DhtEvent) {
+    pub(super) async fn on_table(&mut self, event: &DhtEvent) -> Next {
         match event {
             DhtEvent::Serves(service) => {
                 tracing::info!(?service, "this node's part in the hash table changed")
             }
             DhtEvent::Unreachable(node) => {
-                tracing::debug!(node = %node.short(), "a node of the table is away")
+                tracing::debug!(node = %node.short(), "a node of the table is away");
+                self.suspect(*node);
+                self.act().await;
             }
             DhtEvent::Changed(record) => tracing::debug!(key = %record.key, "a record changed"),
         }
+        Next::Go
     }
 }

@@ -33,6 +33,7 @@ impl Driver {
                 self.meetings.tell(crate::meetings::Command::Called(Box::new(call)));
             }
             Some(Body::Call(_)) => {}
+            Some(Body::Suspicion(suspicion)) => self.on_suspicion(&suspicion),
             None => {}
         }
     }

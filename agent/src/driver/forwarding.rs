@@ -22,6 +22,7 @@ impl Driver {
         if !self.attached || !matches!(self.overlay.station(), Station::IsLsn { .. }) {
             return;
         }
+        self.take_suspicions(&mut upstream);
         let reports = has_reports(&upstream);
         if reports {
             crash::point("lsn.report.received");

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::driver::parts::Parts;
 use crate::driver::{Driver, Next};
 use crate::identity::StateError;
+use crate::keyring::Keyring;
 use crate::meetings::{Command, Hand, Meetings, Outgoing, Surroundings};
 use crate::relays::Relays;
 
@@ -18,11 +19,13 @@ pub(super) fn start(
     parts: &Parts,
     boot_nonce: u64,
     endpoint: &Endpoint,
+    keyring: Keyring,
 ) -> Result<(Meetings, mpsc::Receiver<Outgoing>), StateError> {
     let (relays, events) = Relays::new(parts.client.clone(), endpoint.clone());
     let around = Surroundings {
         endpoint: endpoint.clone(),
         relays,
+        keyring,
         hand: hand(parts, boot_nonce)?,
         trust: parts.trust.clone(),
         clock: parts.clock.clone(),
@@ -32,7 +35,8 @@ pub(super) fn start(
 }
 
 fn hand(parts: &Parts, boot_nonce: u64) -> Result<Hand, StateError> {
-    Ok(Hand { signer: parts.wire_signer(boot_nonce)?, noise_secret: parts.identity.keys.noise_secret() })
+    let (signer, keys) = (parts.wire_signer(boot_nonce)?, &parts.identity.keys);
+    Ok(Hand { signer, noise_secret: keys.noise_secret(), sealing: keys.sealing() })
 }
 
 impl Driver {

@@ -19,6 +19,7 @@ mod route;
 mod sessions;
 mod spool;
 mod status;
+mod suspicions;
 
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ use crate::control::{self, Control};
 use crate::enrollment::renewal::RenewalError;
 use crate::identity::{Identity, StateError};
 use crate::journal::{JournalError, TaskKey, Trust};
+use crate::keyring::Keyring;
 use crate::local;
 use crate::meetings::{Meetings, Outgoing};
 use crate::platform::{service, sleep};
@@ -56,6 +58,7 @@ use parts::Parts;
 use presence::Presence;
 use route::Route;
 use spool::Spool;
+use suspicions::Suspicions;
 
 /// What one message to the master carries, but for one item that is larger: no more than may go at once after a
 /// reconnect, or the pacer would let too much through.
@@ -120,6 +123,8 @@ struct Driver {
     table: dht::Table,
     /// `None`: the owner does not want this node to be a global super node.
     volunteer: Option<Volunteer>,
+    keyring: Keyring,
+    suspicions: Suspicions,
     meetings: Meetings,
     control: Control,
     tasks: Tasks,
@@ -204,7 +209,10 @@ impl Driver {
         let datagrams = overlay.endpoint().take_sealed().unwrap_or_else(|| mpsc::channel(1).1);
         let (table, table_events) =
             dht::Table::start(&parts, presence.boot_nonce(), overlay.endpoint(), datagrams)?;
-        let (meetings, calls) = meetings::start(&parts, presence.boot_nonce(), overlay.endpoint())?;
+        let (client, endpoint) = (parts.client.clone(), overlay.endpoint().clone());
+        let keyring = Keyring::new(table.handle(), client, endpoint, parts.clock.clone());
+        let (meetings, calls) =
+            meetings::start(&parts, presence.boot_nonce(), overlay.endpoint(), keyring.clone())?;
         let (tasks, engine, outbox) = parts.start_tasks().await?;
         let (control, events) = Control::spawn(parts.client.clone(), overlay.endpoint().pacer().clone());
         let volunteer = volunteer(config, &parts, overlay.endpoint())?;
@@ -227,6 +235,8 @@ impl Driver {
             overlay,
             table,
             volunteer,
+            keyring,
+            suspicions: Suspicions::default(),
             meetings,
             control,
             tasks,
@@ -257,7 +267,7 @@ impl Driver {
                 Some(done) = inbox.done.recv() => self.on_done(done, &mut renewal).await,
                 Some(item) = inbox.outbox.recv() => self.on_item(item, &mut inbox.outbox),
                 Some(call) = inbox.calls.recv() => self.carry_call(call),
-                Some(event) = inbox.table.recv() => { self.on_table(&event); Next::Go }
+                Some(event) = inbox.table.recv() => self.on_table(&event).await,
                 Some(request) = inbox.requests.recv() => self.on_request(request),
                 () = tokio::time::sleep_until(look.unwrap_or(timer)), if look.is_some() => self.on_look().await,
                 () = tokio::time::sleep_until(timer) => self.on_timer().await,
@@ -335,6 +345,10 @@ impl Driver {
             }
             local::Request::Table(answer) => {
                 let _ = answer.send(self.table.handle());
+                Next::Go
+            }
+            local::Request::Keys(answer) => {
+                let _ = answer.send(self.keyring.clone());
                 Next::Go
             }
             local::Request::Meetings(answer) => {

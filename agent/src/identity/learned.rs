@@ -1,7 +1,10 @@
 //! What the agent learnt on its way and is glad to know at its next start. Losing it costs time, never safety.
 
+use bytes::Bytes;
+use data_encoding::BASE64;
 use muster_proto::control::v1::DisconnectionReport;
 use muster_proto::trust::v1::Envelope;
+use muster_types::SubnetKey;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +32,8 @@ pub struct Learned {
     disconnections: Vec<String>,
     /// LSN claims, each with the network that it was met on; encoded, in base64, newest first.
     claims: Vec<(String, String)>,
+    /// The subnet keys that the master derived on each network, in base64, newest first.
+    subnet_keys: Vec<(String, Vec<String>)>,
 }
 
 impl Learned {
@@ -53,8 +58,28 @@ impl Learned {
             .collect()
     }
 
+    /// Whether that is news.
+    pub(crate) fn remember_keys(&mut self, place: &str, keys: &[Bytes]) -> bool {
+        let keys: Vec<_> = keys.iter().map(|key| BASE64.encode(key)).collect();
+        if self.subnet_keys.first().is_some_and(|(last, known)| last == place && *known == keys) {
+            return false;
+        }
+        self.subnet_keys.retain(|(other, _)| other != place);
+        self.subnet_keys.insert(0, (place.to_owned(), keys));
+        self.subnet_keys.truncate(CLAIMS);
+        true
+    }
+
+    /// What this network was called when the master last said so.
+    pub(crate) fn keys_of(&self, place: &str) -> Vec<SubnetKey> {
+        let known = self.subnet_keys.iter().find(|(other, _)| other == place);
+        let keys = known.into_iter().flat_map(|(_, keys)| keys);
+        let bytes = keys.filter_map(|key| BASE64.decode(key.as_bytes()).ok());
+        bytes.filter_map(|key| SubnetKey::try_from(&key[..]).ok()).collect()
+    }
+
     pub fn disconnected(&mut self, report: &DisconnectionReport) {
-        self.disconnections.insert(0, data_encoding::BASE64.encode(&report.encode_to_vec()));
+        self.disconnections.insert(0, BASE64.encode(&report.encode_to_vec()));
         self.disconnections.truncate(DISCONNECTIONS);
     }
 
@@ -66,10 +91,10 @@ impl Learned {
 
 /// A message kept as text; `None` if it is none.
 pub(crate) fn decoded<M: Message + Default>(text: &str) -> Option<M> {
-    let bytes = data_encoding::BASE64.decode(text.as_bytes()).ok()?;
+    let bytes = BASE64.decode(text.as_bytes()).ok()?;
     if bytes.is_empty() { None } else { M::decode(&bytes[..]).ok() }
 }
 
 pub(crate) fn encoded(message: &impl Message) -> String {
-    data_encoding::BASE64.encode(&message.encode_to_vec())
+    BASE64.encode(&message.encode_to_vec())
 }

@@ -9,8 +9,8 @@ use muster_kit::status::fault;
 use muster_net::dht::Dht;
 use muster_proto::agent::v1::local_service_server::{LocalService, LocalServiceServer};
 use muster_proto::agent::v1::{
-    CheckNetworkRequest, CheckNetworkResponse, GetStatusRequest, GetStatusResponse, LeaveRequest,
-    LeaveResponse, ReachRequest,
+    CheckNetworkRequest, CheckNetworkResponse, GetNodeKeysRequest, GetNodeKeysResponse, GetStatusRequest,
+    GetStatusResponse, LeaveRequest, LeaveResponse, ReachRequest,
 };
 use muster_proto::dht::v1::{
     FindNodesRequest, FindNodesResponse, GetRecordsRequest, GetRecordsResponse, GetStatsRequest,
@@ -22,6 +22,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Response, Status};
 
 use super::{network, table};
+use crate::keyring::Keyring;
 use crate::meetings::Meetings;
 
 /// Requests that wait for the driver.
@@ -32,6 +33,8 @@ pub(crate) enum Request {
     Status(oneshot::Sender<GetStatusResponse>),
     /// This node in the hash table.
     Table(oneshot::Sender<Dht>),
+    /// What this node knows of others' keys.
+    Keys(oneshot::Sender<Keyring>),
     /// This node's sessions with other places.
     Meetings(oneshot::Sender<Meetings>),
     /// Part from the network and end; answered when that is done.
@@ -91,6 +94,14 @@ impl LocalService for Local {
     ) -> Result<Response<GetStatsResponse>, Status> {
         let dht = self.ask(Request::Table).await?;
         Ok(Response::new(table::stats(&dht).await?))
+    }
+
+    async fn get_node_keys(
+        &self,
+        request: tonic::Request<GetNodeKeysRequest>,
+    ) -> Result<Response<GetNodeKeysResponse>, Status> {
+        let keyring = self.ask(Request::Keys).await?;
+        Ok(Response::new(table::keys(&keyring, &request.into_inner()).await?))
     }
 
     type ReachStream = network::Reports;

@@ -6,9 +6,11 @@ use muster_net::Path;
 use muster_overlay::meeting::{Input, Intent, Probe, Way};
 use muster_types::NodeId;
 use muster_wire::call::Call;
+use muster_wire::meeting::ProbeKeys;
+use muster_wire::ticket::NodeTicket;
 use tokio::time::Instant;
 
-use super::pair::Pair;
+use super::pair::{Pair, Sealing};
 use super::{Desk, Done, Outgoing};
 use crate::relays::Event;
 
@@ -37,7 +39,8 @@ impl Desk {
     }
 
     fn call(&self, to: NodeId, call: &Call) {
-        let sealed = call.seal(&self.around.hand.signer, self.around.clock.now());
+        let key = self.pairs.get(&to).and_then(Pair::sealing_key);
+        let sealed = call.seal(&self.around.hand.signer, key, self.around.clock.now());
         if self.outgoing.try_send(Outgoing { to, call: sealed }).is_err() {
             tracing::debug!("a call is lost: the driver does not keep up");
         }
@@ -136,6 +139,7 @@ impl Desk {
                 self.on_sight();
             }
             Done::Relays(peer, number, found) => self.on_relays(peer, number, found),
+            Done::Keys(peer, number, found) => self.on_keys(peer, number, found),
             Done::Dialled(peer, dialled) => self.on_dialled(peer, dialled),
             Done::Moved(peer, path, moved) => self.on_moved(peer, path, moved),
             Done::NotRelayed(peer, reason) => {
@@ -174,6 +178,26 @@ impl Desk {
         }
         if !pair.relays.is_empty() {
             self.open_relay(peer);
+        }
+        if self.sight.as_ref().is_some_and(|sight| sight.is_fresh(&self.own)) {
+            self.on_sight();
+        }
+    }
+
+    /// With the peer's keys its probes open before its answer is here.
+    fn on_keys(&mut self, peer: NodeId, number: u64, found: Result<Box<NodeTicket>, String>) {
+        let Some(pair) = self.pairs.get_mut(&peer).filter(|pair| pair.number == number) else { return };
+        match found {
+            Ok(ticket) => {
+                let secret = (self.around.endpoint.node(), &self.around.hand.noise_secret);
+                let (network, theirs) = (self.around.network, (peer, &ticket.noise_key));
+                pair.keys.get_or_insert_with(|| ProbeKeys::new(network, number, secret, theirs));
+                pair.sealing = Sealing::Known(ticket.sealing_key);
+            }
+            Err(reason) => {
+                tracing::info!(peer = %peer.short(), reason, "a call goes unsealed");
+                pair.sealing = Sealing::Unknown;
+            }
         }
         if self.sight.as_ref().is_some_and(|sight| sight.is_fresh(&self.own)) {
             self.on_sight();

@@ -21,17 +21,20 @@ use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use muster_wire::call::Called;
 use muster_wire::meeting::{self, ProbeKeys};
+use muster_wire::sealing::SealingKey;
+use muster_wire::ticket::NodeTicket;
 use muster_wire::{Signer, TrustStore, Verifier};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::keyring::Keyring;
 use crate::relays::{self, Relays, Standing};
 
 pub(crate) use pair::Progress;
 pub(crate) use sight::Sight;
 
-use pair::Pair;
+use pair::{Pair, Sealing};
 
 /// Commands that wait for the task; probes and calls beyond it are lost, as on any network.
 const COMMANDS: usize = 512;
@@ -82,12 +85,15 @@ pub(crate) struct Outgoing {
 pub(crate) struct Hand {
     pub(crate) signer: Signer,
     pub(crate) noise_secret: [u8; 32],
+    /// Opens calls that are sealed to this node.
+    pub(crate) sealing: SealingKey,
 }
 
 /// What meetings are made with.
 pub(crate) struct Surroundings {
     pub(crate) endpoint: Endpoint,
     pub(crate) relays: Relays,
+    pub(crate) keyring: Keyring,
     pub(crate) hand: Hand,
     pub(crate) trust: Arc<ArcSwap<TrustStore>>,
     pub(crate) clock: MasterClock,
@@ -146,6 +152,8 @@ enum Done {
     Seen(Sight),
     /// Of the pair with this number.
     Relays(NodeId, u64, Result<Vec<String>, String>),
+    /// Of the peer of the pair with this number.
+    Keys(NodeId, u64, Result<Box<NodeTicket>, String>),
     Dialled(NodeId, Result<Session, String>),
     /// A further path of the session.
     Moved(NodeId, Path, Result<(), String>),
@@ -233,7 +241,7 @@ impl Desk {
         self.report(peer);
     }
 
-    /// Finds a relay and looks at itself, both at once; the machine begins when it knows where this node is.
+    /// Finds the peer's keys and a relay and looks at itself, all at once; the machine begins when it knows where this node is.
     fn begin(&mut self, peer: NodeId) {
         let Some(pair) = self.pairs.get_mut(&peer) else { return };
         (pair.began, pair.called, pair.meeting, pair.trouble) = (Instant::now(), false, None, String::new());
@@ -243,7 +251,19 @@ impl Desk {
             // The agent is about to end.
             let _ = done.send(Done::Relays(peer, number, found)).await;
         });
+        self.seek_keys(peer);
         self.look();
+    }
+
+    fn seek_keys(&mut self, peer: NodeId) {
+        let Some(pair) = self.pairs.get_mut(&peer) else { return };
+        pair.sealing = Sealing::Sought;
+        let (keyring, done, number) = (self.around.keyring.clone(), self.done.clone(), pair.number);
+        tokio::spawn(async move {
+            let found = keyring.find(peer).await.map_err(|error| error.to_string());
+            let found = found.map(|(ticket, _)| Box::new(ticket));
+            let _ = done.send(Done::Keys(peer, number, found)).await;
+        });
     }
 
     /// Asks how this node is seen, unless that is known or under way.
@@ -272,9 +292,8 @@ impl Desk {
         let own = sight.whereabouts();
         let waiting: Vec<_> =
             self.pairs.iter().filter(|(_, pair)| pair.meeting.is_none() && !pair.called).collect();
-        // Relays are named in the call, so they come first.
-        let ready =
-            waiting.into_iter().filter(|(_, pair)| !pair.relays.is_empty() || !pair.trouble.is_empty());
+        // Relays are named in the call, and it is sealed, so these come first.
+        let ready = waiting.into_iter().filter(|(_, pair)| pair.can_call());
         let ready: Vec<NodeId> = ready.map(|(peer, _)| *peer).collect();
         let now = self.boot.now();
         for peer in ready {
@@ -293,7 +312,7 @@ impl Desk {
         let trust = self.around.trust.load_full();
         let verifier = Verifier { trust: &trust, now: self.around.clock.now() };
         let own = self.around.endpoint.node();
-        let called = match Called::open(sealed, own, &verifier) {
+        let called = match Called::open(sealed, own, &self.around.hand.sealing, &verifier) {
             Ok(called) => called,
             Err(error) => return tracing::info!(%error, "a call is not believed"),
         };
@@ -317,7 +336,7 @@ impl Desk {
     }
 
     /// Both may call at once: then the number of the lower id's call counts.
-    fn on_called(&mut self, Called { from, noise_key, call }: Called) {
+    fn on_called(&mut self, Called { from, noise_key, sealing_key, call }: Called) {
         let own = self.around.endpoint.node();
         let pair = self.pairs.entry(from).or_insert_with(|| Pair::new(call.meeting, true));
         if pair.number != call.meeting {
@@ -329,6 +348,7 @@ impl Desk {
             (pair.number, pair.keys) = (call.meeting, None);
         }
         self.numbers.insert(call.meeting, from);
+        pair.sealing = Sealing::Known(sealing_key);
         let secret = (own, &self.around.hand.noise_secret);
         let network = self.around.network;
         pair.keys.get_or_insert_with(|| ProbeKeys::new(network, call.meeting, secret, (from, &noise_key)));

@@ -7,6 +7,7 @@ use muster_net::{Path, Session, Side as SessionSide};
 use muster_overlay::meeting::{Input, Kind, Meeting, Tried, Way};
 use muster_types::NodeId;
 use muster_wire::meeting::ProbeKeys;
+use muster_wire::sealing::KEY_BYTES;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -27,12 +28,22 @@ pub(crate) struct Progress {
     pub(crate) reason: String,
 }
 
+/// The key that calls to the peer are sealed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sealing {
+    Sought,
+    Known([u8; KEY_BYTES]),
+    /// Nobody tells it: calls go open.
+    Unknown,
+}
+
 pub(super) struct Pair {
     pub(super) number: u64,
     pub(super) began: Instant,
     /// `None` until this node knows where it is itself.
     pub(super) meeting: Option<Meeting>,
     pub(super) keys: Option<ProbeKeys>,
+    pub(super) sealing: Sealing,
     /// Relays that the two may use, by name.
     pub(super) relays: Vec<String>,
     /// Behind which the peer is.
@@ -58,6 +69,7 @@ impl Pair {
             began: Instant::now(),
             meeting: None,
             keys: None,
+            sealing: Sealing::Unknown,
             relays: Vec::new(),
             behind: None,
             session: None,
@@ -67,6 +79,18 @@ impl Pair {
             watchers: Vec::new(),
             called,
             unheard: None,
+        }
+    }
+
+    /// Everything that goes into a call is known, or known to be missing.
+    pub(super) fn can_call(&self) -> bool {
+        self.sealing != Sealing::Sought && !(self.relays.is_empty() && self.trouble.is_empty())
+    }
+
+    pub(super) fn sealing_key(&self) -> Option<&[u8; KEY_BYTES]> {
+        match &self.sealing {
+            Sealing::Known(key) => Some(key),
+            Sealing::Sought | Sealing::Unknown => None,
         }
     }
 

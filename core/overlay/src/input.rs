@@ -68,6 +68,8 @@ pub enum Input {
     MinimumVersion(Version),
     /// The signed list of revocations names this node: nobody admits it any more.
     Barred(NodeId),
+    /// Others do not reach this node, say they: a hint, and worth a look.
+    Suspected(NodeId),
     /// This host's load in percent, for pings.
     Load(u8),
     /// The host slept: every session and lease is suspect.

@@ -332,6 +332,15 @@ impl Office {
         self.contest.forget(node);
     }
 
+    /// A child that answers keeps its lease; one that is gone is struck off sooner.
+    pub(crate) fn on_suspected(&mut self, node: NodeId, turn: &mut Turn<'_>) {
+        if self.children.doubt(node, turn.now) {
+            let load_percent = turn.own.load_percent;
+            turn.send(node, Message::Ping(Ping { sequence: 0, load_percent }));
+            turn.timers.set_earliest(Timer::Sweep, turn.now + SWEEP_INTERVAL);
+        }
+    }
+
     fn is_winner(&self, node: NodeId) -> bool {
         self.contest.winner().is_some_and(|winner| winner.claimant.node == node)
     }

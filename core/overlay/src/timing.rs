@@ -43,6 +43,9 @@ pub const JOIN_PATIENCE: Duration = ms(700);
 /// How long a silent child stays in the table. A second under the 10 s in which the master must know, for
 /// batching and the way there.
 pub const LEASE: Duration = ms(9_000);
+/// How long a child may take to be heard of once others say that they do not reach it: longer than one ping interval, so
+/// that an own ping does as well as the answer to ours.
+pub const SUSPICION: Duration = ms(4_000);
 /// Three pings in a lease, so that two may get lost.
 pub const PING_INTERVAL: Duration = ms(3_000);
 /// When an unanswered ping is repeated.

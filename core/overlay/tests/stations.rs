@@ -12,7 +12,7 @@ use muster_overlay::message::{
 use muster_overlay::standing::{Standing, Uptime};
 use muster_overlay::timing::{
     BEAT_GRACE, BEAT_INTERVAL, BEATS_MISSED, LATE, LEASE, MASTER_PATIENCE, PING_INTERVAL, PROBE_PATIENCE,
-    RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_TURN, RIVAL_PAUSE, SLEPT,
+    RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_TURN, RIVAL_PAUSE, SLEPT, SUSPICION,
 };
 use muster_overlay::{Claim, Config, Input, Intent, Node};
 use muster_types::{Address, Contact, Instant, NodeId, Version};
@@ -238,6 +238,28 @@ fn an_lsn_tells_topology_of_a_child_and_of_its_silent_death_within_its_lease() {
         .map(|change| (change.node, matches!(change.presence, Presence::Attached { .. })))
         .collect();
     assert_eq!(told, [(child, true), (child, false)]);
+}
+
+#[test]
+fn a_child_that_others_do_not_reach_is_asked_and_kept_if_it_answers_or_else_struck_off_sooner() {
+    let mut driver = Driver::lsn();
+    let (alive, gone) = (NodeId([8; 20]), NodeId([9; 20]));
+    for child in [alive, gone] {
+        join(&mut driver, child, version(1));
+        driver.input(Input::Suspected(child));
+        assert!(driver.sent(child).any(|message| matches!(message, Message::Ping(_))));
+    }
+    driver.receive(
+        alive,
+        Message::Pong(Pong { sequence: 0, load_percent: 0, lsn: None, without_master: false }),
+    );
+    driver.pass(SUSPICION + Duration::from_secs(2));
+    assert!(SUSPICION + Duration::from_secs(2) < LEASE);
+    assert_eq!(driver.node.children(), [alive]);
+    // A stranger is nobody's to ask.
+    driver.wanted.clear();
+    driver.input(Input::Suspected(LSN));
+    assert!(driver.wanted.is_empty(), "{:?}", driver.wanted);
 }
 
 #[test]

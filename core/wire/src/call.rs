@@ -1,5 +1,5 @@
-//! A call: one node tells another that it wants to talk, and where it may be found. Whoever passes it on can read it, and
-//! neither change nor invent it.
+//! A call: one node tells another that it wants to talk, and where it may be found. Whoever passes it on can neither change
+//! nor invent it, nor read where the caller is if the caller knows the other's sealing key.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use prost::Message;
 use crate::envelope::open_ed25519;
 use crate::error::WireError;
 use crate::field;
+use crate::sealing::{self, CALLS, KEY_BYTES, SealingKey};
 use crate::signer::Signer;
 use crate::ticket::NodeTicket;
 use crate::time::{from_wire, to_wire};
@@ -43,13 +44,37 @@ pub struct Call {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Called {
     pub from: NodeId,
-    pub noise_key: [u8; 32],
+    pub noise_key: [u8; KEY_BYTES],
+    /// For the answer.
+    pub sealing_key: [u8; KEY_BYTES],
     pub call: Call,
 }
 
 impl Call {
-    /// Signs it as this node's.
-    pub fn seal(&self, signer: &Signer, now: Timestamp) -> Envelope {
+    /// Signs it as this node's; with the called node's key, only that one can read where this node is.
+    pub fn seal(&self, signer: &Signer, to: Option<&[u8; KEY_BYTES]>, now: Timestamp) -> Envelope {
+        let body = self.body();
+        let place = place(self.meeting, signer.node, self.to);
+        let sealed = to.and_then(|key| sealing::seal(key, CALLS, &place, &body.encode_to_vec()).ok());
+        let open = if sealed.is_some() { v1::CallBody::default() } else { body };
+        let wire = v1::Call {
+            network_id: field::to_bytes(signer.network.as_bytes()),
+            from_id: field::to_bytes(signer.node.as_bytes()),
+            to_id: field::to_bytes(self.to.as_bytes()),
+            meeting: self.meeting,
+            answer: self.answer,
+            candidates: open.candidates,
+            ports: open.ports,
+            port_step: open.port_step,
+            ticket: Some(signer.ticket.clone()),
+            call_time: Some(to_wire(now)),
+            relays: open.relays,
+            sealed,
+        };
+        signer.sign(CALL, wire.encode_to_vec().into())
+    }
+
+    fn body(&self) -> v1::CallBody {
         let (ports, step) = match self.whereabouts.ports {
             Ports::Unknown => (PortChoice::Unspecified, 0),
             Ports::Kept => (PortChoice::Kept, 0),
@@ -57,29 +82,27 @@ impl Call {
             Ports::Drawn => (PortChoice::Drawn, 0),
         };
         let candidates = self.whereabouts.candidates.iter().take(limits::ADDRESSES);
-        let wire = v1::Call {
-            network_id: field::to_bytes(signer.network.as_bytes()),
-            from_id: field::to_bytes(signer.node.as_bytes()),
-            to_id: field::to_bytes(self.to.as_bytes()),
-            meeting: self.meeting,
-            answer: self.answer,
+        v1::CallBody {
             candidates: candidates.map(candidate_to_wire).collect(),
             ports: ports.into(),
             port_step: step.into(),
-            ticket: Some(signer.ticket.clone()),
-            call_time: Some(to_wire(now)),
             relays: self.relays.iter().take(RELAYS).cloned().collect(),
-        };
-        signer.sign(CALL, wire.encode_to_vec().into())
+        }
     }
 }
 
 impl Called {
-    /// Opens a call to `own`.
+    /// Opens a call to `own`, whose sealing key this is.
     ///
     /// # Errors
-    /// Too large, of another network, to another node, of this very one, too old, or not signed by whom its ticket names.
-    pub fn open(sealed: &Envelope, own: NodeId, verifier: &Verifier<'_>) -> Result<Self, WireError> {
+    /// Too large, of another network, to another node, of this very one, too old, not signed by whom its ticket names, or
+    /// sealed to another key.
+    pub fn open(
+        sealed: &Envelope,
+        own: NodeId,
+        key: &SealingKey,
+        verifier: &Verifier<'_>,
+    ) -> Result<Self, WireError> {
         let actual = sealed.encoded_len();
         if actual > CALL_BYTES {
             return Err(WireError::TooLarge { what: "a call", actual, limit: CALL_BYTES });
@@ -98,7 +121,23 @@ impl Called {
         open_ed25519(sealed, CALL, &ticket.signing_key)
             .map_err(|source| WireError::Envelope { field: "call", source })?;
         fresh(&wire, verifier.now)?;
-        Ok(Self { from, noise_key: ticket.noise_key, call: call_from_wire(&wire, own)? })
+        let body = match &wire.sealed {
+            Some(sealed) => {
+                let opened = key.open(CALLS, &place(wire.meeting, from, own), sealed);
+                let opened = opened.map_err(|error| WireError::invalid("call.sealed", error))?;
+                field::parse("call.sealed", &opened)?
+            }
+            None => v1::CallBody {
+                candidates: wire.candidates,
+                ports: wire.ports,
+                port_step: wire.port_step,
+                relays: wire.relays,
+            },
+        };
+        let (whereabouts, relays) = body_from_wire(body)?;
+        let call = Call { to: own, meeting: wire.meeting, answer: wire.answer, whereabouts, relays };
+        let (noise_key, sealing_key) = (ticket.noise_key, ticket.sealing_key);
+        Ok(Self { from, noise_key, sealing_key, call })
     }
 }
 
@@ -110,7 +149,12 @@ fn fresh(wire: &v1::Call, now: Timestamp) -> Result<(), WireError> {
     Ok(())
 }
 
-fn call_from_wire(wire: &v1::Call, to: NodeId) -> Result<Call, WireError> {
+/// What was sealed for one meeting of two opens in no other.
+fn place(meeting: u64, from: NodeId, to: NodeId) -> Vec<u8> {
+    [&meeting.to_be_bytes()[..], from.as_bytes(), to.as_bytes()].concat()
+}
+
+fn body_from_wire(wire: v1::CallBody) -> Result<(Whereabouts, Vec<String>), WireError> {
     field::at_most("call.candidates", &wire.candidates, limits::ADDRESSES)?;
     field::at_most("call.relays", &wire.relays, RELAYS)?;
     let candidates = wire.candidates.iter().map(candidate_from_wire).collect::<Result<_, _>>()?;
@@ -123,9 +167,8 @@ fn call_from_wire(wire: &v1::Call, to: NodeId) -> Result<Call, WireError> {
         PortChoice::Drawn => Ports::Drawn,
     };
     let relays =
-        wire.relays.iter().map(|name| field::text("call.relays", name.clone())).collect::<Result<_, _>>()?;
-    let whereabouts = Whereabouts { candidates, ports };
-    Ok(Call { to, meeting: wire.meeting, answer: wire.answer, whereabouts, relays })
+        wire.relays.into_iter().map(|name| field::text("call.relays", name)).collect::<Result<_, _>>()?;
+    Ok((Whereabouts { candidates, ports }, relays))
 }
 
 fn candidate_to_wire(candidate: &Candidate) -> v1::Candidate {

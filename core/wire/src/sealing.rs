@@ -20,6 +20,8 @@ pub const KEY_BYTES: usize = 32;
 pub const ARGUMENTS: &str = "muster task arguments v1";
 /// What a node reports of one task, for the master or a CMDB.
 pub const REPORTS: &str = "muster task reports v1";
+/// Where a node is, for one that it calls.
+pub const CALLS: &str = "muster call v1";
 
 type Private = <X25519HkdfSha256 as Kem>::PrivateKey;
 type Public = <X25519HkdfSha256 as Kem>::PublicKey;

@@ -346,6 +346,7 @@ impl Node {
             }
             (State::IsLsn(office), Input::MasterDetached { .. }) => office.on_master_detached(),
             (State::IsLsn(office), Input::Barred(node)) => office.on_barred(node, &mut turn),
+            (State::IsLsn(office), Input::Suspected(node)) => office.on_suspected(node, &mut turn),
             (State::IsLsn(office), Input::UpdateAcknowledged { number }) => {
                 office.on_acknowledged(number, &mut turn);
             }

@@ -9,7 +9,7 @@ use muster_types::{Contact, Instant, NodeId, Version};
 use crate::intent::Presence;
 use crate::message::{Attach, Join, Neighbor};
 use crate::standing::{Standing, Uptime, Worth};
-use crate::timing::LEASE;
+use crate::timing::{LEASE, SUSPICION};
 
 /// The LSN itself is one of its cell's nodes.
 pub const CHILDREN: usize = CELL_NODES - 1;
@@ -137,6 +137,13 @@ impl ChildTable {
             self.order.remove(&(false, worth));
             self.order.insert((true, worth));
         }
+        true
+    }
+
+    /// Its lease ends soon unless it is heard of; false if it is no child.
+    pub fn doubt(&mut self, node: NodeId, now: Instant) -> bool {
+        let Some(child) = self.children.get_mut(&node) else { return false };
+        child.lease_until = child.lease_until.min(now + SUSPICION);
         true
     }
 
