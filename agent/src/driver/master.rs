@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_overlay::Input;
 use muster_proto::control::v1::attach_response::Frame;
 use muster_proto::control::v1::{FindLsnsResponse, Welcome};
@@ -50,6 +51,7 @@ impl Driver {
             self.parts.on_operator_policy(policy);
         }
         self.on_revocations(&welcome.revocations, None);
+        self.tell_what_the_master_lost();
         if self.lost {
             return;
         }
@@ -59,10 +61,7 @@ impl Driver {
         if let Ok(version) = welcome.minimum_software_version.parse() {
             self.overlay.handle(Input::MinimumVersion(version));
         }
-        if !welcome.subnet_keys.is_empty() {
-            self.overlay.set_subnet_keys(&welcome.subnet_keys);
-            self.presence.keys_by_master(welcome.subnet_keys);
-        }
+        self.on_subnet_keys(welcome.subnet_keys);
         for claim in self
             .overlay
             .believed(&welcome.rivals.into_iter().filter_map(|rival| rival.claim).collect::<Vec<_>>())
@@ -101,6 +100,18 @@ impl Driver {
         }
     }
 
+    /// What the master calls this host's subnets; remembered for the day that it is away.
+    fn on_subnet_keys(&mut self, keys: Vec<Bytes>) {
+        if keys.is_empty() {
+            return;
+        }
+        self.overlay.set_subnet_keys(&keys);
+        if self.parts.learned.remember_keys(&self.presence.place(), &keys) {
+            self.parts.keep_learned();
+        }
+        self.presence.keys_by_master(keys);
+    }
+
     fn on_rate_grant(&self, grant: &muster_proto::control::v1::RateGrant) {
         let class = u8::try_from(grant.class).ok().and_then(muster_net::TrafficClass::from_number);
         let valid = grant.valid_for.and_then(muster_wire::time::span_from_wire);
@@ -112,10 +123,7 @@ impl Driver {
     pub(super) fn on_lsns(&mut self, found: Result<FindLsnsResponse, String>) {
         match found {
             Ok(found) => {
-                if !found.subnet_keys.is_empty() {
-                    self.overlay.set_subnet_keys(&found.subnet_keys);
-                    self.presence.keys_by_master(found.subnet_keys);
-                }
+                self.on_subnet_keys(found.subnet_keys);
                 let claims = self.overlay.believed(&found.claims);
                 self.overlay.handle(Input::MasterAnswered(Some(claims)));
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_net::CloseCode;
 use muster_overlay::Input;
-use muster_proto::control::v1::{Downstream, downstream};
+use muster_proto::control::v1::{Downstream, TrafficClass, UpstreamItem, downstream, upstream_item};
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use muster_wire::TrustStore;
@@ -19,6 +19,9 @@ use crate::driver::{Driver, Next};
 
 /// A node that is cut off from the master asks the hash table so often; its children hear it from their LSN.
 pub(super) const GOSSIP: Duration = Duration::from_secs(300);
+
+/// Lists in one message to the master.
+const LISTS: usize = 16;
 
 impl Driver {
     /// Takes in what `from` (none: the master) says of revocations.
@@ -57,7 +60,26 @@ impl Driver {
                 self.tell_revocations(peer, before);
             }
         }
+        self.tell_what_the_master_lost();
         self.look_for_oneself();
+    }
+
+    /// A master that was restored from a backup has forgotten revocations that this node knows.
+    pub(super) fn tell_what_the_master_lost(&mut self) {
+        let trust = self.parts.trust.load_full();
+        let lost = trust.revocations().lost_by_master();
+        if lost.is_empty() {
+            return;
+        }
+        tracing::warn!(lists = lost.len(), "the master was restored and lacks revocations: it is told");
+        let class = TrafficClass::Control.into();
+        let item = |list: &Envelope| {
+            let body = Some(upstream_item::Body::Revocations(list.clone()));
+            UpstreamItem { class, body, ..UpstreamItem::default() }
+        };
+        for some in lost.chunks(LISTS) {
+            self.send_up(some.iter().map(item).collect());
+        }
     }
 
     pub(super) fn on_gossip_due(&self) -> Next {

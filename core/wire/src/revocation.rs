@@ -22,6 +22,9 @@ pub const ENTRIES: usize = 100_000;
 /// Increments that one list keeps to pass on. Whoever is further behind hears of the older ones from the master.
 const KEPT_INCREMENTS: usize = 1_024;
 
+/// So far a restored master's numbers leap: further than any list has grown since the backup was taken.
+pub const LEAP: u64 = 1 << 32;
+
 /// An entry outlives its certificate by as much as clocks may differ.
 const TOLERANCE: Duration = Duration::from_secs(24 * 3_600);
 
@@ -86,6 +89,10 @@ pub struct Revocations {
     by_key: HashMap<KeyHash, Arc<Revocation>>,
     by_node: HashMap<NodeId, Arc<Revocation>>,
     increments: VecDeque<Increment>,
+    /// Up to where the master's list went when it was restored.
+    restored: Option<u64>,
+    /// Lists that the master signed and then lost.
+    past: Vec<Envelope>,
 }
 
 #[derive(Debug, Clone)]
@@ -147,7 +154,8 @@ impl Revocations {
             return Err(RevocationError::Gap { known: self.number, base: list.base });
         }
         // A whole list stands for all that was before.
-        let mut next = if list.base == 0 { Self::default() } else { self.clone() };
+        let mut next = if list.base == 0 { self.renewed(list.restored) } else { self.clone() };
+        next.restored = list.restored.or(next.restored);
         next.number = list.number;
         if next.increments.len() == KEPT_INCREMENTS {
             next.increments.pop_front();
@@ -160,6 +168,25 @@ impl Revocations {
             return Err(RevocationError::Full);
         }
         Ok(Some(next))
+    }
+
+    /// Nothing, but for what a restored master has lost.
+    fn renewed(&self, restored: Option<u64>) -> Self {
+        let Some(restored) = restored else { return Self::default() };
+        let lost = self.increments.iter().filter(|it| is_past(it.number, restored));
+        let past = self.past.iter().cloned().chain(lost.map(|it| it.sealed.clone()));
+        let past = past.take(KEPT_INCREMENTS).collect();
+        let mut next = Self { past, ..Self::default() };
+        for it in self.by_serial.values().filter(|it| is_past(it.number, restored)) {
+            next.change(Change::Revoke(it.as_ref().clone()));
+        }
+        next
+    }
+
+    /// Lists that the master has lost with its store, as long as their entries are not in its own again.
+    pub fn lost_by_master(&self) -> &[Envelope] {
+        let lost = |restored| self.by_serial.values().any(|it| is_past(it.number, restored));
+        if self.restored.is_some_and(lost) { &self.past } else { &[] }
     }
 
     fn change(&mut self, change: Change) {
@@ -215,10 +242,16 @@ impl Revocations {
     }
 }
 
+/// Given out before the master's store was lost, and not in the backup.
+fn is_past(number: u64, restored: u64) -> bool {
+    number > restored && number < restored + LEAP
+}
+
 struct List {
     base: u64,
     number: u64,
     issued: Timestamp,
+    restored: Option<u64>,
     changes: Vec<Change>,
 }
 
@@ -246,7 +279,9 @@ fn parse(payload: &[u8]) -> Result<List, WireError> {
     let issued = wire.issue_time.and_then(crate::time::from_wire);
     let issued = field::required("revocation_list.issue_time", issued)?;
     let changes = wire.revocations.into_iter().map(change).collect::<Result<_, _>>()?;
-    Ok(List { base, number, issued, changes })
+    // One that no counter reaches is nobody's.
+    let restored = wire.restored_number.filter(|number| number.checked_add(LEAP).is_some());
+    Ok(List { base, number, issued, restored, changes })
 }
 
 fn change(wire: v1::Revocation) -> Result<Change, WireError> {
@@ -277,6 +312,14 @@ fn change(wire: v1::Revocation) -> Result<Change, WireError> {
     }))
 }
 
+/// Up to where the list went when its master was restored, as it says itself.
+///
+/// # Errors
+/// It is malformed.
+pub fn restored_of(sealed: &Envelope) -> Result<Option<u64>, WireError> {
+    Ok(parse(&sealed.payload)?.restored)
+}
+
 /// An increment before it is signed, for whoever stands in for auth in a test or a simulation.
 pub fn encode(base: u64, number: u64, issued: Timestamp, revocations: &[Revocation]) -> Bytes {
     let one = |it: &Revocation| v1::Revocation {
@@ -298,6 +341,7 @@ pub fn encode(base: u64, number: u64, issued: Timestamp, revocations: &[Revocati
         base_number: base,
         issue_time: Some(crate::time::to_wire(issued)),
         revocations: revocations.iter().map(one).collect(),
+        restored_number: None,
     };
     list.encode_to_vec().into()
 }

@@ -4,11 +4,14 @@
 
 use std::time::Duration;
 
+use muster_proto::payload_type::REVOCATION_LIST;
+use muster_proto::trust::v1::RevocationList;
 use muster_types::NodeId;
-use muster_wire::revocation::{Reason, Revocation, RevocationError};
+use muster_wire::revocation::{self, LEAP, Reason, Revocation, RevocationError};
 use muster_wire::testing::{NOW, TestNetwork, TestNode};
 use muster_wire::ticket::TicketError;
 use muster_wire::{NodeTicket, Revocations};
+use prost::Message;
 
 fn two(network: &TestNetwork) -> (TestNode, TestNode) {
     (network.node(NodeId([1; 20])), network.node(NodeId([2; 20])))
@@ -35,6 +38,34 @@ fn an_old_whole_list_takes_nothing_back() {
     trust.revoke([&network.revocations(0, 5, &[one.revocation(5, Reason::Revoked)])]).unwrap();
     assert_eq!(trust.revoke([&network.revocations(0, 4, &[])]), Ok(false));
     assert!(trust.revocations().of_certificate(&one.serial, None).is_some());
+}
+
+#[test]
+fn what_a_restored_master_lost_its_nodes_keep_and_tell_until_it_has_it_again() {
+    let network = TestNetwork::new();
+    let (mut trust, (one, two)) = (network.trust(), two(&network));
+    let kept = network.revocations(0, 3, &[one.revocation(3, Reason::Revoked)]);
+    let lost = network.revocations(3, 7, &[two.revocation(7, Reason::Lost)]);
+    trust.revoke([&kept, &lost]).unwrap();
+    let list = |base, number, revoked: &[Revocation]| {
+        let payload = revocation::encode(base, number, NOW, revoked);
+        let mut list = RevocationList::decode(payload).unwrap();
+        list.restored_number = Some(3);
+        network.sign(REVOCATION_LIST, list.encode_to_vec().into())
+    };
+    let whole = list(0, 3 + LEAP, &[one.revocation(3, Reason::Revoked)]);
+    assert_eq!(trust.revoke([&whole]), Ok(true));
+    assert_eq!((trust.revocations().number(), trust.revocations().len()), (3 + LEAP, 2));
+    assert!(trust.revocations().of_node(two.id).is_some());
+    assert_eq!(trust.revocations().lost_by_master(), [lost.clone()]);
+    // A restart of the node changes nothing.
+    let restarted = Revocations::restored([&kept, &lost, &whole]);
+    assert_eq!((restarted.len(), restarted.lost_by_master()), (2, &[lost][..]));
+
+    let again = list(3 + LEAP, 4 + LEAP, &[two.revocation(4 + LEAP, Reason::Lost)]);
+    assert_eq!(trust.revoke([&again]), Ok(true));
+    assert!(trust.revocations().lost_by_master().is_empty());
+    assert_eq!(trust.revocations().len(), 2);
 }
 
 #[test]

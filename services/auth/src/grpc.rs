@@ -96,6 +96,7 @@ pub fn policy() -> Policy {
         .roles("/muster.auth.v1.RevocationService/ReinstateCertificate", Role::OPERATORS)
         .roles("/muster.auth.v1.RevocationService/GetRevocationList", Role::PEERS)
         .roles("/muster.auth.v1.RevocationService/WatchRevocationList", SERVICES)
+        .roles("/muster.auth.v1.RevocationService/AdoptRevocationList", SERVICES)
         .roles("/muster.auth.v1.AuditService/RecordAuditEntries", SERVICES)
         .roles("/muster.auth.v1.AuditService/ListAuditEntries", Role::AUDITORS)
         .roles("/muster.auth.v1.CertificateAuthorityService/GetCertificateAuthority", Role::READERS)

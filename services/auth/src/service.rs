@@ -24,6 +24,7 @@ use crate::domain::vault::Vault;
 use crate::domain::{Authority, principal};
 use crate::store::{Change, Store, StoreError, Write};
 
+mod adopt;
 mod approve;
 mod authority;
 mod device;

@@ -117,6 +117,12 @@ pub enum Write {
         time: Timestamp,
         reason: Reason,
     },
+    /// Numbers of revocations leap: those behind the newest were given out in a past that this store has lost.
+    OpenPast {
+        leap: u64,
+    },
+    /// A certificate that was issued in that past.
+    AddForeignCertificate(Certificate),
     AddRequest(Request),
     /// `expected: None` for a new one; [`StoreError::Conflict`] if link and key have one.
     PutApproval {
@@ -183,6 +189,8 @@ pub trait Store: Send + Sync + 'static {
     async fn waiting(&self, link: &str) -> Result<u32, StoreError>;
     /// The number of the newest revocation.
     async fn revocation_number(&self) -> Result<u64, StoreError>;
+    /// Up to where revocations were numbered when the store was last restored.
+    async fn restored_number(&self) -> Result<Option<u64>, StoreError>;
     /// The revision of the newest change.
     async fn newest_revision(&self) -> Result<u64, StoreError>;
     /// Revocations with numbers above `after`, in their order.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use muster_auth::domain::audit::{Break, Follower};
 use muster_auth::domain::revocation::Reason;
+use muster_auth::domain::signer::Purpose;
 use muster_auth::service::Told;
 use muster_auth::store::{PostgresStore, Store};
 use muster_auth::{Config, bootstrap};
@@ -18,13 +19,14 @@ use muster_proto::auth::v1::link_service_client::LinkServiceClient;
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
 use muster_proto::auth::v1::rotate_certificate_authority_request::Tier;
 use muster_proto::auth::v1::{
-    GetRevocationListRequest, ListAuditEntriesRequest, ListLinksRequest, RotateCertificateAuthorityRequest,
-    WatchRevocationListRequest,
+    AdoptRevocationListRequest, GetRevocationListRequest, ListAuditEntriesRequest, ListLinksRequest,
+    RotateCertificateAuthorityRequest, WatchRevocationListRequest,
 };
 use muster_proto::payload_type::{AUDIT_HEADS, REVOCATION_LIST};
-use muster_proto::trust::v1::RevocationList;
+use muster_proto::trust::v1::{self as trust, RevocationList};
 use muster_types::Role;
-use muster_wire::TrustStore;
+use muster_wire::revocation::LEAP;
+use muster_wire::{TrustStore, envelope, time};
 use prost::Message;
 use rustls_pki_types::CertificateDer;
 use world::{Backend, DAY, Device, World};
@@ -146,6 +148,60 @@ async fn the_revocation_list_is_signed_numbered_and_watched() {
         world.pass(16 * DAY);
         world.auth.tend().await.unwrap();
         assert!(world.auth.revocation_list(0).await.unwrap().entries.is_empty());
+    }
+}
+
+/// As auth itself signs.
+fn sign(world: &World, payload: bytes::Bytes) -> trust::Envelope {
+    let authority = world.auth.authority();
+    let signer = authority.signer(Purpose::Tickets);
+    envelope::sign_p256(REVOCATION_LIST, payload, &signer.key, envelope::key_id(&signer.spki)).unwrap()
+}
+
+#[tokio::test]
+async fn a_restored_master_takes_back_in_what_it_had_revoked_since_the_backup() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let (world, strangers) = (World::start_on(backend).await, World::start().await);
+        let credentials = world.enroll(&world.node_link().await, &Device::new()).await.unwrap();
+        let service = async |world: &World| {
+            RevocationServiceClient::new(world.channel_of(Role::Service, "topology").await)
+        };
+        let (mut revocations, mut foreign) = (service(&world).await, service(&strangers).await);
+        let adopt = |list| AdoptRevocationListRequest { revocation_list: Some(list) };
+        let stranger = foreign.get_revocation_list(GetRevocationListRequest::default()).await.unwrap();
+        let stranger = stranger.into_inner().revocation_list.unwrap();
+        let early = revocations.adopt_revocation_list(adopt(stranger.clone())).await.unwrap_err();
+        assert_eq!(world::reason(&early), "NOT_RESTORED");
+
+        // As auth signed it in the past that is lost: of a known certificate, and of one that is newer than the backup.
+        world.auth.open_past("services/auth").await.unwrap();
+        let serial =
+            world.auth.store().certificates_of(&credentials.name, 1).await.unwrap()[0].serial.0.clone();
+        let lost = |number, serial: Vec<u8>| trust::Revocation {
+            number,
+            certificate_serial: serial.into(),
+            key_hash: vec![7; 32].into(),
+            node_id: credentials.node_id.clone(),
+            revoke_time: Some(time::to_wire(world.auth.now())),
+            expire_time: Some(time::to_wire(world.auth.now() + DAY)),
+            reason: 1,
+        };
+        let list = RevocationList {
+            number: 2,
+            issue_time: Some(time::to_wire(world.auth.now())),
+            revocations: vec![lost(1, serial.clone()), lost(2, vec![9; 16])],
+            ..RevocationList::default()
+        };
+        let signed = sign(&world, list.encode_to_vec().into());
+        for adopted in [2, 0] {
+            let answer = revocations.adopt_revocation_list(adopt(signed.clone())).await.unwrap();
+            assert_eq!(answer.into_inner().adopted, adopted);
+        }
+        let whole = world.auth.revocation_list(0).await.unwrap();
+        assert_eq!((whole.restored, whole.entries.len()), (Some(0), 2));
+        assert!(whole.entries.iter().all(|entry| entry.number > LEAP), "{whole:?}");
+        let refused = revocations.adopt_revocation_list(adopt(stranger)).await.unwrap_err();
+        assert_eq!(world::reason(&refused), "LIST_UNBELIEVED");
     }
 }
 

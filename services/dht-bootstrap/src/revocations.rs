@@ -7,17 +7,23 @@ use std::time::Duration;
 
 use muster_kit::backoff::Backoff;
 use muster_kit::connect::MasterChannel;
-use muster_net::dht::{Dht, DhtError};
+use muster_net::dht::{Care, Dht, DhtError, Kind, Wish};
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
-use muster_proto::auth::v1::{GetRevocationListRequest, WatchRevocationListRequest};
-use muster_proto::trust::v1::Envelope;
+use muster_proto::auth::v1::{
+    AdoptRevocationListRequest, GetRevocationListRequest, WatchRevocationListRequest,
+};
+use muster_proto::trust::v1::{Envelope, RevocationList};
 use muster_types::NetworkId;
 use muster_wire::record::{self, Value};
-use muster_wire::revocation::base_of;
+use muster_wire::revocation::{base_of, restored_of};
+use prost::Message;
 use tonic::Status;
 
 /// Numbers that are told anew when this service starts: who was away for longer asks the master.
 const RETOLD: u64 = 16;
+
+/// Lists that are read back after a restore; each leads to the next.
+const LOST: usize = 1_000;
 
 /// Everything is told anew so often, before it runs out.
 const AGAIN: Duration = Duration::from_secs(record::LIFE.as_secs() / 2);
@@ -31,6 +37,13 @@ enum Broken {
     Table(#[from] DhtError),
     #[error("the stream ended")]
     Ended,
+}
+
+/// A list, and the number up to which it goes.
+fn lost_list(value: Value) -> Option<(u64, Envelope)> {
+    let Value::Revocations(sealed) = value else { return None };
+    let number = RevocationList::decode(&sealed.payload[..]).ok()?.number;
+    Some((number, sealed))
 }
 
 struct Teller {
@@ -59,7 +72,10 @@ impl Teller {
         let mut told = None;
         while let Some(list) = lists.message().await? {
             match told.replace(list.number) {
-                None => self.retell(list.number).await?,
+                None => {
+                    self.read_back(list.revocation_list.as_ref()).await?;
+                    self.retell(list.number).await?;
+                }
                 Some(before) if before < list.number => {
                     self.publish(list.revocation_list.unwrap_or_default()).await?;
                 }
@@ -69,6 +85,29 @@ impl Teller {
             backoff.reset();
         }
         Err(Broken::Ended)
+    }
+
+    /// What the table still holds of lists that a restored auth has lost, one behind the other.
+    async fn read_back(&self, list: Option<&Envelope>) -> Result<(), Broken> {
+        let restored = list.map(restored_of).transpose().map_err(DhtError::Record)?.flatten();
+        let Some(mut base) = restored else { return Ok(()) };
+        for _ in 0..LOST {
+            let key = record::revocations_key(self.network, base);
+            let found = self.dht.get(key, Kind::Revocations, Wish::Newest, Care::OnMiss).await;
+            let lists = found.map(|got| got.found).unwrap_or_default().into_iter();
+            let mut lists: Vec<_> = lists.filter_map(|opened| lost_list(opened.value)).collect();
+            lists.sort_by_key(|(number, _)| *number);
+            let Some((number, sealed)) = lists.pop().filter(|(number, _)| *number > base) else { break };
+            let request = AdoptRevocationListRequest { revocation_list: Some(sealed) };
+            match self.auth.clone().adopt_revocation_list(request).await {
+                Ok(answer) => {
+                    tracing::info!(base, adopted = answer.into_inner().adopted, "read back from the table");
+                }
+                Err(status) => tracing::warn!(base, error = status.message(), "auth does not take it back"),
+            }
+            base = number;
+        }
+        Ok(())
     }
 
     async fn retell(&self, newest: u64) -> Result<(), Broken> {

@@ -85,6 +85,13 @@ impl RevocationService for NoRevocations {
         panic!("the registry reinstates nobody")
     }
 
+    async fn adopt_revocation_list(
+        &self,
+        _: Request<AdoptRevocationListRequest>,
+    ) -> Result<Response<AdoptRevocationListResponse>, Status> {
+        panic!("the registry knows no list of its own")
+    }
+
     async fn get_revocation_list(
         &self,
         _: Request<GetRevocationListRequest>,

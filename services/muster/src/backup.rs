@@ -2,7 +2,7 @@
 //!
 //! A backup is taken while the master works. A restored store has another past than the one that devices and CMDBs
 //! remember, so it opens a new epoch: links that were open are void, watches begin anew, every LSN tells its whole table,
-//! and hosts report again what they did.
+//! hosts report again what they did, and nodes and hash table tell which revocations were lost.
 
 use std::path::{Path, PathBuf};
 
@@ -183,7 +183,9 @@ async fn void_links(config: &MasterConfig) -> Result<usize, Failure> {
         .map_err(|error| failed(&error))?;
     let ourselves =
         Identity { network: auth.authority().network(), role: Role::Service, name: "auth".to_owned() };
-    revoke_open(&auth, &ourselves).await.map_err(|error| failed(&error))
+    let void = revoke_open(&auth, &ourselves).await.map_err(|error| failed(&error))?;
+    auth.open_past(&ourselves.resource_name()).await.map_err(|error| failed(&error))?;
+    Ok(void)
 }
 
 async fn revoke_open(auth: &Auth, ourselves: &Identity) -> Result<usize, muster_auth::AuthError> {

@@ -63,7 +63,7 @@ const TABLE: &[Row] = &[
     ("muster.auth.v1.RevocationService", &["RevokeCertificate"], COMMANDERS),
     ("muster.auth.v1.RevocationService", &["ReinstateCertificate"], OPERATORS),
     ("muster.auth.v1.RevocationService", &["GetRevocationList"], CERTIFIED),
-    ("muster.auth.v1.RevocationService", &["WatchRevocationList"], SERVICES),
+    ("muster.auth.v1.RevocationService", &["WatchRevocationList", "AdoptRevocationList"], SERVICES),
     ("muster.auth.v1.AuditService", &["RecordAuditEntries"], SERVICES),
     ("muster.auth.v1.AuditService", &["ListAuditEntries"], AUDITORS),
     ("muster.auth.v1.CertificateAuthorityService", &["GetCertificateAuthority"], READERS),
@@ -74,7 +74,7 @@ const TABLE: &[Row] = &[
     ),
     ("muster.auth.v1.AuthorityService", &["Sign", "GetTrustBundle"], SERVICES),
     ("muster.auth.v1.AdmissionService", &["ListAdmissions", "PublishContacts"], SERVICES),
-    ("muster.control.v1.ControlService", &["Attach", "FindLsns", "ListOwnTasks"], NODES),
+    ("muster.control.v1.ControlService", &["Attach", "FindLsns", "ListOwnTasks", "GetNodeTicket"], NODES),
     (
         "muster.fleet.v1.FleetService",
         &[

@@ -111,6 +111,31 @@ async fn a_restarted_node_still_knows_who_is_revoked_with_the_master_away() -> R
 }
 
 #[tokio::test]
+async fn what_was_revoked_after_a_backup_a_restored_master_hears_from_its_nodes() -> Result<()> {
+    let mut master = Master::up().await?;
+    let (lsn, child) = cell(&master).await?;
+    let name = child.name()?;
+    let backup = master.folder().join("backup").display().to_string();
+    master.muster(&["backup", &backup]).await?.expect(0)?;
+    master.muster(&["revoke", &name]).await?.expect(0)?;
+    until(&lsn, "rid of its child", |status| !lists(status, "children", &name)).await?;
+    master.stop().await?;
+    std::fs::rename(master.data_dir(), master.folder().join("lost"))?;
+    master.muster(&["restore", &backup]).await?.expect(0)?;
+    master.start(&[]).await?;
+
+    lsn.program()?.says("the master was restored and lacks revocations").await?;
+    let begun = Instant::now();
+    while !master.muster(&["audit", "export"]).await?.stdout.contains("adopt") {
+        ensure!(begun.elapsed() < PATIENCE, "the revocation is not taken back in");
+        tokio::time::sleep(LOOK).await;
+    }
+    master.fleet()?.until_node(&name, |node| !is_online(node)).await?;
+    ensure!(!lists(&lsn.status().await?, "children", &name));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_node_that_is_cut_off_from_the_master_learns_from_the_hash_table_who_is_revoked() -> Result<()> {
     let (mut master, mut table) = (Master::nowhere()?, Master::nowhere()?);
     master.muster(&["init", "--address", &master.address()]).await?.expect(0)?;

@@ -36,6 +36,12 @@ pub enum Action {
     ChangeLabels,
     ChangeScope,
     DeleteNode,
+    /// Topology had no room for deeds of hosts while auth was away.
+    Omit,
+    /// The store is a backup's.
+    Restore,
+    /// Revocations of a lost past are in the list again.
+    Adopt,
 }
 
 impl Action {
@@ -64,6 +70,9 @@ impl Action {
             Self::ChangeLabels => "change-labels",
             Self::ChangeScope => "change-scope",
             Self::DeleteNode => "delete-node",
+            Self::Omit => "omit",
+            Self::Restore => "restore",
+            Self::Adopt => "adopt",
         }
     }
 }

@@ -95,6 +95,10 @@ pub enum RevocationError {
     Comment,
     #[error("{actor} may take out devices and itself, not {holder}: an admin may")]
     NotAllowed { actor: String, holder: String },
+    #[error("this master lost nothing: it was never restored")]
+    NotRestored,
+    #[error("a list of the lost past is not believed: {0}")]
+    Unbelieved(String),
     #[error("removal from the list is no reason: reinstate the lost device")]
     Reason,
 }

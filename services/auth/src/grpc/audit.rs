@@ -46,6 +46,7 @@ fn action(deed: &AuditDeed) -> Option<Action> {
         AuditAction::ChangeLabels => Action::ChangeLabels,
         AuditAction::ChangeScope => Action::ChangeScope,
         AuditAction::DeleteNode => Action::DeleteNode,
+        AuditAction::Omit => Action::Omit,
     })
 }
 

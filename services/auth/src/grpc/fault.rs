@@ -73,6 +73,8 @@ fn revocation(error: &RevocationError) -> Fault {
         RevocationError::NotAllowed { .. } => {
             fault(Code::PermissionDenied, "REVOCATION_NOT_ALLOWED", message)
         }
+        RevocationError::NotRestored => fault(Code::FailedPrecondition, "NOT_RESTORED", message),
+        RevocationError::Unbelieved(_) => invalid("LIST_UNBELIEVED", message),
         RevocationError::Comment => invalid("COMMENT_INVALID", message),
         RevocationError::Reason => invalid("REASON_INVALID", message),
     }

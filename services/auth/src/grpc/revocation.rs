@@ -10,9 +10,10 @@ use muster_kit::status::Fault;
 use muster_proto::auth::v1::revocation_service_server::RevocationService;
 use muster_proto::auth::v1::revoke_certificate_request::Subject as WireSubject;
 use muster_proto::auth::v1::{
-    GetRevocationListRequest, GetRevocationListResponse, ReinstateCertificateRequest,
-    ReinstateCertificateResponse, RevokeCertificateRequest, RevokeCertificateResponse,
-    WatchRevocationListRequest, WatchRevocationListResponse,
+    AdoptRevocationListRequest, AdoptRevocationListResponse, GetRevocationListRequest,
+    GetRevocationListResponse, ReinstateCertificateRequest, ReinstateCertificateResponse,
+    RevokeCertificateRequest, RevokeCertificateResponse, WatchRevocationListRequest,
+    WatchRevocationListResponse,
 };
 use muster_proto::payload_type::REVOCATION_LIST;
 use muster_proto::trust::v1 as trust;
@@ -81,6 +82,7 @@ fn sign(auth: &Auth, list: &List) -> Result<trust::Envelope, Fault> {
         base_number: list.base,
         issue_time: Some(time::to_wire(list.time)),
         revocations: list.entries.iter().map(revoked_to_wire).collect(),
+        restored_number: list.restored,
     };
     wire::sign(&auth.authority(), Purpose::Tickets, REVOCATION_LIST, message.encode_to_vec().into())
 }
@@ -139,6 +141,17 @@ impl RevocationService for Revocations {
             number: list.number,
             issue_time: Some(time::to_wire(list.time)),
         }))
+    }
+
+    async fn adopt_revocation_list(
+        &self,
+        request: Request<AdoptRevocationListRequest>,
+    ) -> Result<Response<AdoptRevocationListResponse>, Status> {
+        let actor = fault::caller(request.extensions())?.resource_name();
+        let list = request.into_inner().revocation_list.unwrap_or_default();
+        let bundle = wire::trust_bundle(&self.auth.authority(), self.auth.now());
+        let adopted = self.auth.adopt(&actor, &list, &bundle).await.map_err(fault::of)?;
+        Ok(Response::new(AdoptRevocationListResponse { adopted }))
     }
 
     type WatchRevocationListStream =

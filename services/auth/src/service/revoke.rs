@@ -42,6 +42,8 @@ pub struct List {
     pub base: u64,
     pub entries: Vec<Revoked>,
     pub time: Timestamp,
+    /// Up to where the numbers went when the store was last restored.
+    pub restored: Option<u64>,
 }
 
 impl Auth {
@@ -197,7 +199,8 @@ impl Auth {
         entries.retain(|entry| entry.number <= newest && (base > 0 || entry.reason != Reason::Removed));
         let cut = entries.len() >= LIST as usize;
         let number = entries.last().filter(|_| cut).map_or(newest, |last| last.number);
-        Ok(List { number, base, entries, time: self.now() })
+        let restored = self.store.restored_number().await?;
+        Ok(List { number, base, entries, time: self.now(), restored })
     }
 
     /// Returns when the list may have changed here; elsewhere it changes without a word.

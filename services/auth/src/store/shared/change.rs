@@ -87,6 +87,8 @@ impl Rows<'_> {
             Write::UseLink { link, usage } => self.use_link(link, usage).await,
             Write::AddDeviceCertificate(leaf) => self.add_device_certificate(leaf).await,
             Write::Revoke { certificate, time, reason } => self.revoke(certificate, *time, *reason).await,
+            Write::OpenPast { leap } => self.open_past(*leap).await,
+            Write::AddForeignCertificate(certificate) => self.insert_certificate(certificate).await,
             Write::AddRequest(request) => self.add_request(request).await,
             Write::PutApproval { approval, expected: None } => self.add_approval(approval).await,
             Write::PutApproval { approval, expected: Some(expected) } => {
@@ -298,6 +300,15 @@ impl Rows<'_> {
                 .bind(reason.code()),
         )
         .await
+    }
+
+    async fn open_past(&mut self, leap: u64) -> Written {
+        const NOTE: &str = "INSERT INTO counters (name, value)
+            SELECT 'restored', value FROM counters WHERE name = 'revocation'
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        const ADVANCE: &str = "UPDATE counters SET value = value + $1 WHERE name = 'revocation'";
+        self.once(sqlx::query(NOTE)).await?;
+        self.once(sqlx::query(ADVANCE).bind(i64::try_from(leap).unwrap_or(i64::MAX))).await
     }
 
     async fn add_approval(&mut self, approval: &Approval) -> Written {

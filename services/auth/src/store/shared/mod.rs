@@ -104,6 +104,10 @@ impl Store for ThisStore {
         read!(self, reading::revocation_number)
     }
 
+    async fn restored_number(&self) -> Result<Option<u64>, StoreError> {
+        read!(self, reading::restored_number)
+    }
+
     async fn newest_revision(&self) -> Result<u64, StoreError> {
         read!(self, reading::newest_revision)
     }

@@ -115,6 +115,12 @@ pub(super) async fn revocation_number(on: &mut Connection) -> Result<u64, StoreE
     counter(on, "revocation").await
 }
 
+pub(super) async fn restored_number(on: &mut Connection) -> Result<Option<u64>, StoreError> {
+    const SQL: &str = "SELECT value FROM counters WHERE name = 'restored'";
+    let value: Option<i64> = sqlx::query_scalar(SQL).fetch_optional(on).await?;
+    Ok(value.map(i64::unsigned_abs))
+}
+
 pub(super) async fn newest_revision(on: &mut Connection) -> Result<u64, StoreError> {
     counter(on, "revision").await
 }
