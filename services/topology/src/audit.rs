@@ -1,7 +1,9 @@
 //! Tells auth's audit log what was done here: deeds wait in the store, beside the change that each tells of, and go in
-//! their order until auth has them. A call that is repeated records nothing twice.
+//! their order until auth has them. A call that is repeated records nothing twice. While too many wait, people and programs
+//! are told to come back; what hosts do goes on, and is counted.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use muster_kit::clock;
@@ -9,7 +11,8 @@ use muster_kit::shutdown::Shutdown;
 
 use crate::authority::AuthorityError;
 use crate::hub::Hub;
-use crate::store::StoreError;
+use crate::metrics;
+use crate::store::{DEEDS, StoreError};
 
 /// Between two looks: a deed stands in the log this soon.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -35,6 +38,7 @@ enum TellError {
 pub(crate) async fn tell(hub: Arc<Hub>, shutdown: Shutdown) {
     let mut failing = false;
     loop {
+        measure(&hub).await;
         let told = tokio::select! {
             () = shutdown.triggered() => return,
             told = catch_up(&hub) => told,
@@ -54,10 +58,28 @@ pub(crate) async fn tell(hub: Arc<Hub>, shutdown: Shutdown) {
     }
 }
 
+/// Whether there is room for what people may want.
+async fn measure(hub: &Hub) {
+    match hub.store.waiting_deeds().await {
+        Ok(waiting) => {
+            metrics::waiting_deeds(waiting);
+            let full = waiting >= DEEDS;
+            if full && !hub.audit_full.swap(full, Ordering::Relaxed) {
+                tracing::error!(waiting, "auth takes no deeds into its log: people's commands are refused");
+            }
+            hub.audit_full.store(full, Ordering::Relaxed);
+        }
+        Err(error) => tracing::debug!(%error, "deeds are not counted"),
+    }
+}
+
 async fn catch_up(hub: &Hub) -> Result<(), TellError> {
     loop {
         let now = clock::wall();
         let waiting = hub.store.deeds(BATCH).await?;
+        if waiting.is_empty() && hub.store.confess_omissions(now).await? > 0 {
+            continue;
+        }
         if waiting.is_empty()
             || hub.peers.is_some() && !hub.store.take_job(JOB, &hub.replica, now, now + LEASE).await?
         {

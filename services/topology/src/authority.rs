@@ -78,6 +78,8 @@ pub trait Authority: Send + Sync + 'static {
     async fn record(&self, deeds: Vec<WaitingDeed>) -> Result<(), AuthorityError>;
     /// Whose signatures are to be believed.
     async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError>;
+    /// What nodes know of revocations and a restored auth does not.
+    async fn adopt(&self, list: Envelope) -> Result<(), AuthorityError>;
     /// Signed increments of the list of revocations: all behind `after`, one at least, then those to come.
     async fn revocations(&self, after: u64) -> Result<Increments, AuthorityError>;
 }

@@ -18,10 +18,11 @@ pub(crate) use fleet::Fleet;
 /// Who is operated.
 const NODES: &[Role] = &[Role::Node];
 
-const CONTROL_METHODS: [&str; 3] = [
+const CONTROL_METHODS: [&str; 4] = [
     "/muster.control.v1.ControlService/Attach",
     "/muster.control.v1.ControlService/FindLsns",
     "/muster.control.v1.ControlService/ListOwnTasks",
+    "/muster.control.v1.ControlService/GetNodeTicket",
 ];
 
 /// What shows the fleet and changes nothing.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_kit::bus::Bus;
 use muster_proto::trust::v1::Envelope;
-use muster_types::{NodeId, Version};
+use muster_types::{Key, NodeId, Version};
 use muster_wire::sealing::SealingKey;
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub(crate) const MAIL: usize = 64;
 /// Refused nodes that are remembered; beyond it they are forgotten and noted again.
 const REFUSED: usize = 10_000;
 
+/// Lists that are known to be adopted; beyond it they are forgotten, and adopted anew to no effect.
+const ADOPTED: usize = 4_096;
+
 /// Probes that wait for answers at once, over all callers.
 const PROBES: usize = 256;
 
@@ -44,6 +48,10 @@ pub(crate) enum Mail {
     Call {
         to: NodeId,
         call: Opaque,
+    },
+    /// Somebody does not reach this child of the stream's LSN.
+    Suspicion {
+        of: NodeId,
     },
 }
 
@@ -76,6 +84,10 @@ pub(crate) struct Hub {
     pub(crate) probes: Mutex<HashMap<u64, mpsc::Sender<NodeId>>>,
     /// Nodes whose refusal is in the audit log: each once, for as long as this process lives.
     pub(crate) refused: Mutex<BTreeSet<NodeId>>,
+    /// Lists of revocations, by their hashes, that auth has taken back in.
+    pub(crate) adopted: Mutex<BTreeSet<Key>>,
+    /// Too many deeds wait for the audit log.
+    pub(crate) audit_full: AtomicBool,
     /// Up to where revocations are known here; every stream listens.
     pub(crate) revoked: watch::Sender<u64>,
     pub(crate) sealing: SealingKey,
@@ -99,6 +111,19 @@ impl Hub {
             tracing::warn!(%error, "auth signs with a key that is not known here");
         }
         Ok(signed)
+    }
+
+    /// Whether this list is to be taken back in for the first time.
+    pub(crate) fn adopts_first(&self, hash: Key) -> bool {
+        let mut adopted = lock(&self.adopted);
+        if adopted.len() >= ADOPTED {
+            adopted.clear();
+        }
+        adopted.insert(hash)
+    }
+
+    pub(crate) fn forget_adopted(&self, hash: Key) {
+        lock(&self.adopted).remove(&hash);
     }
 
     /// Whether this node is refused for the first time.

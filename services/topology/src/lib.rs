@@ -5,6 +5,7 @@
 
 #![allow(clippy::duplicate_mod, reason = "store/shared is compiled once for each database")]
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -141,6 +142,8 @@ pub async fn run_with(
         streams: Mutex::default(),
         probes: Mutex::default(),
         refused: Mutex::default(),
+        adopted: Mutex::default(),
+        audit_full: AtomicBool::new(false),
         revoked: tokio::sync::watch::Sender::new(0),
         sealing: sealed::own_key(&config.sealing_key_file)?,
         operator_policy_file: config.operator_policy_file.clone(),

@@ -40,6 +40,7 @@ const WATCHERS: &str = "muster_topology_watchers";
 const WATCH_LAG: &str = "muster_topology_watch_lag_seconds";
 const WATCH_RESETS: &str = "muster_topology_watch_resets_total";
 const LEADS: &str = "muster_topology_leader";
+const AUDIT_WAITING: &str = "muster_topology_audit_waiting_deeds";
 const PURGED: &str = "muster_topology_purged_rows_total";
 
 /// How nodes reach their LSN or topology, as presence says it.
@@ -110,7 +111,15 @@ fn describe_service() {
     describe_histogram!(WATCH_LAG, "From an event's commit to its way to a watcher");
     describe_counter!(WATCH_RESETS, "Watches that had to begin anew, because their token had expired");
     describe_gauge!(LEADS, "Whether this replica makes the rounds for all: 1 or 0");
+    describe_gauge!(
+        AUDIT_WAITING,
+        "Deeds that the audit log does not have yet; at 10,000 commands are refused"
+    );
     describe_counter!(PURGED, "Rows removed because they were kept long enough");
+}
+
+pub(crate) fn waiting_deeds(count: i64) {
+    gauge!(AUDIT_WAITING).set(count as f64);
 }
 
 fn begin_at_zero() {

@@ -12,9 +12,11 @@ use muster_kit::listen::PeerInfo;
 use muster_kit::policy::Policy;
 use muster_kit::shutdown::Shutdown;
 use muster_kit::status::Fault;
+use muster_proto::payload_type::REVOCATION_LIST;
 use muster_proto::trust::v1::Envelope;
-use muster_wire::Revocations;
 use muster_wire::revocation::{Reason, Revocation, RevocationError};
+use muster_wire::{Revocations, record};
+use prost::Message;
 
 use crate::domain::expulsion::Expel;
 use crate::hub::Hub;
@@ -26,6 +28,9 @@ const OPEN_TO_THE_LOST: [&str; 2] =
 
 /// A node that comes while topology starts waits so long for the list; then it comes again.
 const FIRST_READ: Duration = Duration::from_secs(5);
+
+/// A list that a node brings fits into one message of a session.
+const LOST_LIST_BYTES: usize = 256 * 1024;
 
 /// Why following broke off.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +116,22 @@ async fn read(hub: &Hub, backoff: &mut Backoff) -> Result<(), Broken> {
         backoff.reset();
     }
     Err(Broken::Ended)
+}
+
+/// A list that a node knows and a restored auth has lost: signed by ours, and each passed on once.
+pub(crate) async fn adopt(hub: &Hub, list: Envelope) {
+    let size = list.encoded_len();
+    if size > LOST_LIST_BYTES || hub.trust.current().store.open(&list, REVOCATION_LIST).is_err() {
+        return tracing::info!(size, "a list of revocations that a node brings is not believed");
+    }
+    let hash = record::content_key(&list.payload);
+    if !hub.adopts_first(hash) {
+        return;
+    }
+    if let Err(error) = hub.authority.adopt(list).await {
+        tracing::warn!(%error, "auth does not take back in what it has lost; the next node tells it again");
+        hub.forget_adopted(hash);
+    }
 }
 
 async fn take(hub: &Hub, increment: &Envelope) -> Result<(), Broken> {

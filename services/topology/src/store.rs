@@ -100,6 +100,10 @@ pub struct Event {
     pub body: EventBody,
 }
 
+/// Deeds that wait for the audit log, some 10 MB of them. Beyond that what hosts did is counted, and people have to wait: a
+/// busy day of a large network, or auth away for a weekend.
+pub const DEEDS: i64 = 10_000;
+
 /// A deed that the audit log does not have yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingDeed {
@@ -235,6 +239,10 @@ pub trait Store: Send + Sync + 'static {
     /// What the audit log is still to be told, in the order of commits.
     async fn deeds(&self, limit: i64) -> Result<Vec<WaitingDeed>, StoreError>;
     async fn forget_deeds(&self, numbers: &[i64]) -> Result<(), StoreError>;
+
+    async fn waiting_deeds(&self) -> Result<i64, StoreError>;
+    /// Puts one deed in the place of those that found no room, and says how many these were.
+    async fn confess_omissions(&self, now: Timestamp) -> Result<u64, StoreError>;
 
     async fn events_end(&self) -> Result<Position, StoreError>;
 

@@ -4,10 +4,12 @@
 
 mod world;
 
+use bytes::Bytes;
 use muster_kit::status;
 use muster_proto::control::v1::attach_response::Frame as Down;
 use muster_proto::control::v1::{
-    FindLsnsRequest, Heartbeat, Part, ProbeAnswer, attach_request, downstream, upstream_item,
+    FindLsnsRequest, GetNodeTicketRequest, Heartbeat, Part, ProbeAnswer, attach_request, downstream,
+    upstream_item,
 };
 use muster_proto::fleet::v1 as fleet;
 use muster_proto::fleet::v1::NodeState;
@@ -47,6 +49,21 @@ async fn a_node_that_attaches_is_shown_and_one_that_parts_is_offline_with_its_re
     .await;
     let gone = world.until_node(node.id, NodeState::Offline).await;
     assert_eq!(gone.offline_reason, "parted (200): bye");
+}
+
+#[tokio::test]
+async fn a_node_that_asks_for_anothers_keys_gets_the_ticket_that_the_other_showed() {
+    let world = World::start().await;
+    let (asking, other) = (world.enroll(1), world.enroll(2));
+    let (_link, _) = other.attach(&world, other.hello()).await;
+    let ask = async |node: NodeId| {
+        let node_id = Bytes::copy_from_slice(node.as_bytes());
+        asking.client(&world).get_node_ticket(GetNodeTicketRequest { node_id }).await
+    };
+    let told = ask(other.id).await.unwrap().into_inner().ticket.unwrap();
+    assert_eq!(told, other.ticket);
+    let unknown = ask(NodeId([9; 20])).await.unwrap_err();
+    assert_eq!(status::reason(&unknown).unwrap(), "NODE_UNSEEN");
 }
 
 #[tokio::test]

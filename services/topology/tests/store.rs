@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use muster_kit::testing::postgres::Postgres;
 use muster_topology::domain::attach::Attach;
+use muster_topology::domain::deed::{Action, Deed};
 use muster_topology::domain::departure::Detach;
 use muster_topology::domain::ledger::{Changes, Ledger, Request};
 use muster_topology::domain::node::{Attested, Node, Profile};
@@ -18,7 +19,7 @@ use muster_topology::domain::task::{Approval, MasterEnding, OfflinePolicy, Task,
 use muster_topology::domain::tasks::{CreateTask, EndTargets};
 use muster_topology::store::postgres::PostgresStore;
 use muster_topology::store::sqlite::SqliteStore;
-use muster_topology::store::{Position, Retention, Store, StoreError};
+use muster_topology::store::{DEEDS, Position, Retention, Store, StoreError};
 use muster_topology::wake::LocalBus;
 use muster_topology::writer::Writer;
 use muster_types::{NodeId, Timestamp};
@@ -228,6 +229,27 @@ async fn a_replica_whose_lease_ends_leaves_its_streams(bench: &Bench) {
     assert!(mine(store.orphaned(begin).await.unwrap()));
 }
 
+/// While auth is away.
+async fn when_too_many_deeds_wait_those_of_hosts_are_counted_and_confessed(bench: &Bench) {
+    let deed = |action| Deed::new(now(), action, "operators/a", "tasks/1", "");
+    let write = async |actions: Vec<Action>| {
+        let changes = Changes { deeds: actions.into_iter().map(deed).collect(), ..Changes::default() };
+        bench.store.commit(&changes, now()).await.unwrap();
+    };
+    let before = bench.store.waiting_deeds().await.unwrap();
+    write(vec![Action::CancelTask; usize::try_from(DEEDS - before).unwrap()]).await;
+    write(vec![Action::Refuse, Action::CreateTask, Action::ChangeRole]).await;
+    assert_eq!(bench.store.waiting_deeds().await.unwrap(), DEEDS + 1);
+    let waiting = bench.store.deeds(2 * DEEDS).await.unwrap();
+    assert_eq!(waiting.last().unwrap().deed.action, Action::CreateTask);
+    bench.store.forget_deeds(&waiting.iter().map(|it| it.number).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(bench.store.confess_omissions(now()).await.unwrap(), 2);
+    assert_eq!(bench.store.confess_omissions(now()).await.unwrap(), 0);
+    let confessed = bench.store.deeds(10).await.unwrap();
+    assert_eq!((confessed.len(), confessed[0].deed.action), (1, Action::Omit));
+    assert!(confessed[0].deed.detail.starts_with("2 "), "{:?}", confessed[0]);
+}
+
 async fn suite(store: Arc<dyn Store>) {
     let bench = Bench::new(store);
     a_write_that_read_an_older_revision_loses(&bench).await;
@@ -236,6 +258,7 @@ async fn suite(store: Arc<dyn Store>) {
     many_writers_at_once_lose_nothing(&bench).await;
     a_replica_whose_lease_ends_leaves_its_streams(&bench).await;
     what_is_too_old_or_too_much_goes_in_batches(&bench).await;
+    when_too_many_deeds_wait_those_of_hosts_are_counted_and_confessed(&bench).await;
     bench.store.commit(&Changes::default(), now()).await.unwrap();
 }
 

@@ -4,6 +4,7 @@
 
 mod world;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,9 @@ use muster_proto::fleet::v1 as fleet;
 use muster_proto::payload_type;
 use muster_proto::task::v1::task_report::Step;
 use muster_proto::task::v1::{Delivered, Started, TaskOrder, TaskState};
-use muster_topology::domain::deed::Action;
+use muster_topology::domain::deed::{Action, Deed};
+use muster_topology::domain::ledger::Changes;
+use muster_topology::store::{DEEDS, Store};
 use muster_types::Role;
 use muster_wire::time::span_to_wire;
 use prost::Message;
@@ -192,6 +195,42 @@ async fn what_was_done_before_a_crash_stands_in_the_audit_log_after_it() {
     let mut log = world.authority.recorded.subscribe();
     let told = log.wait_for(|log| log.iter().any(|it| it.subject == task.name));
     tokio::time::timeout(LIMIT, told).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn while_too_many_deeds_wait_nothing_is_done_that_the_audit_log_would_not_have() {
+    let world = World::start().await;
+    let node = world.enroll(1);
+    known_and_offline(&world, &node).await;
+    let task = world.create(run_on(&[node.id])).await;
+    world.authority.deaf.store(true, Ordering::Relaxed);
+    let now = muster_kit::clock::wall();
+    let deed = Deed::new(now, Action::CancelTask, "operators/a", "tasks/1", "");
+    let deeds = vec![deed; usize::try_from(DEEDS).unwrap()];
+    world.store().await.commit(&Changes { deeds, ..Changes::default() }, now).await.unwrap();
+
+    // They are counted once a second.
+    let refused = until(async || world.fleet().create_task(run_on(&[node.id])).await.err()).await;
+    assert_eq!(muster_kit::status::reason(&refused).unwrap(), "AUDIT_BEHIND");
+    let cancel = fleet::CancelTaskRequest { name: task.name.clone(), ..Default::default() };
+    assert!(world.fleet().cancel_task(cancel).await.unwrap().into_inner().cancel_time.is_some());
+
+    world.authority.deaf.store(false, Ordering::Relaxed);
+    until(async || world.fleet().create_task(run_on(&[node.id])).await.ok()).await;
+    let log = world.authority.recorded.borrow();
+    assert!(log.len() as i64 > DEEDS, "{}", log.len());
+}
+
+/// Asks until there is an answer.
+async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let answer = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, answer).await.unwrap()
 }
 
 #[tokio::test]

@@ -21,6 +21,15 @@ pub enum Action {
     ChangeRole,
     ChangeLabels,
     DeleteNode,
+    /// Deeds of hosts that are not told: too many waited.
+    Omit,
+}
+
+impl Action {
+    /// A person or program wanted it; the others follow from what hosts do.
+    pub fn is_asked_for(self) -> bool {
+        !matches!(self, Self::Refuse | Self::ChangeRole)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +47,12 @@ impl Deed {
     pub fn new(at: Timestamp, action: Action, actor: &str, subject: &str, detail: &str) -> Self {
         let plain = |text: &str| text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS).collect();
         Self { at, action, actor: plain(actor), subject: plain(subject), detail: plain(detail) }
+    }
+
+    /// What stands for deeds that found no room.
+    pub fn omission(at: Timestamp, count: u64) -> Self {
+        let detail = format!("{count} refusals and changes of LSN before this are not told: too many waited");
+        Self::new(at, Action::Omit, "services/topology", "audit", &detail)
     }
 }
 

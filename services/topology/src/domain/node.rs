@@ -85,6 +85,9 @@ pub struct Attested {
     /// X25519 public key that what only it may read is sealed to.
     #[serde(default)]
     pub sealing_key: Opaque,
+    /// The ticket itself, for nodes that ask for this one's keys.
+    #[serde(default)]
+    pub ticket: Opaque,
     pub labels: BTreeMap<String, String>,
     pub generation: u32,
     pub issued: Timestamp,

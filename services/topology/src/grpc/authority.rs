@@ -11,13 +11,13 @@ use muster_proto::auth::v1::audit_service_client::AuditServiceClient;
 use muster_proto::auth::v1::authority_service_client::AuthorityServiceClient;
 use muster_proto::auth::v1::revocation_service_client::RevocationServiceClient;
 use muster_proto::auth::v1::{
-    self as wire, GetTrustBundleRequest, ListAdmissionsRequest, Payload, RecordAuditEntriesRequest,
-    SignRequest, WatchRevocationListRequest,
+    self as wire, AdoptRevocationListRequest, GetTrustBundleRequest, ListAdmissionsRequest, Payload,
+    RecordAuditEntriesRequest, SignRequest, WatchRevocationListRequest,
 };
 use muster_proto::control::v1::{CancellationOrder, PresenceReceipt};
 use muster_proto::payload_type;
 use muster_proto::task::v1::{TaskOrder, TaskSpec};
-use muster_proto::trust::v1::{TrustBundle, UptimeTicket};
+use muster_proto::trust::v1::{Envelope, TrustBundle, UptimeTicket};
 use muster_types::{NetworkId, NodeId};
 use muster_wire::time::{from_wire, span_to_wire, to_wire};
 use prost::Message;
@@ -96,6 +96,14 @@ impl Authority for AuthClient {
         bundle.ok_or_else(|| AuthorityError("it has no trust bundle".to_owned()))
     }
 
+    async fn adopt(&self, list: Envelope) -> Result<(), AuthorityError> {
+        let request = AdoptRevocationListRequest { revocation_list: Some(list) };
+        let answer = self.revocations.clone().adopt_revocation_list(request).await;
+        let adopted = answer.map_err(|status| failed(&status))?.into_inner().adopted;
+        tracing::info!(adopted, "auth has revocations again that it had lost");
+        Ok(())
+    }
+
     async fn revocations(&self, after: u64) -> Result<Increments, AuthorityError> {
         let request = WatchRevocationListRequest { after_number: after };
         let answer = self.revocations.clone().watch_revocation_list(request).await;
@@ -149,6 +157,7 @@ fn deed(waiting: WaitingDeed) -> wire::AuditDeed {
         Action::ChangeRole => wire::AuditAction::ChangeRole,
         Action::ChangeLabels => wire::AuditAction::ChangeLabels,
         Action::DeleteNode => wire::AuditAction::DeleteNode,
+        Action::Omit => wire::AuditAction::Omit,
     };
     wire::AuditDeed {
         id,

@@ -10,8 +10,8 @@ use muster_kit::shutdown::Shutdown;
 use muster_kit::status::fault;
 use muster_proto::control::v1::control_service_server::ControlService;
 use muster_proto::control::v1::{
-    AttachRequest, AttachResponse, FindLsnsRequest, FindLsnsResponse, ListOwnTasksRequest,
-    ListOwnTasksResponse, OwnTask,
+    AttachRequest, AttachResponse, FindLsnsRequest, FindLsnsResponse, GetNodeTicketRequest,
+    GetNodeTicketResponse, ListOwnTasksRequest, ListOwnTasksResponse, OwnTask,
 };
 use muster_types::NodeId;
 use tokio::sync::mpsc;
@@ -123,6 +123,19 @@ impl ControlService for Control {
             })
             .collect();
         Ok(Response::new(ListOwnTasksResponse { tasks, next_page_token: next.unwrap_or_default() }))
+    }
+
+    async fn get_node_ticket(
+        &self,
+        request: Request<GetNodeTicketRequest>,
+    ) -> Result<Response<GetNodeTicketResponse>, Status> {
+        caller(&request)?;
+        let node = wire::node_id(&request.into_inner().node_id, "node_id")
+            .map_err(|error| Status::from(refusal::invalid("BAD_NODE_ID", error.to_string())))?;
+        let found = self.hub.store.nodes_by_id(&[node]).await.map_err(|error| refusal::store(&error))?;
+        let ticket = found.first().and_then(|it| render::envelope(&it.row.attested.ticket));
+        let unknown = || fault(Code::NotFound, "NODE_UNSEEN", format!("nodes/{node} has never been seen"));
+        Ok(Response::new(GetNodeTicketResponse { ticket: Some(ticket.ok_or_else(unknown)?) }))
     }
 }
 

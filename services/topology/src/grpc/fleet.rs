@@ -1,6 +1,7 @@
 //! FleetService: what operators and CMDBs ask of topology. Each group of calls has its room; here they come in.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use muster_kit::listen::PeerInfo;
 use muster_kit::shutdown::Shutdown;
@@ -48,6 +49,15 @@ impl Fleet {
         result
     }
 
+    /// Nothing that a person or program does stays out of the audit log. Cancelling goes on: there is no more of it than of
+    /// tasks.
+    fn can_be_recorded(&self) -> Result<(), Fault> {
+        if self.hub.audit_full.load(Ordering::Relaxed) {
+            return Err(refusal::audit_behind());
+        }
+        Ok(())
+    }
+
     fn audience<T>(&self, request: &Request<T>) -> watch::Audience {
         let peer = request.extensions().get::<PeerInfo>().cloned();
         watch::Audience { hub: self.hub.clone(), shutdown: self.shutdown.clone(), peer }
@@ -84,6 +94,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<fleet::UpdateNodeLabelsRequest>,
     ) -> Answer<fleet::Node> {
+        self.can_be_recorded()?;
         let actor = creator(&request);
         let node = request.get_ref().name.clone();
         let labelled = nodes::update_labels(&self.hub, actor.clone(), request.into_inner()).await;
@@ -101,6 +112,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<fleet::DeleteNodeRequest>,
     ) -> Answer<fleet::DeleteNodeResponse> {
+        self.can_be_recorded()?;
         let actor = creator(&request);
         let node = request.get_ref().name.clone();
         let deleted = nodes::delete(&self.hub, actor.clone(), request.into_inner()).await;
@@ -115,6 +127,7 @@ impl FleetService for Fleet {
     }
 
     async fn create_task(&self, request: Request<fleet::CreateTaskRequest>) -> Answer<fleet::Task> {
+        self.can_be_recorded()?;
         let creator = creator(&request);
         let made = create::create(&self.hub, creator.clone(), request.into_inner()).await;
         answer(self.on_record(&creator, "tasks/-", made).await)
@@ -139,6 +152,7 @@ impl FleetService for Fleet {
     }
 
     async fn approve_task(&self, request: Request<fleet::ApproveTaskRequest>) -> Answer<fleet::Task> {
+        self.can_be_recorded()?;
         let approver = creator(&request);
         let task = request.get_ref().name.clone();
         let approved = policy::approve(&self.hub, approver.clone(), request.into_inner()).await;

@@ -5,7 +5,7 @@ use tonic::Code;
 
 use crate::authority::AuthorityError;
 use crate::domain::labels::NodeRefusal;
-use crate::store::StoreError;
+use crate::store::{DEEDS, StoreError};
 use crate::writer::WriteError;
 
 /// What the caller asked makes no sense.
@@ -28,6 +28,14 @@ pub(super) fn write(error: &WriteError) -> Fault {
         WriteError::Store(error) => store(error),
         WriteError::Ended => fault(Code::Unavailable, "SHUTTING_DOWN", "topology is shutting down"),
     }
+}
+
+pub(super) fn audit_behind() -> Fault {
+    let message = format!(
+        "{DEEDS} deeds wait for auth's audit log: until it takes them, nothing new is done that it \
+         would not have; see to auth, then try again"
+    );
+    fault(Code::Unavailable, "AUDIT_BEHIND", message)
 }
 
 pub(super) fn authority(error: &AuthorityError) -> Fault {

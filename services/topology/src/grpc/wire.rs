@@ -53,10 +53,11 @@ pub(super) fn node_id(bytes: &[u8], field: &str) -> Result<NodeId, Misbehaved> {
     NodeId::try_from(bytes).map_err(|error| misbehaved(format!("{field}: {error}")))
 }
 
-pub(super) fn attested(ticket: &NodeTicket) -> Attested {
+pub(super) fn attested(ticket: &NodeTicket, sealed: Option<&Envelope>) -> Attested {
     Attested {
         signing_key: Opaque(ticket.signing_key.to_vec()),
         sealing_key: Opaque(ticket.sealing_key.to_vec()),
+        ticket: Opaque(sealed.map(Envelope::encode_to_vec).unwrap_or_default()),
         labels: ticket.labels.clone(),
         generation: ticket.enrollment_generation,
         issued: ticket.not_before,
@@ -176,10 +177,11 @@ pub(super) fn sighting(
     }
     let attach_time =
         attach.attach_time.and_then(from_wire).ok_or_else(|| misbehaved("the attach has no time"))?;
+    let attested = attested(ticket, presence.ticket.as_ref());
     let mut profile = profile(presence);
     profile.boot_nonce = attach.boot_nonce;
     let (lineage, epoch) = (attach.lineage, attach.epoch);
-    Ok(Sighting { node, attested: attested(ticket), profile, lineage, epoch, attach_time })
+    Ok(Sighting { node, attested, profile, lineage, epoch, attach_time })
 }
 
 /// A report that `node` signed with its key. Answers also its trace context.

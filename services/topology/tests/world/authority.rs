@@ -34,6 +34,10 @@ pub(crate) struct TestAuthority {
     pub(crate) admitted: Mutex<Vec<Admission>>,
     /// Its audit log.
     pub(crate) recorded: watch::Sender<Vec<Deed>>,
+    /// What it had lost and nodes brought.
+    pub(crate) adopted: watch::Sender<Vec<Envelope>>,
+    /// It takes no deeds.
+    pub(crate) deaf: std::sync::atomic::AtomicBool,
     /// What it was told of last.
     pub(crate) published: watch::Sender<Vec<Contact>>,
 }
@@ -61,6 +65,8 @@ impl TestAuthority {
             revocations: watch::Sender::new(Vec::new()),
             admitted: Mutex::default(),
             recorded: watch::Sender::default(),
+            adopted: watch::Sender::default(),
+            deaf: std::sync::atomic::AtomicBool::default(),
             published: watch::Sender::default(),
         };
         authority.push(0, 0, &[]);
@@ -136,12 +142,20 @@ impl Authority for TestAuthority {
     }
 
     async fn record(&self, deeds: Vec<WaitingDeed>) -> Result<(), AuthorityError> {
+        if self.deaf.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(AuthorityError("deaf".to_owned()));
+        }
         self.recorded.send_modify(|recorded| recorded.extend(deeds.into_iter().map(|it| it.deed)));
         Ok(())
     }
 
     async fn trust_bundle(&self) -> Result<TrustBundle, AuthorityError> {
         Ok(self.bundle.clone())
+    }
+
+    async fn adopt(&self, list: Envelope) -> Result<(), AuthorityError> {
+        self.adopted.send_modify(|adopted| adopted.push(list));
+        Ok(())
     }
 
     async fn revocations(&self, _: u64) -> Result<Increments, AuthorityError> {

@@ -18,6 +18,7 @@ use muster_kit::tls::{CallerCertificate, ClientTls, Material, ServerTls};
 use muster_proto::fleet::v1 as fleet;
 use muster_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use muster_proto::task::v1 as task;
+use muster_topology::store::sqlite::SqliteStore;
 use muster_topology::{Config, StoreConfig};
 use muster_types::{NodeId, Role};
 use tempfile::TempDir;
@@ -49,6 +50,11 @@ impl World {
     pub(crate) async fn crash_and_restart(&mut self) {
         self.service.crash();
         self.service = Service::start(&self.pki, self.authority.clone(), &self.folder).await;
+    }
+
+    /// The store that the service writes, opened beside it.
+    pub(crate) async fn store(&self) -> SqliteStore {
+        SqliteStore::open(&self.folder.path().join("topology.db")).await.unwrap()
     }
 
     pub(crate) fn channel(&self, material: Material) -> MasterChannel {

@@ -158,7 +158,7 @@ fn command(
     rand::rng().fill_bytes(&mut token);
     Ok(Attach {
         node: ticket.node,
-        attested: wire::attested(ticket),
+        attested: wire::attested(ticket, hello.ticket.as_ref()),
         profile,
         observed,
         claim,

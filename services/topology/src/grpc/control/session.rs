@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
 use muster_kit::clock;
@@ -11,8 +12,8 @@ use muster_kit::shutdown::Shutdown;
 use muster_proto::control::v1::attach_request::Frame as Up;
 use muster_proto::control::v1::attach_response::Frame as Down;
 use muster_proto::control::v1::{
-    AttachRequest, AttachResponse, Downstream, Heartbeat, Part, Probe, RivalLsn, TrafficClass, UsageReport,
-    downstream,
+    AttachRequest, AttachResponse, Downstream, Heartbeat, Part, Probe, RivalLsn, Suspicion, TrafficClass,
+    UsageReport, downstream,
 };
 use muster_types::{NodeId, Timestamp};
 use muster_wire::pack;
@@ -314,6 +315,11 @@ impl Session {
             Mail::Probe { nonce, targets } => {
                 let probe = downstream::Body::Probe(Probe { nonce });
                 self.send(Down::Downstream(down::message(&targets, probe))).await
+            }
+            Mail::Suspicion { of } => {
+                let node_id = Bytes::copy_from_slice(of.as_bytes());
+                let suspicion = downstream::Body::Suspicion(Suspicion { node_id });
+                self.send(Down::Downstream(down::message(&[self.node], suspicion))).await
             }
             Mail::Call { to, call } => match render::envelope(&call) {
                 Some(call) => {

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use muster_kit::{crash, telemetry};
 use muster_proto::control::v1::attach_response::Frame;
 use muster_proto::control::v1::{
-    Downstream, ItemAck, Signal, TaskReportAck, Upstream, UpstreamItem, downstream, upstream_item::Body,
+    Downstream, ItemAck, Signal, Suspicion, TaskReportAck, Upstream, UpstreamItem, downstream,
+    upstream_item::Body,
 };
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
@@ -27,12 +28,16 @@ use crate::domain::target::Step;
 use crate::grpc::wire;
 use crate::hub::{Hub, Mail};
 use crate::metrics;
+use crate::revocations;
 
 /// Items of one message (contract of Upstream).
 const ITEMS: usize = 256;
 
 /// Calls of one node in one message: it has that many in a busy second.
 const CALLS: usize = 16;
+
+/// Nodes that one node suspects in one message; its table has no more neighbors that fail at once.
+const SUSPICIONS: usize = 4;
 
 /// Keys that one stream remembers: its whole cell.
 const KEYS: usize = muster_types::limits::CELL_NODES;
@@ -90,15 +95,20 @@ pub(super) async fn sort(hub: &Hub, keys: &mut Keys, upstream: Upstream) -> Opti
         return None;
     };
     let mut sorted = Sorted::of(node);
-    let mut calls = Vec::new();
+    let (mut calls, mut suspicions) = (Vec::new(), Vec::new());
     for mut item in upstream.items.into_iter().take(ITEMS) {
         match item.body.take() {
             Some(Body::Signal(signal)) => calls.push(signal),
+            Some(Body::Suspicion(suspicion)) => suspicions.push(suspicion),
+            Some(Body::Revocations(list)) => revocations::adopt(hub, list).await,
             body => take(hub, &mut sorted, &key, UpstreamItem { body, ..item }),
         }
     }
     for signal in calls.into_iter().take(CALLS) {
         pass_on(hub, node, signal).await;
+    }
+    for suspicion in suspicions.into_iter().take(SUSPICIONS) {
+        suspect(hub, suspicion).await;
     }
     if sorted.reports.is_empty() && sorted.incidents.is_empty() { None } else { Some(sorted) }
 }
@@ -132,7 +142,7 @@ fn take(hub: &Hub, sorted: &mut Sorted, key: &[u8], item: UpstreamItem) {
         // Of a node without an LSN, whose whole word about itself it is; an LSN adds its cell up.
         Some(Body::Usage(usage)) => count(&usage),
         // Taken out before.
-        Some(Body::Signal(_)) | None => {}
+        Some(Body::Signal(_) | Body::Suspicion(_) | Body::Revocations(_)) | None => {}
     }
 }
 
@@ -149,6 +159,16 @@ async fn pass_on(hub: &Hub, from: NodeId, Signal { to_id, call }: Signal) {
     };
     let passed = hub.mail(carrier, Mail::Call { to, call: Opaque(call.encode_to_vec()) });
     tracing::debug!(%from, %to, passed, "a call");
+}
+
+/// The LSN of a node that somebody does not reach is told. An LSN itself is watched by its heartbeats.
+async fn suspect(hub: &Hub, Suspicion { node_id }: Suspicion) {
+    let Ok(of) = wire::node_id(&node_id, "node_id") else { return };
+    let found = hub.store.nodes_by_id(&[of]).await.ok().and_then(|mut found| found.pop());
+    let lsn = found.filter(|it| it.row.is_online()).map(|it| it.row.carrier());
+    if let Some(lsn) = lsn.filter(|lsn| *lsn != of) {
+        hub.mail(lsn, Mail::Suspicion { of });
+    }
 }
 
 impl Sorted {

@@ -1,14 +1,38 @@
-//! Deeds on their way to the audit log, in the order of their commits.
+//! Deeds on their way to the audit log, in the order of their commits. When too many wait, what hosts did is counted instead.
 
+use muster_types::Timestamp;
 use sqlx::{AssertSqlSafe, Transaction};
 use uuid::Uuid;
 
 use super::super::{Db, HORIZON, NUMBERS_OF_JSON, ThisStore};
 use super::decode::{document, number_list, row};
 use crate::domain::deed::Deed;
-use crate::store::{StoreError, WaitingDeed};
+use crate::store::{DEEDS, StoreError, WaitingDeed};
 
-pub(super) async fn write(tx: &mut Transaction<'static, Db>, deed: &Deed) -> Result<(), StoreError> {
+const COUNT: &str = "SELECT COUNT(*) FROM audit_outbox";
+
+pub(super) async fn write(tx: &mut Transaction<'static, Db>, deeds: &[Deed]) -> Result<(), StoreError> {
+    if deeds.is_empty() {
+        return Ok(());
+    }
+    let mut waiting: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut **tx).await?;
+    let mut omitted = 0_i64;
+    for deed in deeds {
+        if waiting >= DEEDS && !deed.action.is_asked_for() {
+            omitted += 1;
+            continue;
+        }
+        waiting += 1;
+        insert(tx, deed).await?;
+    }
+    if omitted > 0 {
+        let sql = "UPDATE audit_overflow SET omitted = omitted + $1";
+        sqlx::query(sql).bind(omitted).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+async fn insert(tx: &mut Transaction<'static, Db>, deed: &Deed) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO audit_outbox (id, doc) VALUES ($1, $2)")
         .bind(Uuid::now_v7().to_string())
         .bind(document(deed)?)
@@ -32,5 +56,25 @@ impl ThisStore {
         let mut tx = self.begin().await?;
         sqlx::query(AssertSqlSafe(sql)).bind(number_list(numbers.iter().copied())).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
+    }
+
+    pub(super) async fn count_deeds(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(COUNT).fetch_one(self.readers()).await?)
+    }
+
+    pub(super) async fn confess(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let omitted: i64 =
+            sqlx::query_scalar("SELECT omitted FROM audit_overflow").fetch_one(&mut *tx).await?;
+        // Of replicas that try at once one succeeds, and none while another still counts.
+        let sql = "UPDATE audit_overflow SET omitted = 0 WHERE omitted = $1 AND omitted > 0";
+        let taken = sqlx::query(sql).bind(omitted).execute(&mut *tx).await?;
+        let omitted = u64::try_from(omitted).unwrap_or(0);
+        if taken.rows_affected() == 0 {
+            return Ok(0);
+        }
+        insert(&mut tx, &Deed::omission(now, omitted)).await?;
+        tx.commit().await?;
+        Ok(omitted)
     }
 }

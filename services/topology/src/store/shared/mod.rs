@@ -232,6 +232,14 @@ impl Store for ThisStore {
         self.remove_deeds(numbers).await
     }
 
+    async fn waiting_deeds(&self) -> Result<i64, StoreError> {
+        self.count_deeds().await
+    }
+
+    async fn confess_omissions(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.confess(now).await
+    }
+
     async fn events_end(&self) -> Result<Position, StoreError> {
         self.read_events_end().await
     }

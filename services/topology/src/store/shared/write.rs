@@ -54,9 +54,7 @@ impl ThisStore {
         for new in &changes.events {
             event(&mut tx, new).await?;
         }
-        for deed in &changes.deeds {
-            super::deeds::write(&mut tx, deed).await?;
-        }
+        super::deeds::write(&mut tx, &changes.deeds).await?;
         for (task, count) in &changes.ended {
             ended(&mut tx, *task, *count, now).await?;
         }
