@@ -162,6 +162,21 @@ fn lines_with(files: impl IntoIterator<Item = PathBuf>, words: &[&str]) -> Vec<S
 }
 
 #[test]
+fn every_threat_names_tests_that_there_are() {
+    let table = fs::read_to_string(root().join("tests/THREATS.md")).unwrap();
+    let all: String = ["agent", "core", "services", "tests"]
+        .iter()
+        .flat_map(|folder| sources(&root().join(folder)))
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let is_name = |word: &&str| word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let named: BTreeSet<_> = table.split('`').skip(1).step_by(2).filter(is_name).collect();
+    assert!(named.len() > 50, "{named:?}");
+    let gone: Vec<_> = named.into_iter().filter(|name| !all.contains(&format!("fn {name}("))).collect();
+    assert!(gone.is_empty(), "no tests any more: {gone:?}");
+}
+
+#[test]
 fn the_protocol_core_has_no_io_no_clock_no_lock_and_no_randomness_of_its_own() {
     let core =
         ["core/overlay/src", "core/types/src"].into_iter().flat_map(|folder| sources(&root().join(folder)));

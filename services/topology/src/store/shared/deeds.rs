@@ -66,8 +66,11 @@ impl ThisStore {
         let mut tx = self.begin().await?;
         let omitted: i64 =
             sqlx::query_scalar("SELECT omitted FROM audit_overflow").fetch_one(&mut *tx).await?;
+        if omitted == 0 {
+            return Ok(0);
+        }
         // Of replicas that try at once one succeeds, and none while another still counts.
-        let sql = "UPDATE audit_overflow SET omitted = 0 WHERE omitted = $1 AND omitted > 0";
+        let sql = "UPDATE audit_overflow SET omitted = 0 WHERE omitted = $1";
         let taken = sqlx::query(sql).bind(omitted).execute(&mut *tx).await?;
         let omitted = u64::try_from(omitted).unwrap_or(0);
         if taken.rows_affected() == 0 {
