@@ -51,7 +51,6 @@ impl Driver {
             self.parts.on_operator_policy(policy);
         }
         self.on_revocations(&welcome.revocations, None);
-        self.tell_what_the_master_lost();
         if self.lost {
             return;
         }

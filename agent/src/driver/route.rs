@@ -51,6 +51,7 @@ impl Driver {
                     self.control.pacer().reopen();
                 }
                 self.tasks.route_up().await;
+                self.tell_what_the_master_lost();
             }
         }
     }

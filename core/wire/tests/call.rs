@@ -91,7 +91,7 @@ fn a_call_to_another_node_a_forged_one_and_an_old_one_are_refused() {
 fn nobody_is_called_by_itself() {
     let network = TestNetwork::new();
     let (node, trust) = (network.node(CALLED), network.trust());
-    let sealed = call().seal(&node.signer(1), NOW);
-    let opened = Called::open(&sealed, CALLED, &Verifier { trust: &trust, now: NOW });
+    let sealed = call().seal(&node.signer(1), None, NOW);
+    let opened = Called::open(&sealed, CALLED, &key(), &Verifier { trust: &trust, now: NOW });
     assert!(matches!(opened, Err(WireError::Invalid { field: "call.from_id", .. })), "{opened:?}");
 }

@@ -350,7 +350,8 @@ async fn strongswan_enrolls_by_est_is_refused_on_reuse_and_renews() {
     place.keep("devices.pem", devices_authority(&place).as_bytes());
 
     for (key, request) in [("k.pem", "r.der"), ("k2.pem", "r2.der")] {
-        let made = place.says("pki", &["--gen", "--type", "ecdsa", "--outform", "pem"]).await;
+        let made =
+            place.says("pki", &["--gen", "--type", "ecdsa", "--size", "256", "--outform", "pem"]).await;
         place.keep(key, &made);
         let asked = place.says("pki", &["--req", "--type", "priv", "--in", key, "--dn", "CN=camera-2"]).await;
         place.keep(request, &asked);

@@ -169,7 +169,8 @@ fn every_threat_names_tests_that_there_are() {
         .flat_map(|folder| sources(&root().join(folder)))
         .map(|file| fs::read_to_string(file).unwrap())
         .collect();
-    let is_name = |word: &&str| word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let is_name =
+        |word: &&str| word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     let named: BTreeSet<_> = table.split('`').skip(1).step_by(2).filter(is_name).collect();
     assert!(named.len() > 50, "{named:?}");
     let gone: Vec<_> = named.into_iter().filter(|name| !all.contains(&format!("fn {name}("))).collect();

@@ -14,10 +14,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Drops what is not for one host alone: discovery.
 const DEAF: &str = "table inet deaf {\nchain input {\ntype filter hook input priority filter\n\
-    meta pkttype { multicast, broadcast } udp dport 27431 drop\n}\n\
+    meta pkttype { multicast, broadcast } udp dport 27432 drop\n}\n\
     chain output {\ntype filter hook output priority filter\n\
     ip daddr { 224.0.0.0/4, 255.255.255.255 } drop\nip daddr 10.0.0.0/8 fib daddr type broadcast drop\n\
-    ip daddr 192.168.0.0/16 fib daddr type broadcast drop\nip6 daddr ff02::/16 udp dport 27431 drop\n}\n}\n";
+    ip daddr 192.168.0.0/16 fib daddr type broadcast drop\nip6 daddr ff02::/16 udp dport 27432 drop\n}\n}\n";
 
 /// What an agent has learnt and keeps.
 const LEARNED: &str = "/var/lib/muster-agent/learned.json";

@@ -198,9 +198,9 @@ fn an_opening_or_an_answer_that_was_lost_is_made_good_by_asking_once_more() {
     let request = alice.ask(bob.address(), b"sealed", after(4));
     let first = alice.drain(after(4)).0;
     alice.exchange.again(request, after(5), NOW + after(5).elapsed());
-    let (told, _, flown) = converse(&mut alice, &mut bob, after(5));
+    let (told, _, _) = converse(&mut alice, &mut bob, after(5));
     assert_eq!(told, [Told::Answer(request, NodeId([2; 20]), b"SEALED".to_vec())]);
-    assert_eq!((first.len(), flown.len()), (1, 2));
+    assert!(first.len() == 1 && first[0].1.len() < 100, "{first:?}");
 }
 
 #[test]

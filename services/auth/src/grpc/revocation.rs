@@ -150,7 +150,7 @@ impl RevocationService for Revocations {
         let actor = fault::caller(request.extensions())?.resource_name();
         let list = request.into_inner().revocation_list.unwrap_or_default();
         let bundle = wire::trust_bundle(&self.auth.authority(), self.auth.now());
-        let adopted = self.auth.adopt(&actor, &list, &bundle).await.map_err(fault::of)?;
+        let adopted = self.auth.adopt_revocations(&actor, &list, &bundle).await.map_err(fault::of)?;
         Ok(Response::new(AdoptRevocationListResponse { adopted }))
     }
 

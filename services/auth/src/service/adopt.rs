@@ -1,6 +1,6 @@
 //! What a restored store lost of revocations, taken back in from lists that this master signed before.
 //!
-//! nodes, hash table -> [`Auth::adopt`] -> the list, under new numbers. Nothing is taken back by an old list: at worst a
+//! nodes, hash table -> [`Auth::adopt_revocations`] -> the list, under new numbers. Nothing is taken back by an old list: at worst a
 //! device that was found again is lost once more.
 
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ impl Auth {
     ///
     /// # Errors
     /// Nothing was lost, none of our signers made it, or the store does not answer.
-    pub async fn adopt(
+    pub async fn adopt_revocations(
         &self,
         actor: &str,
         sealed: &Envelope,
