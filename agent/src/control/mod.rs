@@ -82,7 +82,8 @@ type ControlClient = ControlServiceClient<muster_kit::connect::MasterChannel>;
 impl Client {
     async fn connect(&self) -> ControlClient {
         let addresses = self.addresses.current().await;
-        ControlServiceClient::new(Master::new(addresses, self.tls.clone()).service(TOPOLOGY))
+        let master = Master::new(addresses, self.tls.clone()).lost_after(pulse::PATIENCE);
+        ControlServiceClient::new(master.service(TOPOLOGY))
     }
 
     /// Which LSNs topology knows for these keys.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_kit::clock::MasterClock;
+use muster_kit::connect::LOSS_IS_SEEN;
 use muster_kit::status;
 use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::attach_response::Frame as Answer;
@@ -120,7 +121,7 @@ impl Stream {
         let lost = |reason: &str| Ended::Lost { reason: reason.to_owned(), retry_after: None };
         let beat = beat.and_then(span_from_wire).unwrap_or(HEARTBEAT);
         let beat = beat.clamp(*HEARTBEATS.start(), *HEARTBEATS.end());
-        let mut pulse = Pulse::begin(beat, Instant::now());
+        let mut pulse = Pulse::begin(beat, LOSS_IS_SEEN, Instant::now());
         loop {
             let frame = tokio::select! {
                 biased;
@@ -142,7 +143,7 @@ impl Stream {
                 }
                 frame = outgoing.next() => match frame {
                     Some(frame) => {
-                        pulse.on_sent(Instant::now());
+                        pulse.on_said(Instant::now());
                         Some(frame)
                     }
                     None => return Ended::Unwanted,

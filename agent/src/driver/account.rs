@@ -1,24 +1,37 @@
 //! What this node, and as LSN its children, sent and received since the master was last told: counters that are merged on
-//! their way, so that a cell costs the master one small message a minute.
+//! their way, so that a busy cell costs the master one small message a minute, and a quiet one four an hour.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_proto::control::v1::{ClassUsage, UsageReport};
+use muster_proto::control::v1::{ClassUsage, TrafficClass, UsageReport};
 
-/// How often a node tells.
+/// How often a node looks whether there is something to tell.
 pub(super) const INTERVAL: Duration = Duration::from_secs(60);
+/// Upkeep alone is told in every so many looks.
+const LOOKS: u32 = 15;
+/// More than so much that is not upkeep is told at the next look: what a place without tasks sends in an hour is less.
+const WORTH_TELLING: u64 = 4 * 1024;
 /// Kinds of messages that are told apart; a child that invents more is not heard.
 const LINES: usize = 64;
 
 type Key = (i32, String);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Account {
     /// This node's own counters as they were told last.
     told: BTreeMap<Key, ClassUsage>,
     /// What children told and has not gone on yet.
     carried: BTreeMap<Key, ClassUsage>,
+    /// Looks in a row after which nothing was told.
+    silent: u32,
+}
+
+impl Default for Account {
+    /// The first look tells.
+    fn default() -> Self {
+        Self { told: BTreeMap::new(), carried: BTreeMap::new(), silent: LOOKS }
+    }
 }
 
 impl Account {
@@ -37,9 +50,25 @@ impl Account {
         }
     }
 
+    /// A look: everything since the last time, if that is worth telling by now.
+    pub(super) fn look(&mut self, own: Vec<ClassUsage>) -> Option<UsageReport> {
+        let since = own.iter().map(|line| self.since_told(line));
+        let worth = |line: &ClassUsage| match line.class() {
+            TrafficClass::Control | TrafficClass::Unspecified => 0,
+            _ => line.sent_bytes.saturating_add(line.received_bytes),
+        };
+        let worth: u64 = since.map(|line| worth(&line)).chain(self.carried.values().map(worth)).sum();
+        self.silent += 1;
+        if self.silent < LOOKS && worth < WORTH_TELLING {
+            return None;
+        }
+        self.silent = 0;
+        self.take(own)
+    }
+
     /// Everything since the last time, if there is anything. If it does not get through it is to be [carried](Self::carry)
     /// again.
-    pub(super) fn take(&mut self, own: Vec<ClassUsage>) -> Option<UsageReport> {
+    fn take(&mut self, own: Vec<ClassUsage>) -> Option<UsageReport> {
         let since: Vec<_> = own.iter().map(|line| self.since_told(line)).collect();
         self.carry(UsageReport { usage: since });
         self.told = own.into_iter().map(|line| ((line.class, line.message_type.clone()), line)).collect();
@@ -96,6 +125,17 @@ mod tests {
         account.carry(lost);
         assert_eq!(sent(account.take(vec![line("ping", 5)])), 5);
         assert_eq!(account.take(vec![line("ping", 5)]), None);
+    }
+
+    #[test]
+    fn upkeep_alone_is_told_in_every_fifteenth_look_and_a_task_in_the_next() {
+        let mut account = Account::default();
+        let upkeep = |look| ClassUsage { sent_messages: look, ..line("ping", 1_000_000 * look) };
+        assert!(account.look(vec![upkeep(1)]).is_some(), "the first look tells");
+        let told: Vec<_> = (2..=31).filter(|look| account.look(vec![upkeep(*look)]).is_some()).collect();
+        assert_eq!(told, [16, 31]);
+        let task = ClassUsage { class: TrafficClass::Task.into(), ..line("upstream", WORTH_TELLING) };
+        assert!(account.look(vec![upkeep(32), task]).is_some());
     }
 
     #[test]

@@ -63,10 +63,10 @@ impl Driver {
         Next::Go
     }
 
-    /// A minute's counters go to the LSN, or with those of the whole cell to the master.
+    /// Counters go to the LSN, or with those of the whole cell to the master.
     pub(super) fn on_account_due(&mut self) -> Next {
         let own = self.usage();
-        let Some(report) = self.account.take(own) else { return Next::Go };
+        let Some(report) = self.account.look(own) else { return Next::Go };
         let sent = match &self.route {
             Route::None { .. } => false,
             Route::Direct => self.control.send(Frame::Usage(report.clone())),

@@ -19,12 +19,14 @@ use crate::telemetry;
 use crate::tls::ClientTls;
 
 mod attempt;
+mod loss;
 mod overheard;
 mod root;
 mod srv;
 mod trouble;
 
 pub use attempt::ConnectError;
+pub use loss::IS_SEEN as LOSS_IS_SEEN;
 use overheard::Overheard;
 pub use root::presented_root;
 pub use srv::by_domain;
@@ -59,12 +61,19 @@ pub struct Master {
     domain: Option<Arc<str>>,
     tls: Arc<ClientTls>,
     keep_alive: Option<Duration>,
+    lost_after: Option<Duration>,
 }
 
 impl Master {
     /// `addresses` are `host:port`, best first. Nothing is connected yet.
     pub fn new(addresses: impl IntoIterator<Item = String>, tls: Arc<ClientTls>) -> Self {
-        Self { addresses: addresses.into_iter().collect(), domain: None, tls, keep_alive: None }
+        Self {
+            addresses: addresses.into_iter().collect(),
+            domain: None,
+            tls,
+            keep_alive: None,
+            lost_after: None,
+        }
     }
 
     /// Where none of the addresses leads to the master, the SRV records of `domain` are asked; empty: nobody is.
@@ -76,6 +85,12 @@ impl Master {
     /// Pings quiet connections this often. Without it only the server does, once a minute.
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         self.keep_alive = Some(interval);
+        self
+    }
+
+    /// A connection on which nothing of what is sent arrives for so long ends, where the system can tell ([`LOSS_IS_SEEN`]).
+    pub fn lost_after(mut self, silence: Duration) -> Self {
+        self.lost_after = Some(silence);
         self
     }
 
@@ -91,8 +106,18 @@ impl Master {
         self.reach(server_name).await.map(|_| ())
     }
 
-    /// By the known addresses, else by DNS.
     async fn reach(&self, server_name: &'static str) -> Result<TlsStream<Overheard>, ConnectError> {
+        let stream = self.find(server_name).await?;
+        if let Some(silence) = self.lost_after
+            && let Err(error) = loss::end_after(silence, stream.get_ref().0.stream())
+        {
+            tracing::debug!(%error, "the system does not say when the master is lost");
+        }
+        Ok(stream)
+    }
+
+    /// By the known addresses, else by DNS.
+    async fn find(&self, server_name: &'static str) -> Result<TlsStream<Overheard>, ConnectError> {
         let name =
             ServerName::try_from(server_name).map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
         let attempt =
@@ -127,7 +152,6 @@ impl Master {
         let uri = Uri::builder().scheme("http").authority(server_name).path_and_query("/").build();
         let mut endpoint = Endpoint::from(uri.unwrap_or_default())
             .timeout(ANSWER_LIMIT)
-            .http2_adaptive_window(true)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         if let Some(interval) = self.keep_alive {
             endpoint = endpoint.http2_keep_alive_interval(interval).keep_alive_while_idle(true);

@@ -37,7 +37,9 @@ async fn a_node_that_attaches_is_shown_and_one_that_parts_is_offline_with_its_re
     assert_eq!((shown.host_name.as_str(), shown.os.as_str()), ("host-01010101", "linux"));
     assert_eq!(shown.labels["fleet"], "test");
 
-    link.send(attach_request::Frame::Heartbeat(Heartbeat { sequence: 5, answer: false })).await;
+    let only_told = Heartbeat { sequence: 4, unanswered: true, ..Heartbeat::default() };
+    link.send(attach_request::Frame::Heartbeat(only_told)).await;
+    link.send(attach_request::Frame::Heartbeat(Heartbeat { sequence: 5, ..Heartbeat::default() })).await;
     let answer = link.until(|frame| if let Down::Heartbeat(beat) = frame { Some(beat) } else { None }).await;
     assert_eq!((answer.sequence, answer.answer), (5, true));
 

@@ -49,8 +49,12 @@ enum What {
     Part,
     /// A host comes to another place, until the master sees it under the LSN there
     Move,
-    /// Bytes that an idle place of 30 sends over its WAN and its LAN
-    Idle,
+    /// Bytes that an idle place of 30 sends over its WAN and its LAN, and what they are
+    Idle {
+        /// How long they are counted, after two minutes in which the place comes to rest
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+    },
     /// A command's round trip: one host and all of the lab, warm
     Command,
     /// Memory and processor time of idle agents and their master
@@ -158,7 +162,7 @@ async fn measure(Arguments { repeat, what }: Arguments) -> Result<()> {
         What::Part => healing::part(repeat).await?,
         What::Join => healing::join(repeat).await?,
         What::Move => healing::change_of_place(repeat).await?,
-        What::Idle => idle::traffic().await?,
+        What::Idle { minutes } => idle::traffic(minutes).await?,
         What::Memory => idle::memory_and_processor().await?,
         What::Command => command::round_trips().await?,
         What::Poller => polling::beside_ours().await?,

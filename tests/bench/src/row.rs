@@ -7,7 +7,7 @@ use std::time::Duration;
 /// What was measured, over how many events, and what is aimed at.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
-    pub(crate) what: &'static str,
+    pub(crate) what: Cow<'static, str>,
     /// Such as "lab, warm".
     pub(crate) conditions: Cow<'static, str>,
     pub(crate) unit: &'static str,
@@ -20,19 +20,19 @@ impl Row {
                                     |---|---|---|---|---|---|---|---|---|---|---|";
 
     pub(crate) fn new(
-        what: &'static str,
+        what: impl Into<Cow<'static, str>>,
         conditions: impl Into<Cow<'static, str>>,
         unit: &'static str,
         aim: impl Into<String>,
         mut values: Vec<f64>,
     ) -> Self {
         values.sort_by(f64::total_cmp);
-        Self { what, conditions: conditions.into(), unit, aim: aim.into(), values }
+        Self { what: what.into(), conditions: conditions.into(), unit, aim: aim.into(), values }
     }
 
     /// The same of spans of time, in milliseconds.
     pub(crate) fn times(
-        what: &'static str,
+        what: impl Into<Cow<'static, str>>,
         conditions: impl Into<Cow<'static, str>>,
         aim: impl Into<String>,
         spans: &[Duration],

@@ -12,6 +12,8 @@ use muster_sim::model::{
 use muster_types::Instant;
 use rand_chacha::ChaCha8Rng;
 
+use crate::sorts::{Sort, Sorts};
+
 /// A router's two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
@@ -79,6 +81,7 @@ pub struct Gateway {
     under_way: BinaryHeap<Reverse<UnderWay>>,
     number: u64,
     tally: Tally,
+    sorts: Sorts,
     rng: ChaCha8Rng,
 }
 
@@ -94,6 +97,7 @@ impl Gateway {
             under_way: BinaryHeap::new(),
             number: 0,
             tally: Tally::default(),
+            sorts: Sorts::new(),
             rng,
         }
     }
@@ -129,8 +133,14 @@ impl Gateway {
         self.tally
     }
 
+    /// What came in on both sides so far, taken apart.
+    pub fn sorts(&self) -> Sorts {
+        self.sorts.clone()
+    }
+
     /// A packet has come in on `side`.
     pub fn on_packet(&mut self, now: Instant, side: Side, packet: Vec<u8>) {
+        self.sorts.entry(Sort::of(&packet)).or_default().add(&packet);
         if self.passage.dark || !self.passes(side, &packet) {
             self.tally.refused += 1;
             return;

@@ -18,6 +18,7 @@ pub mod program;
 pub mod roster;
 pub mod router;
 pub mod scenario;
+pub mod sorts;
 pub mod stage;
 pub mod testing;
 

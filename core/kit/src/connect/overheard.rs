@@ -28,6 +28,10 @@ impl Overheard {
         Self { stream, head: Vec::new(), is_tls: false }
     }
 
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// How long the server asked us to stay away, if that is what it said.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let head = std::str::from_utf8(&self.head).ok()?;

@@ -1,9 +1,12 @@
 //! What a network costs in which nothing happens.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use muster_lab::Fleet;
+use muster_lab::counters::Counters;
+use muster_lab::sorts::Sorts;
 
 use super::settled;
 use crate::process::{memory, processor_time};
@@ -12,8 +15,13 @@ use crate::row::Row;
 /// The size of place that the aims are for.
 const AGENTS: usize = 30;
 
-/// Long enough for several of the slowest timers but the uptime ticket's.
-const WINDOW: Duration = Duration::from_secs(180);
+/// What a place says because it has just come together is said by then: records published, tables filled.
+const REST: Duration = Duration::from_secs(120);
+
+const MINUTE: u64 = 60;
+
+/// Kinds of messages that make up less are not worth a line, in bytes a second and node.
+const WORTH_A_LINE: f64 = 0.05;
 
 const MEMORY_AGENTS: usize = 6;
 const MEMORY_WINDOW: Duration = Duration::from_secs(60);
@@ -21,48 +29,86 @@ const MEMORY_WINDOW: Duration = Duration::from_secs(60);
 const HOUR: f64 = 3600.0;
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
-/// Bytes of a place of 30 by the counters of its interfaces, headers included.
-pub(crate) async fn traffic() -> Result<Vec<Row>> {
-    of_place(&settled(1, AGENTS).await?, AGENTS, "lab, warm").await
+/// Bytes of a place of 30 by the counters of its interfaces, headers included, and what they are: on the WAN as its router
+/// tells packets apart, on the LAN as the agents themselves count what they say, without headers and acknowledgements.
+pub(crate) async fn traffic(minutes: u64) -> Result<Vec<Row>> {
+    let fleet = settled(1, AGENTS).await?;
+    tokio::time::sleep(REST).await;
+    of_place(&fleet, AGENTS, "lab, warm", Duration::from_secs(minutes * MINUTE)).await
 }
 
-/// The same of the first place of a lab that stands, with so many hosts in it.
-pub(super) async fn of_place(fleet: &Fleet, agents: usize, conditions: &'static str) -> Result<Vec<Row>> {
-    let place = fleet.lab().place(1)?;
-    let wan = place.wan_traffic().await?;
-    let before = lan_bytes(fleet).await?;
-    tokio::time::sleep(WINDOW).await;
-    let wan = place.wan_traffic().await? - wan;
-    let after = lan_bytes(fleet).await?;
-    let seconds = WINDOW.as_secs_f64();
-    let per_hour = wan.bytes() as f64 * HOUR / seconds / agents as f64;
-    let lan: Vec<_> =
-        after.iter().zip(before).map(|(after, before)| (after - before) as f64 / seconds).collect();
-    Ok(vec![
-        Row::new(
+/// The same of the first place of a lab that stands, with so many hosts in it, over `window`.
+pub(super) async fn of_place(
+    fleet: &Fleet,
+    agents: usize,
+    conditions: &'static str,
+    window: Duration,
+) -> Result<Vec<Row>> {
+    let before = Reading::take(fleet).await?;
+    tokio::time::sleep(window).await;
+    let after = Reading::take(fleet).await?;
+    Ok(after.since(&before, agents, conditions, window.as_secs_f64()))
+}
+
+/// All counters of the place at one moment.
+struct Reading {
+    wan: Counters,
+    sorts: Sorts,
+    /// What each host has sent: what one sends, another receives.
+    lan: Vec<u64>,
+    /// The same by kind of message, all hosts together.
+    kinds: BTreeMap<String, f64>,
+}
+
+impl Reading {
+    async fn take(fleet: &Fleet) -> Result<Self> {
+        let place = fleet.lab().place(1)?;
+        let (wan, sorts) = (place.wan_traffic().await?, place.router().gateway().sorts());
+        let (mut lan, mut kinds) = (Vec::new(), BTreeMap::new());
+        for host in fleet.lab().hosts_in(1) {
+            lan.push(host.traffic().await?.sent_bytes);
+            let said = fleet.agent_says(host.name(), &["status", "--output", "json"]).await?;
+            let status: serde_json::Value = serde_json::from_str(&said)?;
+            for line in status["usage"].as_array().into_iter().flatten() {
+                let kind = line["type"].as_str().unwrap_or_default().to_owned();
+                *kinds.entry(kind).or_insert(0.0) += line["sentBytes"].as_f64().unwrap_or_default();
+            }
+        }
+        Ok(Self { wan, sorts, lan, kinds })
+    }
+
+    fn since(&self, before: &Self, agents: usize, conditions: &'static str, seconds: f64) -> Vec<Row> {
+        let (hours, nodes) = (seconds / HOUR, agents as f64);
+        let hourly = |bytes: u64| vec![bytes as f64 / hours / nodes];
+        let mut rows = vec![Row::new(
             "idle WAN traffic of a place of 30, both ways, a node and hour",
             conditions,
             "B",
             "<= 1000",
-            vec![per_hour],
-        ),
-        Row::new(
+            hourly((self.wan - before.wan).bytes()),
+        )];
+        for (sort, amount) in &self.sorts {
+            let earlier = before.sorts.get(sort).copied().unwrap_or_default();
+            let what = format!("of it {}", sort.as_str());
+            rows.push(Row::new(what, conditions, "B", "-", hourly(amount.bytes - earlier.bytes)));
+        }
+        let sent = self.lan.iter().zip(&before.lan).map(|(after, before)| (after - before) as f64 / seconds);
+        rows.push(Row::new(
             "idle LAN traffic sent by a node of it, a second (the mean is the place's)",
             conditions,
             "B",
             "mean <= 200",
-            lan,
-        ),
-    ])
-}
-
-/// What each host has sent: what one sends, another receives.
-async fn lan_bytes(fleet: &Fleet) -> Result<Vec<u64>> {
-    let mut sent = Vec::new();
-    for host in fleet.lab().hosts_in(1) {
-        sent.push(host.traffic().await?.sent_bytes);
+            sent.collect(),
+        ));
+        for (kind, bytes) in &self.kinds {
+            let mean = (bytes - before.kinds.get(kind).unwrap_or(&0.0)) / seconds / nodes;
+            if mean >= WORTH_A_LINE {
+                let what = format!("in it messages of the kind {kind}, without headers, the mean");
+                rows.push(Row::new(what, conditions, "B", "-", vec![mean]));
+            }
+        }
+        rows
     }
-    Ok(sent)
 }
 
 /// Resident and proportional memory, and processor time, of a master and its agents.

@@ -33,6 +33,9 @@ const POLLED: Duration = Duration::from_secs(15);
 const OLD: &str = "lab, the poller of old";
 const OURS: &str = "lab, ours, the same hosts";
 
+/// For how long nothing is asked of ours.
+const IDLE_WINDOW: Duration = Duration::from_secs(180);
+
 /// Bytes, connections and the latency of a command.
 pub(crate) async fn beside_ours() -> Result<Vec<Row>> {
     let open = PlacePlan { agents: PUBLIC, translation: Translation::None, ..PlacePlan::default() };
@@ -45,7 +48,7 @@ pub(crate) async fn beside_ours() -> Result<Vec<Row>> {
     let mut rows = of_old(&lab).await?;
     let fleet = Fleet::start(lab).await?;
     settle(&fleet).await?;
-    rows.extend(idle::of_place(&fleet, BEHIND, OURS).await?);
+    rows.extend(idle::of_place(&fleet, BEHIND, OURS, IDLE_WINDOW).await?);
     let host =
         fleet.observer().now().nodes.get("p1a1").context("the master knows the first host")?.name.clone();
     let found = command::call(&fleet, &[host]).await?;

@@ -13,6 +13,7 @@ const ICMP6: u8 = 58;
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 const ICMP_HEADER: usize = 8;
+const UDP_HEADER: usize = 8;
 
 /// TCP's FIN and RST bits.
 const TCP_ENDS: u8 = 0x05;
@@ -60,6 +61,20 @@ pub fn kind(packet: &[u8]) -> Kind {
         _ => Signal::Carries,
     };
     flow_at(&layout, body).map_or(Kind::Other, |flow| Kind::Flow(flow, signal))
+}
+
+/// What a UDP datagram or a TCP segment carries; nothing, if the packet is neither.
+pub fn payload(packet: &[u8]) -> Option<(Protocol, &[u8])> {
+    let layout = layout(packet)?;
+    let body = packet.get(layout.upper..layout.end)?;
+    match layout.protocol {
+        UDP => Some((Protocol::Udp, body.get(UDP_HEADER..)?)),
+        TCP => {
+            let header = usize::from(body.get(12)? >> 4) * 4;
+            Some((Protocol::Tcp, body.get(header..)?))
+        }
+        _ => None,
+    }
 }
 
 /// Writes `flow`'s ends into the packet's headers. The protocol stays what it is.

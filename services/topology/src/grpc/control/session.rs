@@ -74,6 +74,7 @@ struct Session {
     keys: up::Keys,
     sent: down::Sent,
     told: uptime::Told,
+    granted: grants::Told,
     heard: Timestamp,
     last_frame: Instant,
     commits: FuturesOrdered<BoxFuture<'static, Vec<Down>>>,
@@ -158,6 +159,7 @@ impl Session {
             keys: up::Keys::default(),
             sent: down::Sent::default(),
             told: uptime::Told::default(),
+            granted: grants::Told::default(),
             heard: clock::wall(),
             last_frame: Instant::now(),
             commits: FuturesOrdered::new(),
@@ -261,8 +263,9 @@ impl Session {
         self.heard = clock::wall();
         self.last_frame = Instant::now();
         match frame {
-            Some(Up::Heartbeat(beat)) if !beat.answer => {
-                self.send(Down::Heartbeat(Heartbeat { sequence: beat.sequence, answer: true })).await
+            Some(Up::Heartbeat(beat)) if !beat.unanswered && !beat.answer => {
+                let answer = Heartbeat { sequence: beat.sequence, answer: true, ..Heartbeat::default() };
+                self.send(Down::Heartbeat(answer)).await
             }
             Some(Up::Update(update)) => self.on_update(update).await,
             Some(Up::Upstream(upstream)) => {
@@ -358,7 +361,7 @@ impl Session {
     }
 
     async fn send_grants(&mut self) -> Result<(), End> {
-        for grant in grants::for_each_of(self.hub.stream_count()) {
+        for grant in self.granted.due(self.hub.stream_count(), Instant::now()) {
             self.send(Down::RateGrant(grant)).await?;
         }
         Ok(())

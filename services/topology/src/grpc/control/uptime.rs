@@ -14,8 +14,8 @@ use crate::domain::node::Node;
 use crate::grpc::render;
 use crate::hub::Hub;
 
-/// A ticket is renewed this often,
-const RENEWAL: Duration = Duration::from_secs(3_600);
+/// A ticket is renewed this often: each costs its place's line some 300 bytes.
+const RENEWAL: Duration = Duration::from_secs(12 * 3_600);
 
 /// or when the share has moved by so much,
 const MOVED: u16 = 500;

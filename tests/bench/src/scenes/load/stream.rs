@@ -86,7 +86,7 @@ impl Lsn {
                 Some(host) = coming.recv() => self.show(host).await,
                 _ = beats.tick() => {
                     sequence += 1;
-                    self.say(Up::Heartbeat(Heartbeat { sequence, answer: false })).await
+                    self.say(Up::Heartbeat(Heartbeat { sequence, ..Heartbeat::default() })).await
                 }
             };
             if let Err(error) = step {
