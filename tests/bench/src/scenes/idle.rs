@@ -16,7 +16,7 @@ use crate::row::Row;
 const AGENTS: usize = 30;
 
 /// What a place says because it has just come together is said by then: records published, tables filled.
-const REST: Duration = Duration::from_secs(120);
+pub(super) const REST: Duration = Duration::from_secs(120);
 
 const MINUTE: u64 = 60;
 

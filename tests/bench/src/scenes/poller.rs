@@ -48,6 +48,7 @@ pub(crate) async fn beside_ours() -> Result<Vec<Row>> {
     let mut rows = of_old(&lab).await?;
     let fleet = Fleet::start(lab).await?;
     settle(&fleet).await?;
+    tokio::time::sleep(idle::REST).await;
     rows.extend(idle::of_place(&fleet, BEHIND, OURS, IDLE_WINDOW).await?);
     let host =
         fleet.observer().now().nodes.get("p1a1").context("the master knows the first host")?.name.clone();
