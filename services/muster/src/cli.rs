@@ -21,7 +21,7 @@ pub use admission::{LinkCommand, LinkCreate, LinkRole, Lock, Login, Lost, Revoke
 pub use authority::{AuditCommand, CaCommand, CaTier, RequestsCommand};
 pub use dht::{DhtCommand, DhtKind};
 pub use gsn::{GsnCommand, GsnState};
-pub use hosts::{LabelChange, NodeState, NodesFilter, Refresh, Watch};
+pub use hosts::{LabelChange, NodeState, NodesFilter, Ping, Refresh, Watch};
 pub use operator_root::{OperatorRootCommand, OperatorRootPolicy, OperatorRootSign};
 pub use tasks::{Inventory, Patience, Run, Section, Task, Tasks};
 pub use upkeep::{Backup, Doctor, Init, Invite, Restore};
@@ -207,6 +207,22 @@ pub enum Command {
     },
     /// Ask hosts themselves, now, whether they are there
     Refresh(Refresh),
+    /// Ask one host whether it is there, and see how soon its answer comes: by its LSN and back, as a task would go
+    #[command(after_help = "Examples:\n  \
+        muster ping build-7\n  \
+        muster ping build-7 --count 10 --timeout 2s\n  \
+        muster ping 3f6c0e -o json           for scripts; exit code 5 if an answer is missing\n\n\
+        Between two hosts: muster-agent ping NODE, on one of them.")]
+    Ping(Ping),
+    /// By whom a host's words come to the master, hop by hop, with addresses and round trips
+    #[command(after_help = "Examples:\n  \
+        muster path build-7\n  \
+        muster path build-7 -o json          exit code 5 if it has none now\n\n\
+        Between two hosts: muster-agent ping NODE, on one of them, says what was tried too.")]
+    Path {
+        /// Id, the beginning of an id, or host name
+        node: String,
+    },
     /// Set or remove labels of a host
     #[command(after_help = "Examples:\n  \
         muster label build-7 role=builder floor=3\n  \

@@ -32,6 +32,7 @@ pub mod login;
 pub mod master;
 pub mod nodes;
 pub mod operator_root;
+pub mod ping;
 pub mod reference;
 pub mod render;
 pub mod requests;
@@ -83,6 +84,8 @@ async fn perform(place: Place, output: Output, command: Command) -> Result<Exit,
         Command::Nodes(filter) => nodes::list(&place, output, filter).await,
         Command::Node { node } => nodes::show(&place, output, &node).await,
         Command::Refresh(refresh) => nodes::refresh(&place, output, refresh).await,
+        Command::Ping(ping) => ping::ping(&place, output, ping).await,
+        Command::Path { node } => ping::path(&place, output, &node).await,
         Command::Label(label) => nodes::label(&place, output, label).await,
         Command::Dht(command) => dht::run(&place, output, command).await,
         Command::Gsn(command) => gsn::run(&place, output, command).await,

@@ -1,5 +1,6 @@
 //! Which hosts are there: lists, events, labels.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -39,6 +40,18 @@ pub struct Refresh {
     #[command(flatten)]
     pub selection: Selection,
     /// How long to wait for the hosts, at most 30s
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "5s", value_name = "DURATION")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Ping {
+    /// Id, the beginning of an id, or host name
+    pub node: String,
+    /// Ask so many times, once a second
+    #[arg(long, short, default_value = "1", value_name = "NUMBER")]
+    pub count: NonZeroU32,
+    /// How long to wait for each answer, at most 30s
     #[arg(long, value_parser = humantime::parse_duration, default_value = "5s", value_name = "DURATION")]
     pub timeout: Duration,
 }
