@@ -68,11 +68,21 @@ pub struct SuperNodeConfig {
     pub addresses: Vec<IpAddr>,
     /// What it gives at most to bring others together.
     pub signalling_bytes_per_second: u64,
+    /// What it relays at most between nodes that cannot meet, all of them together; 0: nothing.
+    pub relaying_bytes_per_second: u64,
+    /// Nodes that it relays for at once.
+    pub relayed_nodes: u32,
 }
 
 impl Default for SuperNodeConfig {
     fn default() -> Self {
-        Self { offer: true, addresses: Vec::new(), signalling_bytes_per_second: 5_000 }
+        Self {
+            offer: true,
+            addresses: Vec::new(),
+            signalling_bytes_per_second: 5_000,
+            relaying_bytes_per_second: 10_000,
+            relayed_nodes: 64,
+        }
     }
 }
 

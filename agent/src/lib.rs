@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+mod donation;
 pub mod driver;
 pub mod enrollment;
 pub mod identity;

@@ -6,6 +6,7 @@
 mod stream;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_kit::backoff::Backoff;
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::SuperNodeConfig;
 use crate::control::Client;
+use crate::donation::Given;
 use crate::platform::interfaces;
 
 /// Probes that wait to be repeated; more come only from who makes them up.
@@ -51,6 +53,9 @@ pub(crate) struct Terms {
     pub(crate) node: NodeId,
     pub(crate) ticket: Envelope,
     pub(crate) config: SuperNodeConfig,
+    /// Told whether the registry has this node serve.
+    pub(crate) standing: watch::Sender<bool>,
+    pub(crate) given: Arc<Given>,
 }
 
 /// The task beside the loop; dropping it ends the offer.
@@ -182,12 +187,14 @@ impl Offering {
                 }
             }
         };
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = stream::hold(&self.terms, addresses, ticket, &mut self.heard) => Some(outcome),
             _ = self.offered.changed() => None,
             _ = self.tickets.changed() => None,
             () = unplugged => None,
-        }
+        };
+        self.terms.standing.send_replace(false);
+        outcome
     }
 }
 

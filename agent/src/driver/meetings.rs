@@ -20,18 +20,19 @@ pub(super) fn start(
     boot_nonce: u64,
     endpoint: &Endpoint,
     keyring: Keyring,
-) -> Result<(Meetings, mpsc::Receiver<Outgoing>), StateError> {
+) -> Result<(Meetings, Relays, mpsc::Receiver<Outgoing>), StateError> {
     let (relays, events) = Relays::new(parts.client.clone(), endpoint.clone());
     let around = Surroundings {
         endpoint: endpoint.clone(),
-        relays,
+        relays: relays.clone(),
         keyring,
         hand: hand(parts, boot_nonce)?,
         trust: parts.trust.clone(),
         clock: parts.clock.clone(),
         network: parts.identity.network,
     };
-    Ok(Meetings::spawn(around, events))
+    let (meetings, calls) = Meetings::spawn(around, events);
+    Ok((meetings, relays, calls))
 }
 
 fn hand(parts: &Parts, boot_nonce: u64) -> Result<Hand, StateError> {

@@ -11,6 +11,7 @@ mod history;
 mod intents;
 mod master;
 mod meetings;
+mod offer;
 mod overlay;
 mod parts;
 mod presence;
@@ -25,8 +26,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_kit::shutdown::Shutdown;
+use muster_net::NetEvent;
 use muster_net::dht::DhtEvent;
-use muster_net::{Endpoint, NetEvent};
 use muster_overlay::intent::Station;
 use muster_overlay::message::PartCode;
 use muster_overlay::{Claim, Input};
@@ -41,6 +42,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError};
 use crate::control::{self, Control};
+use crate::donation::Donation;
 use crate::enrollment::renewal::RenewalError;
 use crate::identity::{Identity, StateError};
 use crate::journal::{JournalError, TaskKey, Trust};
@@ -48,8 +50,9 @@ use crate::keyring::Keyring;
 use crate::local;
 use crate::meetings::{Meetings, Outgoing};
 use crate::platform::{service, sleep};
+use crate::relays::Relays;
 use crate::tasks::Tasks;
-use crate::volunteer::{Terms, Volunteer};
+use crate::volunteer::Volunteer;
 
 use account::Account;
 use history::{History, Kept};
@@ -123,6 +126,8 @@ struct Driver {
     table: dht::Table,
     /// `None`: the owner does not want this node to be a global super node.
     volunteer: Option<Volunteer>,
+    donation: Option<Donation>,
+    relays: Relays,
     keyring: Keyring,
     suspicions: Suspicions,
     meetings: Meetings,
@@ -184,20 +189,6 @@ enum Next {
     Leave { code: PartCode, description: String, told: Option<tokio::sync::oneshot::Sender<()>> },
 }
 
-/// Offers this node, if its owner lets it.
-fn volunteer(config: &Config, parts: &Parts, endpoint: &Endpoint) -> Result<Option<Volunteer>, StateError> {
-    if !config.super_node.offer {
-        return Ok(None);
-    }
-    Ok(Some(Volunteer::spawn(Terms {
-        client: parts.client.clone(),
-        endpoint: endpoint.clone(),
-        node: parts.identity.node,
-        ticket: parts.identity.ticket()?.clone(),
-        config: config.super_node.clone(),
-    })))
-}
-
 impl Driver {
     async fn new(
         config: &Config,
@@ -211,11 +202,11 @@ impl Driver {
             dht::Table::start(&parts, presence.boot_nonce(), overlay.endpoint(), datagrams)?;
         let (client, endpoint) = (parts.client.clone(), overlay.endpoint().clone());
         let keyring = Keyring::new(table.handle(), client, endpoint, parts.clock.clone());
-        let (meetings, calls) =
+        let (meetings, relays, calls) =
             meetings::start(&parts, presence.boot_nonce(), overlay.endpoint(), keyring.clone())?;
         let (tasks, engine, outbox) = parts.start_tasks().await?;
         let (control, events) = Control::spawn(parts.client.clone(), overlay.endpoint().pacer().clone());
-        let volunteer = volunteer(config, &parts, overlay.endpoint())?;
+        let (volunteer, donation) = offer::begin(config, &parts, overlay.endpoint())?.unzip();
         let done = parts.take_done();
         let driver = Self {
             must_ask: parts.trust_in_journal == Trust::AskMaster,
@@ -235,6 +226,8 @@ impl Driver {
             overlay,
             table,
             volunteer,
+            donation,
+            relays,
             keyring,
             suspicions: Suspicions::default(),
             meetings,

@@ -15,6 +15,7 @@ use muster_overlay::node::{Config as NodeConfig, Node};
 use muster_overlay::standing::Uptime;
 use muster_overlay::{Claim, Input, Intent};
 use muster_proto::control::v1::{Downstream, Upstream};
+use muster_proto::relay::v1::{CarryRequest, CarryResponse};
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_types::{Contact, Instant, NodeId, SubnetKey, Timestamp, Version};
 use muster_wire::session::{self, Received};
@@ -51,6 +52,9 @@ pub(super) enum Brought {
     Bundle(TrustBundle),
     Upstream(Upstream),
     Downstream(NodeId, Downstream),
+    /// To this node as a relay, by that session.
+    CarryRequest(Session, CarryRequest),
+    CarryResponse(NodeId, CarryResponse),
 }
 
 impl Overlay {
@@ -188,6 +192,8 @@ impl Overlay {
             Ok(Received::Overlay(message)) => self.handle(Input::Received { from: from.peer(), message }),
             Ok(Received::Upstream(upstream)) => return Brought::Upstream(upstream),
             Ok(Received::Downstream(downstream)) => return Brought::Downstream(from.peer(), downstream),
+            Ok(Received::CarryRequest(asked)) => return Brought::CarryRequest(from.clone(), asked),
+            Ok(Received::CarryResponse(answer)) => return Brought::CarryResponse(from.peer(), answer),
             Err(error) => tracing::warn!(peer = %from.peer().short(), %error, "a message is not believed"),
         }
         Brought::Nothing

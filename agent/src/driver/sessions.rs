@@ -10,6 +10,7 @@ use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use prost::Message;
 
+use crate::donation::Command;
 use crate::driver::Driver;
 use crate::driver::overlay::Brought;
 
@@ -37,11 +38,16 @@ impl Driver {
             Brought::Downstream(from, downstream) if self.is_own_lsn(from) => {
                 self.on_downstream(downstream).await;
             }
+            Brought::CarryRequest(from, asked) => self.relay_for(Command::Asked(from, asked)),
+            Brought::CarryResponse(from, answer) => self.relays.answered(from, answer),
             // Not our LSN (any more): what counts will be repeated by the right way.
             Brought::Downstream(..) => {}
         }
         if let NetEvent::SessionOpened(session) = &event {
             self.tell_revocations(session.peer(), session.hello().known_revocation);
+        }
+        if let NetEvent::SessionClosed { peer, .. } = &event {
+            self.relay_for(Command::Closed(*peer));
         }
         if let (NetEvent::Reached { from, token }, Some(volunteer)) = (&event, &self.volunteer) {
             volunteer.probed(*from, *token);
@@ -66,12 +72,6 @@ impl Driver {
             if self.attach_as.is_some() {
                 self.want_control();
             }
-        }
-    }
-
-    fn offer_addresses(&self) {
-        if let Some(volunteer) = self.volunteer.as_ref().filter(|_| !self.lost) {
-            volunteer.tell_addresses(self.presence.addresses());
         }
     }
 

@@ -1,9 +1,13 @@
-//! The relays of this node: which there are, by the registry; where it sits; and the channels to peers behind them.
+//! The relays of this node, the master's and super nodes: which there are, by the registry; where it sits; and the channels
+//! to peers behind them.
 //!
 //! registry -> [`Relays::list`]; ticket -> [`Relays::open`] -> a seat's stream -> [`Event::Here`] with a path that QUIC dials.
 //! Whoever is called only [`attend`](Relays::attend)s: the caller's ticket opens the channel for both.
 
+mod known;
+mod node;
 mod seat;
+mod udp;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,21 +18,27 @@ use bytes::Bytes;
 use muster_kit::connect::{GSN_REGISTRY, Master, RELAY};
 use muster_net::{Endpoint, Path};
 use muster_proto::gsn::v1::registry_service_client::RegistryServiceClient;
-use muster_proto::gsn::v1::{IssueRelayTicketRequest, ListSuperNodesRequest, Relay};
-use muster_proto::relay::v1::Open;
+use muster_proto::gsn::v1::{
+    IssueRelayTicketRequest, ListSuperNodesRequest, ReportSuperNodesRequest, SuperNodeReport,
+};
 use muster_proto::relay::v1::carry_request::Request;
+use muster_proto::relay::v1::{CarryRequest, CarryResponse, Open};
 use muster_types::NodeId;
 use muster_wire::time::span_from_wire;
 use muster_wire::window;
-use tokio::net::lookup_host;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
 use crate::control::Client;
-use seat::Seat;
+use known::{Known, Place};
+use node::Switch;
+use seat::{Answers, Seat};
 
 /// Relays that a pair may use: one, and the one that is warm beside it.
 pub(crate) const OF_A_PAIR: usize = 2;
+
+/// Super nodes that are looked through for the one that a caller named.
+const PAGE: i32 = 100;
 
 /// What the registry said is good for so long, unless it says otherwise.
 const FRESH: Duration = Duration::from_secs(300);
@@ -72,11 +82,12 @@ struct Shared {
     listing: Mutex<Option<Listing>>,
     /// The lock is held while a seat is taken, so that nobody takes two.
     seats: Mutex<HashMap<String, Seat>>,
+    switch: Switch,
 }
 
 #[derive(Clone)]
 struct Listing {
-    relays: Vec<Relay>,
+    relays: Vec<Known>,
     servers: Vec<SocketAddr>,
     until: Instant,
 }
@@ -85,7 +96,13 @@ impl Relays {
     pub(crate) fn new(client: Client, endpoint: Endpoint) -> (Self, mpsc::Receiver<Event>) {
         let (events, inbox) = mpsc::channel(seat::EVENTS);
         let (listing, seats) = (Mutex::default(), Mutex::default());
-        (Self(Arc::new(Shared { client, endpoint, events, listing, seats })), inbox)
+        let switch = Switch::default();
+        (Self(Arc::new(Shared { client, endpoint, events, listing, seats, switch })), inbox)
+    }
+
+    /// A super node answers what this node asked it as a relay.
+    pub(crate) fn answered(&self, by: NodeId, answer: CarryResponse) {
+        self.0.switch.answered(by, answer);
     }
 
     /// Names of the relays that a pair may use, best first.
@@ -93,15 +110,15 @@ impl Relays {
     /// # Errors
     /// The registry is not reached, or lists none.
     pub(crate) async fn list(&self) -> Result<Vec<String>, String> {
-        let listing = self.listing().await?;
-        let open = listing.relays.iter().filter(|relay| !relay.draining);
+        let listing = self.listing(false).await?;
+        let open = listing.relays.iter().filter(|relay| relay.open);
         let names: Vec<_> = open.map(|relay| relay.name.clone()).take(OF_A_PAIR).collect();
         if names.is_empty() { Err("the registry lists no relay".to_owned()) } else { Ok(names) }
     }
 
     /// Servers outside that tell how they see this node.
     pub(crate) async fn servers(&self) -> Vec<SocketAddr> {
-        match self.listing().await {
+        match self.listing(false).await {
             Ok(listing) => listing.servers,
             Err(reason) => {
                 tracing::debug!(reason, "bootstrap nodes alone tell how this node is seen");
@@ -111,11 +128,11 @@ impl Relays {
     }
 
     pub(crate) async fn standing(&self) -> Vec<Standing> {
-        let relays = self.listing().await.map(|listing| listing.relays).unwrap_or_default();
+        let relays = self.listing(false).await.map(|listing| listing.relays).unwrap_or_default();
         let seats = self.0.seats.lock().await;
         let standing = relays.into_iter().map(|relay| Standing {
             connected: seats.get(&relay.name).is_some_and(Seat::is_taken),
-            addresses: tcp_addresses(&relay),
+            addresses: relay.place.addresses(),
             name: relay.name,
         });
         standing.collect()
@@ -151,20 +168,72 @@ impl Relays {
         issued.into_inner().ticket.ok_or_else(|| format!("an empty ticket for {relay}"))
     }
 
-    async fn seat(&self, name: &str) -> Result<mpsc::Sender<muster_proto::relay::v1::CarryRequest>, String> {
+    async fn seat(&self, name: &str) -> Result<mpsc::Sender<CarryRequest>, String> {
         let mut seats = self.0.seats.lock().await;
         if let Some(asks) = seats.get(name).and_then(Seat::asks) {
             return Ok(asks);
         }
-        let listing = self.listing().await?;
-        let relay = listing.relays.iter().find(|relay| relay.name == name);
-        let relay = relay.ok_or_else(|| format!("the registry lists no relay {name}"))?;
-        let master = Master::new(tcp_addresses(relay), self.0.client.tls.clone()).keep_alive(KEEP_ALIVE);
-        let taken = Seat::take(name, master.service(RELAY), &self.0.endpoint, &self.0.events).await;
+        let Known { place, .. } = self.known(name).await?;
+        let (asks, outgoing) = mpsc::channel(seat::OUTGOING);
+        let opening = self.enter(&place, outgoing);
+        let taken = Seat::take(name, asks, opening, &self.0.endpoint, &self.0.events).await;
+        if let (Err(reason), Place::Node(contact)) = (&taken, &place) {
+            tracing::info!(node = %contact.node.short(), reason, "a super node does not relay");
+            self.complain(contact.node);
+        }
         let seat = taken.map_err(|error| format!("{name}: {error}"))?;
         let asks = seat.asks().ok_or_else(|| format!("{name} is gone"))?;
         seats.insert(name.to_owned(), seat);
         Ok(asks)
+    }
+
+    async fn enter(
+        &self,
+        place: &Place,
+        outgoing: mpsc::Receiver<CarryRequest>,
+    ) -> Result<(Answers, Option<SocketAddr>), String> {
+        match place {
+            Place::Service(relay) => {
+                let addresses = known::tcp_addresses(relay);
+                let master = Master::new(addresses, self.0.client.tls.clone()).keep_alive(KEEP_ALIVE);
+                let (answers, udp) =
+                    tokio::join!(seat::by_stream(master.service(RELAY), outgoing), known::udp_address(relay));
+                Ok((answers?, udp))
+            }
+            Place::Node(contact) => {
+                let endpoint = &self.0.endpoint;
+                let answers = self.0.switch.sit(endpoint, contact.clone(), outgoing).await?;
+                let udp = match endpoint.session(contact.node).map(|session| session.path()) {
+                    Some(Path::Udp(at)) => Some(at),
+                    _ => None,
+                };
+                Ok((answers, udp))
+            }
+        }
+    }
+
+    /// The registry has a super node probed at once that somebody does not reach.
+    fn complain(&self, node: NodeId) {
+        let relays = self.clone();
+        tokio::spawn(async move {
+            let node_id = Bytes::copy_from_slice(node.as_bytes());
+            let report = SuperNodeReport { node_id, unreachable: true, ..SuperNodeReport::default() };
+            let request = ReportSuperNodesRequest { reports: vec![report] };
+            if let Err(status) = relays.registry().await.report_super_nodes(request).await {
+                tracing::debug!(error = status.message(), "the registry does not hear of a super node");
+            }
+        });
+    }
+
+    /// Where that relay is; a caller may name one that this node was not told of.
+    async fn known(&self, name: &str) -> Result<Known, String> {
+        for anew in [false, true] {
+            let listing = self.listing(anew).await?;
+            if let Some(known) = listing.relays.into_iter().find(|relay| relay.name == name) {
+                return Ok(known);
+            }
+        }
+        Err(format!("the registry lists no relay {name}"))
     }
 
     async fn registry(&self) -> RegistryServiceClient<muster_kit::connect::MasterChannel> {
@@ -173,32 +242,32 @@ impl Relays {
         RegistryServiceClient::new(master.service(GSN_REGISTRY))
     }
 
-    async fn listing(&self) -> Result<Listing, String> {
+    async fn listing(&self, anew: bool) -> Result<Listing, String> {
         let mut known = self.0.listing.lock().await;
-        if let Some(listing) = known.as_ref().filter(|listing| Instant::now() < listing.until) {
+        let fresh = |listing: &&Listing| !anew && Instant::now() < listing.until;
+        if let Some(listing) = known.as_ref().filter(fresh) {
             return Ok(listing.clone());
         }
-        let asked = self.registry().await.list_super_nodes(ListSuperNodesRequest::default()).await;
-        let answer = match (asked, known.as_ref()) {
+        let page_size = if anew { PAGE } else { 0 };
+        let request = ListSuperNodesRequest { page_size, ..ListSuperNodesRequest::default() };
+        let answer = match (self.registry().await.list_super_nodes(request).await, known.as_ref()) {
             (Ok(answer), _) => answer.into_inner(),
             // What was good a while ago is better than nothing, while the master is away.
             (Err(_), Some(old)) => return Ok(old.clone()),
             (Err(status), None) => return Err(format!("the registry: {}", status.message())),
         };
+        let until = Instant::now() + answer.fresh_for.and_then(span_from_wire).unwrap_or(FRESH);
+        let relays = known::all(answer.relays, answer.super_nodes);
         let mut servers = Vec::new();
-        for relay in &answer.relays {
-            servers.extend(udp_address(relay).await);
-        }
-        for node in answer.super_nodes.into_iter().filter_map(|node| node.contact) {
-            servers.extend(addresses_of(&node));
+        for relay in &relays {
+            servers.extend(relay.place.sees_us().await);
         }
         if servers.len() < SERVERS {
             servers.extend(self.bootstrap_nodes().await);
         }
         servers.dedup();
         servers.truncate(SERVERS);
-        let fresh = answer.fresh_for.and_then(span_from_wire).unwrap_or(FRESH);
-        let listing = Listing { relays: answer.relays, servers, until: Instant::now() + fresh };
+        let listing = Listing { relays, servers, until };
         *known = Some(listing.clone());
         Ok(listing)
     }
@@ -210,34 +279,4 @@ impl Relays {
         let contacts = answer.bootstrap.iter().filter_map(|it| window::contact_from_wire(it).ok());
         contacts.map(|contact| contact.at).collect()
     }
-}
-
-fn tcp_addresses(relay: &Relay) -> Vec<String> {
-    let address = |host: &str, port: u32| match host.parse() {
-        Ok(std::net::IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
-        _ => format!("{host}:{port}"),
-    };
-    relay.addresses.iter().map(|it| address(&it.host, it.tcp_port)).collect()
-}
-
-/// The first that resolves.
-async fn udp_address(relay: &Relay) -> Option<SocketAddr> {
-    for address in &relay.addresses {
-        let port = u16::try_from(address.udp_port).ok().filter(|port| *port != 0)?;
-        if let Ok(mut found) = lookup_host((address.host.as_str(), port)).await {
-            return found.next();
-        }
-    }
-    None
-}
-
-fn addresses_of(contact: &muster_proto::overlay::v1::Contact) -> Vec<SocketAddr> {
-    let address = |wire: &muster_proto::overlay::v1::SocketAddress| {
-        let ip = match wire.ip.len() {
-            4 => <[u8; 4]>::try_from(&wire.ip[..]).ok()?.into(),
-            _ => std::net::IpAddr::from(<[u8; 16]>::try_from(&wire.ip[..]).ok()?),
-        };
-        Some(SocketAddr::new(ip, u16::try_from(wire.udp_port).ok().filter(|port| *port != 0)?))
-    };
-    contact.addresses.iter().filter_map(address).collect()
 }

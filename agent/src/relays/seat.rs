@@ -1,10 +1,15 @@
-//! A seat at one relay: one gRPC stream over TCP. Packets of a channel go into the QUIC route that stands for it and come
-//! out of it; the seat is given up when nobody has been behind it for a minute.
+//! A seat at one relay: one gRPC stream over TCP, or messages of a session with a super node, and beside either, where that
+//! passes, UDP. Packets of a channel go into the QUIC route that stands for it and come out of it; the seat is given up when
+//! nobody has been behind it for a minute.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use muster_kit::connect::MasterChannel;
 use muster_net::{Endpoint, Path, RelayInbound};
 use muster_proto::relay::v1::carry_request::Request;
@@ -15,15 +20,15 @@ use muster_types::NodeId;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
 use super::Event;
+use super::udp::{Binding, Way};
 
 /// Events that wait for the meetings.
 pub(super) const EVENTS: usize = 256;
 
 /// Packets on their way to the relay. Short: what waits long is sent twice.
-const OUTGOING: usize = 256;
+pub(super) const OUTGOING: usize = 256;
 
 /// From dialling to the relay's welcome.
 const WELCOME: Duration = Duration::from_secs(10);
@@ -40,33 +45,50 @@ pub(super) fn request(request: Request) -> CarryRequest {
     CarryRequest { request: Some(request) }
 }
 
+/// What a relay says, whatever brings it.
+pub(super) type Answers = BoxStream<'static, Result<CarryResponse, String>>;
+
+/// By a stream of the relay service.
+pub(super) async fn by_stream(
+    channel: MasterChannel,
+    outgoing: mpsc::Receiver<CarryRequest>,
+) -> Result<Answers, String> {
+    let carried = RelayServiceClient::new(channel).carry(ReceiverStream::new(outgoing)).await;
+    let answers = carried.map_err(|status| status.message().to_owned())?.into_inner();
+    Ok(answers.map(|answer| answer.map_err(|status| status.message().to_owned())).boxed())
+}
+
 impl Seat {
-    /// Connects, and serves the stream until it ends.
+    /// Connects, and serves the stream until it ends. `opening` takes what `asks` sends, and says where UDP goes.
     pub(super) async fn take(
         relay: &str,
-        channel: MasterChannel,
+        asks: mpsc::Sender<CarryRequest>,
+        opening: impl Future<Output = Result<(Answers, Option<SocketAddr>), String>>,
         endpoint: &Endpoint,
         events: &mpsc::Sender<Event>,
     ) -> Result<Self, String> {
-        let (asks, outgoing) = mpsc::channel(OUTGOING);
-        let mut client = RelayServiceClient::new(channel);
-        let opening = async {
-            let carried = client.carry(ReceiverStream::new(outgoing)).await;
-            let mut answers = carried.map_err(|status| status.message().to_owned())?.into_inner();
-            match answers.message().await.map_err(|status| status.message().to_owned())? {
-                Some(CarryResponse { response: Some(Response::Welcome(_)) }) => Ok(answers),
+        let welcomed = async {
+            let (mut answers, udp) = opening.await?;
+            match answers.next().await.transpose()?.and_then(|answer| answer.response) {
+                Some(Response::Welcome(welcome)) => Ok((answers, udp, welcome)),
+                Some(Response::Refused(refused)) => Err(refused.reason),
                 _ => Err("it did not welcome us".to_owned()),
             }
         };
-        let answers =
-            timeout(WELCOME, opening).await.map_err(|_| format!("no welcome within {WELCOME:?}"))??;
-        tracing::debug!(relay, "sat down at a relay");
+        let (answers, udp, welcome) =
+            timeout(WELCOME, welcomed).await.map_err(|_| format!("no welcome within {WELCOME:?}"))??;
+        tracing::debug!(relay, ?udp, "sat down at a relay");
         let weak = asks.downgrade();
+        let token = welcome.udp_token[..].try_into().ok();
+        let udp = udp.filter(|_| welcome.udp_port > 0).zip(token);
+        let (way, binding) = udp.map(|(at, token)| Way::open(endpoint, at, token, weak.clone())).unzip();
         let stream = Stream {
             relay: relay.to_owned(),
             asks: weak.clone(),
             endpoint: endpoint.clone(),
             events: events.clone(),
+            way,
+            _binding: binding,
             channels: HashMap::new(),
         };
         tokio::spawn(stream.run(answers, asks));
@@ -88,6 +110,9 @@ struct Stream {
     asks: mpsc::WeakSender<CarryRequest>,
     endpoint: Endpoint,
     events: mpsc::Sender<Event>,
+    /// By UDP, where that passes.
+    way: Option<Arc<Way>>,
+    _binding: Option<Binding>,
     channels: HashMap<u32, Channel>,
 }
 
@@ -101,23 +126,24 @@ struct Channel {
 
 impl Stream {
     /// Until the relay ends it, or nobody has been behind it for long. The stream's own sender keeps it open.
-    async fn run(mut self, mut answers: Streaming<CarryResponse>, asks: mpsc::Sender<CarryRequest>) {
+    async fn run(mut self, mut answers: Answers, asks: mpsc::Sender<CarryRequest>) {
         let reason = loop {
             let answer = tokio::select! {
-                answer = answers.message() => answer,
+                answer = answers.next() => answer,
                 () = tokio::time::sleep(EMPTY), if self.channels.is_empty() => break "nobody is behind it".to_owned(),
             };
             match answer {
-                Ok(Some(CarryResponse { response: Some(response) })) => self.on_response(response).await,
+                Some(Ok(CarryResponse { response: Some(response) })) => self.on_response(response).await,
                 // Of a newer version.
-                Ok(Some(_)) => {}
-                Ok(None) => break "it ended the stream".to_owned(),
-                Err(status) => break status.message().to_owned(),
+                Some(Ok(_)) => {}
+                None => break "it ended the stream".to_owned(),
+                Some(Err(reason)) => break reason,
             }
         };
         tracing::info!(relay = self.relay, reason, "left a relay");
         drop((answers, asks));
-        for channel in std::mem::take(&mut self.channels).into_values() {
+        for (number, channel) in std::mem::take(&mut self.channels) {
+            self.part(number);
             self.gone(channel).await;
         }
     }
@@ -137,6 +163,7 @@ impl Stream {
                 self.meet(channel, &peer_id, true, false).await;
             }
             Response::PeerGone(gone) => {
+                self.part(gone.channel);
                 if let Some(channel) = self.channels.remove(&gone.channel) {
                     self.gone(channel).await;
                 }
@@ -173,10 +200,17 @@ impl Stream {
         };
         let path = route.path();
         let (inbound, mut outbound) = route.split();
+        if let Some(way) = &self.way {
+            way.join(number, inbound.clone());
+        }
         self.channels.insert(number, Channel { peer, path, inbound, here: false });
+        let way = self.way.clone();
         // Ends with the route, or with the stream.
         tokio::spawn(async move {
             while let Some(payload) = outbound.recv().await {
+                if way.as_ref().is_some_and(|way| way.carry(number, &payload)) {
+                    continue;
+                }
                 let packet = Request::Packet(Packet { channel: number, payload });
                 if asks.send(request(packet)).await.is_err() {
                     return;
@@ -184,6 +218,13 @@ impl Stream {
             }
         });
         true
+    }
+
+    /// The way by UDP lets a channel's route go: it would keep its packets' task, and with that the stream.
+    fn part(&self, number: u32) {
+        if let Some(way) = &self.way {
+            way.part(number);
+        }
     }
 
     async fn gone(&self, channel: Channel) {

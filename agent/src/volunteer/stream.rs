@@ -9,7 +9,7 @@ use muster_proto::gsn::v1::offer_request::Request as Say;
 use muster_proto::gsn::v1::offer_response::Response as Hear;
 use muster_proto::gsn::v1::registry_service_client::RegistryServiceClient;
 use muster_proto::gsn::v1::{
-    Candidacy, CandidateState, Caps, Load, OfferRequest, OfferResponse, ProbeHeard, SendProbe, Standing,
+    Candidacy, CandidateState, Caps, OfferRequest, OfferResponse, ProbeHeard, SendProbe, Standing,
 };
 use muster_proto::trust::v1::Envelope;
 use muster_types::{Address, Contact};
@@ -90,7 +90,7 @@ async fn talk(
         let say = tokio::select! {
             told = hears.message() => match told? {
                 Some(OfferResponse { response: Some(Hear::Standing(standing)) }) => {
-                    standstill.proven = stands(&standing);
+                    standstill.proven = stands(terms, &standing);
                     continue;
                 }
                 Some(OfferResponse { response: Some(Hear::SendProbe(wanted)) }) => {
@@ -110,7 +110,7 @@ async fn talk(
             }
             _ = load.tick() => {
                 allowed = SENT * u32::try_from(LOAD.as_secs()).unwrap_or(1);
-                Say::Load(Load::default())
+                Say::Load(terms.given.account(&terms.config, LOAD))
             }
             () = tokio::time::sleep_until(standstill.patience()), if !standstill.proven => {
                 return Ok(Outcome::Unreachable);
@@ -135,8 +135,8 @@ fn request(request: Say) -> OfferRequest {
 fn candidacy(terms: &Terms, addresses: Vec<Address>, ticket: Envelope) -> Candidacy {
     let caps = Caps {
         signalling_bytes_per_second: terms.config.signalling_bytes_per_second,
-        relaying_bytes_per_second: 0,
-        relayed_nodes: 0,
+        relaying_bytes_per_second: terms.config.relaying_bytes_per_second,
+        relayed_nodes: terms.config.relayed_nodes,
     };
     Candidacy {
         contact: Some(gsn::contact_to_wire(&Contact { node: terms.node, addresses })),
@@ -157,8 +157,9 @@ fn repeat(terms: &Terms, from: SocketAddr, token: &Token) -> Say {
 }
 
 /// Whether anybody reaches this node, as far as the registry knows.
-fn stands(standing: &Standing) -> bool {
+fn stands(terms: &Terms, standing: &Standing) -> bool {
     let state = standing.state();
+    terms.standing.send_replace(state == CandidateState::Serving);
     tracing::info!(state = state.as_str_name(), reason = standing.reason, "as a global super node");
     matches!(state, CandidateState::Serving | CandidateState::Spare)
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use muster_types::limits;
 use muster_wire::datagram::Kind;
 use muster_wire::meeting;
-use muster_wire::probe;
+use muster_wire::{probe, relay};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::mpsc;
 
@@ -228,6 +228,9 @@ async fn hear_answers(shared: Arc<Shared>, mut tapped: mpsc::Receiver<Tapped>) {
             if shared.events.try_send(NetEvent::Probe { from, bytes }).is_err() {
                 tracing::debug!(%from, "dropped a probe: nobody keeps up");
             }
+        } else if let Some(datagram) = relay::decode(&bytes) {
+            shared.usage.received(Traffic::Relayed, bytes.len());
+            shared.legs.heard(from, datagram, bytes);
         } else if let Some(token) = probe::decode(&bytes) {
             reached(&shared, from, token);
         } else if Kind::of(&bytes).is_none() {

@@ -18,6 +18,7 @@ use crate::discovery::Discovery;
 use crate::error::{BindError, CloseCode, CloseReason, DialError};
 use crate::event::{EVENTS, NetEvent};
 use crate::handshake::HandshakeError;
+use crate::legs::{self, Legs, RelayLeg};
 use crate::pacer::Pacer;
 use crate::path::{Path, VirtualAddress};
 use crate::peers::{Attempt, Cancelled, Peers};
@@ -60,8 +61,10 @@ pub(crate) struct Shared {
     pub(crate) events: mpsc::Sender<NetEvent>,
     pub(crate) sealed: mpsc::Sender<Sealed>,
     pub(crate) questions: stun::Questions,
-    /// Until somebody takes it.
+    pub(crate) legs: Legs,
+    /// Until somebody takes them.
     sealed_receiver: Mutex<Option<mpsc::Receiver<Sealed>>>,
+    relayed_receiver: Mutex<Option<mpsc::Receiver<Sealed>>>,
     pacer: Arc<Pacer>,
     trust: ArcSwap<TrustStore>,
     hello: ArcSwap<Bytes>,
@@ -85,6 +88,7 @@ impl Endpoint {
             Discovery::new(config.discovery.clone(), &sockets, Arc::clone(&usage), Arc::clone(&sent_to))?;
         let (tap, tapped) = Discovery::tap();
         let (sealed, sealed_receiver) = mpsc::channel(sealed::WAITING);
+        let (relayed, relayed_receiver) = mpsc::channel(legs::WAITING);
         let (routes, packets) = Routes::new(sealed.clone());
         let (v4, v6) = (sockets.udp_v4.take(), sockets.udp_v6.take());
         let carrier =
@@ -105,7 +109,9 @@ impl Endpoint {
             events,
             sealed,
             questions: stun::Questions::default(),
+            legs: Legs::new(relayed),
             sealed_receiver: Mutex::new(Some(sealed_receiver)),
+            relayed_receiver: Mutex::new(Some(relayed_receiver)),
             pacer: Arc::default(),
             trust: ArcSwap::new(config.trust),
             hello: ArcSwap::from_pointee(config.hello),
@@ -159,6 +165,21 @@ impl Endpoint {
     /// A path through a relay, for whoever speaks with relays. `None`: there are too many.
     pub fn relay_route(&self) -> Option<RelayRoute> {
         RelayRoute::open(&self.shared.routes)
+    }
+
+    /// Datagrams to and from the relay at this address: one leg an address, the newest.
+    pub fn relay_leg(&self, at: SocketAddr) -> RelayLeg {
+        RelayLeg::open(&self.shared, at)
+    }
+
+    /// Datagrams of those for whom this node relays, unread. Once: there is one reader.
+    pub fn take_relayed(&self) -> Option<mpsc::Receiver<Sealed>> {
+        self.shared.relayed_receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Sends one of a relay's datagrams.
+    pub fn send_relayed(&self, to: SocketAddr, datagram: &[u8]) {
+        self.shared.discovery.send(to, datagram, Traffic::Relayed);
     }
 
     /// How another node, or any STUN server, sees this endpoint's UDP socket, and the round trip. `None`: no answer.

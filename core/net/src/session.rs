@@ -295,7 +295,8 @@ impl Session {
         self.0.ended.cancel();
     }
 
-    pub(crate) async fn ended(&self) {
+    /// Waits until nothing goes through it any more.
+    pub async fn ended(&self) {
         self.0.ended.cancelled().await;
     }
 

@@ -18,11 +18,13 @@ pub enum Traffic {
     Stun,
     /// Between nodes that are about to meet.
     Probe,
+    /// By UDP to and from relays; what is in it is counted by itself too.
+    Relayed,
     Stream(TrafficClass),
 }
 
 const KINDS: usize = Kind::ALL.len();
-const CELLS: usize = KINDS + 5 + TrafficClass::ALL.len();
+const CELLS: usize = KINDS + 6 + TrafficClass::ALL.len();
 
 #[derive(Debug, Default)]
 pub struct Usage {
@@ -52,7 +54,7 @@ impl Traffic {
     fn all() -> impl Iterator<Item = Self> {
         let messages = Kind::ALL.into_iter().map(Self::Message);
         messages
-            .chain([Self::Datagram, Self::Discovery, Self::Sealed, Self::Stun, Self::Probe])
+            .chain([Self::Datagram, Self::Discovery, Self::Sealed, Self::Stun, Self::Probe, Self::Relayed])
             .chain(TrafficClass::ALL.into_iter().map(Self::Stream))
     }
 
@@ -64,7 +66,8 @@ impl Traffic {
             Self::Sealed => KINDS + 2,
             Self::Stun => KINDS + 3,
             Self::Probe => KINDS + 4,
-            Self::Stream(class) => KINDS + 5 + class.index(),
+            Self::Relayed => KINDS + 5,
+            Self::Stream(class) => KINDS + 6 + class.index(),
         }
     }
 
@@ -74,6 +77,7 @@ impl Traffic {
             Self::Message(_) | Self::Datagram | Self::Discovery | Self::Sealed | Self::Stun | Self::Probe => {
                 TrafficClass::Control
             }
+            Self::Relayed => TrafficClass::Interactive,
             Self::Stream(class) => class,
         }
     }
@@ -86,6 +90,7 @@ impl Traffic {
             Self::Sealed => "sealed",
             Self::Stun => "stun",
             Self::Probe => "probe",
+            Self::Relayed => "relayed",
             Self::Stream(_) => "stream",
         }
     }

@@ -14,12 +14,14 @@ pub enum Kind {
     UptimeContest,
     Upstream,
     Downstream,
+    CarryRequest,
+    CarryResponse,
     /// Of a newer version, or no message at all.
     Unknown,
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Hello,
         Self::Join,
         Self::JoinAnswer,
@@ -31,6 +33,8 @@ impl Kind {
         Self::UptimeContest,
         Self::Upstream,
         Self::Downstream,
+        Self::CarryRequest,
+        Self::CarryResponse,
         Self::Unknown,
     ];
 
@@ -56,6 +60,8 @@ impl Kind {
             Self::UptimeContest => "uptime_contest",
             Self::Upstream => "upstream",
             Self::Downstream => "downstream",
+            Self::CarryRequest => "carry_request",
+            Self::CarryResponse => "carry_response",
             Self::Unknown => "unknown",
         }
     }

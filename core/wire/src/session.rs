@@ -5,6 +5,7 @@ use bytes::Bytes;
 use muster_overlay::message::{Accepted, Join, Message, Part, Ping, Pong};
 use muster_proto::control::v1::{Downstream, Upstream};
 use muster_proto::overlay::v1::{self, join_answer::Verdict, session_message::Body};
+use muster_proto::relay::v1::{CarryRequest, CarryResponse};
 use muster_proto::trust::v1::TrustBundle;
 use muster_types::{Timestamp, limits};
 use prost::Message as _;
@@ -29,6 +30,10 @@ pub enum Received {
     Upstream(Upstream),
     /// From the master to this node, or to nodes under it.
     Downstream(Downstream),
+    /// To this node, as a relay.
+    CarryRequest(CarryRequest),
+    /// From a node that relays.
+    CarryResponse(CarryResponse),
 }
 
 /// # Errors
@@ -60,6 +65,18 @@ pub fn encode_upstream(upstream: Upstream) -> Result<Bytes, WireError> {
 /// Too large.
 pub fn encode_downstream(downstream: Downstream) -> Result<Bytes, WireError> {
     encode_body(Body::Downstream(downstream))
+}
+
+/// # Errors
+/// Too large.
+pub fn encode_carry_request(request: CarryRequest) -> Result<Bytes, WireError> {
+    encode_body(Body::CarryRequest(request))
+}
+
+/// # Errors
+/// Too large.
+pub fn encode_carry_response(response: CarryResponse) -> Result<Bytes, WireError> {
+    encode_body(Body::CarryResponse(response))
 }
 
 fn encode_body(body: Body) -> Result<Bytes, WireError> {
@@ -102,6 +119,8 @@ pub fn decode(bytes: &[u8], peer: &Hello, verifier: &Verifier<'_>) -> Result<Rec
         }
         Body::Upstream(wire) => return upstream(wire, peer).map(Received::Upstream),
         Body::Downstream(wire) => return downstream(wire).map(Received::Downstream),
+        Body::CarryRequest(wire) => return Ok(Received::CarryRequest(wire)),
+        Body::CarryResponse(wire) => return Ok(Received::CarryResponse(wire)),
     };
     Ok(Received::Overlay(message))
 }

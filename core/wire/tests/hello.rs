@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use muster_proto::control::v1::{Downstream, Probe, Upstream, downstream};
+use muster_proto::relay::v1::{CarryRequest, CarryResponse, Packet, carry_request, carry_response};
 use muster_types::NodeId;
 use muster_wire::hello::{self, Host, TlsPeer};
 use muster_wire::session::{self, Received};
@@ -60,4 +61,23 @@ fn the_masters_word_passes_through_and_a_child_speaks_only_for_itself() {
     let bytes = session::encode_upstream(forged).unwrap();
     let error = session::decode(&bytes, &peer, &verifier).unwrap_err();
     assert!(matches!(error, WireError::Stranger { field: "upstream.node_id", .. }), "{error}");
+}
+
+#[test]
+fn the_words_of_a_node_that_relays_are_read_as_they_were_written() {
+    let network = TestNetwork::new();
+    let trust = network.trust();
+    let peer = network.node(NODE).hello(5, &trust);
+    let verifier = Verifier { trust: &trust, now: NOW };
+    let packet = Packet { channel: 7, payload: Bytes::from_static(b"sealed") };
+    for request in [None, Some(carry_request::Request::Packet(packet.clone()))] {
+        let asked = CarryRequest { request };
+        let bytes = session::encode_carry_request(asked.clone()).unwrap();
+        assert_eq!(Kind::of(&bytes), Kind::CarryRequest);
+        assert_eq!(session::decode(&bytes, &peer, &verifier), Ok(Received::CarryRequest(asked)));
+    }
+    let answer = CarryResponse { response: Some(carry_response::Response::Packet(packet)) };
+    let bytes = session::encode_carry_response(answer.clone()).unwrap();
+    assert_eq!(Kind::of(&bytes), Kind::CarryResponse);
+    assert_eq!(session::decode(&bytes, &peer, &verifier), Ok(Received::CarryResponse(answer)));
 }

@@ -56,6 +56,8 @@ struct Guest {
     token: UdpToken,
     /// Where its packets go by UDP, and the counter of the bind that said so.
     bound: Option<(SocketAddr, u64)>,
+    /// It has not sent by its stream since: a node that is bound does so only where UDP fails.
+    by_udp: bool,
 }
 
 /// A node's place in the hall; dropping it leaves.
@@ -113,7 +115,9 @@ impl Hall {
         }
         let (seat, meetings) = floor.relay.join(node)?;
         let outbox = Arc::new(Outbox::new());
-        floor.guests.insert(seat, Guest { node, serial, outbox: outbox.clone(), token, bound: None });
+        floor
+            .guests
+            .insert(seat, Guest { node, serial, outbox: outbox.clone(), token, bound: None, by_udp: false });
         floor.by_token.insert(token, seat);
         for meeting in meetings {
             floor.introduce(meeting);
@@ -152,6 +156,9 @@ impl Hall {
     /// A packet that came by gRPC.
     pub(crate) fn carry(&self, from: Seat, channel: Channel, packet: Bytes) {
         let mut floor = self.lock();
+        if let Some(guest) = floor.guests.get_mut(&from) {
+            guest.by_udp = false;
+        }
         let decided = floor.relay.carry(from, channel, packet.len(), self.now());
         let to = match decided {
             Ok(to) => to,
@@ -206,6 +213,7 @@ impl Hall {
             return false;
         }
         let former = guest.bound.replace((address, counter));
+        guest.by_udp = true;
         if let Some((former, _)) = former {
             floor.by_address.remove(&former);
         }
@@ -226,7 +234,8 @@ impl Floor {
     }
 
     fn address(&self, seat: Seat) -> Option<SocketAddr> {
-        Some(self.guests.get(&seat)?.bound?.0)
+        let guest = self.guests.get(&seat).filter(|guest| guest.by_udp)?;
+        Some(guest.bound?.0)
     }
 
     fn hand(&self, to: End, packet: Bytes) {

@@ -29,7 +29,7 @@ use muster_proto::payload_type::RELAY_TICKET;
 use muster_proto::relay::v1::carry_request::Request as Ask;
 use muster_proto::relay::v1::carry_response::Response as Answer;
 use muster_proto::relay::v1::relay_service_client::RelayServiceClient;
-use muster_proto::relay::v1::{CarryRequest, CarryResponse, Open, Packet};
+use muster_proto::relay::v1::{CarryRequest, CarryResponse, Open, Opened, Packet};
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_relay::Config;
 use muster_types::{NodeId, Role};
@@ -287,6 +287,23 @@ async fn two_nodes_talk_through_it_by_stream_by_datagrams_and_by_either_to_the_o
 }
 
 #[tokio::test]
+async fn a_node_that_sends_by_its_stream_again_is_answered_there_until_it_binds_anew() {
+    let scene = Scene::new().await;
+    let ((mut anna, to_bert), (mut bert, to_anna)) = pair(&scene).await;
+    bert.bind(1).await;
+    anna.send(to_bert, b"by datagram").await;
+    assert_eq!(bert.datagram().await.1, b"by datagram");
+    bert.send(to_anna, b"UDP fails here").await;
+    assert_eq!(anna.packet().await.payload, Bytes::from_static(b"UDP fails here"));
+    anna.bind(1).await;
+    anna.send_datagram(to_bert, b"by stream").await;
+    assert_eq!(bert.packet().await.payload, Bytes::from_static(b"by stream"));
+    bert.bind(2).await;
+    anna.send_datagram(to_bert, b"by datagram again").await;
+    assert_eq!(bert.datagram().await.1, b"by datagram again");
+}
+
+#[tokio::test]
 async fn a_peer_that_comes_goes_and_comes_again_is_told() {
     let scene = Scene::new().await;
     let mut anna = scene.guest(1).await;
@@ -413,4 +430,46 @@ async fn a_stranger_gets_no_byte_for_all_that_it_sends_and_others_talk_on_meanwh
     }
     let answered = stranger.recv_from(&mut [0; 2_048]);
     assert_eq!(answered.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+/// Packets of one measurement: 7 MB, less than what a relay lets pass ahead of its pace.
+const PACKETS: u32 = 5_120;
+const PAYLOAD: &[u8] = &[7; 1_400];
+
+/// On their way at once.
+const WINDOW: u32 = 32;
+
+#[tokio::test]
+async fn all_of_seven_megabytes_comes_through_by_stream_and_by_datagrams() {
+    let scene = Scene::new().await;
+    let (mut anna, mut bert) = (scene.guest(1).await, scene.guest(2).await);
+    let ticket = RelayTicket { bytes_per_second: 1_000_000_000, ..scene.ticket(&anna, Some(bert.id)) };
+    scene.open(&anna, bert.id, &ticket).await;
+    let Answer::Opened(Opened { channel: to_bert, .. }) = anna.hears().await else { panic!("opened") };
+    assert!(matches!(bert.hears().await, Answer::PeerHere(_)));
+    let begun = std::time::Instant::now();
+    for _ in 0..PACKETS / WINDOW {
+        for _ in 0..WINDOW {
+            anna.send(to_bert, PAYLOAD).await;
+        }
+        for _ in 0..WINDOW {
+            assert_eq!(bert.packet().await.payload, PAYLOAD);
+        }
+    }
+    let by_stream = begun.elapsed();
+    anna.bind(1).await;
+    bert.bind(1).await;
+    let begun = std::time::Instant::now();
+    for _ in 0..PACKETS / WINDOW {
+        for _ in 0..WINDOW {
+            anna.send_datagram(to_bert, PAYLOAD).await;
+        }
+        for _ in 0..WINDOW {
+            assert_eq!(bert.datagram().await.1, PAYLOAD);
+        }
+    }
+    println!(
+        "{PACKETS} packets, both ends and relay on one core: {by_stream:?} by stream, {:?} by UDP",
+        begun.elapsed()
+    );
 }

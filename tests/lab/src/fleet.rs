@@ -2,6 +2,7 @@
 //! them, which the master's picture has to equal.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +12,7 @@ use nix::sys::signal::Signal;
 use crate::dns::MASTER_PORT;
 use crate::lab::Lab;
 use crate::picture::{NodeView, Observer, Picture};
-use crate::plan::{DOMAIN, Family, MASTER, PlaceNumber};
+use crate::plan::{DOMAIN, Family, MASTER, PlaceNumber, Translation};
 use crate::program::{Binaries, Program};
 
 /// The master is ready, or it is not coming.
@@ -22,6 +23,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Agents that enroll at the same time.
 const ENROLLING_AT_ONCE: usize = 6;
+
+/// What a host gives as a relay where it is to give much, in bytes a second.
+const DONATED: u64 = 1_000_000;
 
 /// A lab with the programs in it.
 #[derive(Debug)]
@@ -36,9 +40,15 @@ pub struct Fleet {
 impl Fleet {
     /// Starts the master, enrolls every host by a link of its own, and starts the agents.
     pub async fn start(lab: Lab) -> Result<Self> {
+        Self::start_with(lab, &[]).await
+    }
+
+    /// The same with further options of `muster up`.
+    pub async fn start_with(lab: Lab, options: &[&str]) -> Result<Self> {
         let binaries = Binaries::find()?;
         let address = format!("{}:{MASTER_PORT}", master_name(&lab));
-        let arguments = ["up", "--no-agent", "--address", &address, "--discovery-domain", DOMAIN];
+        let usual = ["up", "--no-agent", "--address", &address, "--discovery-domain", DOMAIN];
+        let arguments = [&usual[..], options].concat();
         let master = Program::start(lab.master(), binaries.muster.clone(), &arguments).await?;
         await_master(&lab, &binaries, &master).await?;
         let observer = Observer::start(lab.master(), &binaries).await?;
@@ -201,5 +211,23 @@ async fn enroll(lab: &Lab, binaries: &Binaries, host: &str) -> Result<Program> {
     let link = lab.master().exec(&binaries.muster, &["link", "create"]).await?;
     let machine = lab.host(host)?.machine();
     machine.exec(&binaries.agent, &["enroll", "--no-service", link.trim()]).await?;
-    Program::start(machine, binaries.agent.clone(), &["run"]).await
+    let settings = settings(lab, host)?;
+    let settings = settings.as_ref().and_then(|file| file.to_str());
+    let run: Vec<_> = settings.into_iter().flat_map(|file| ["--config", file]).chain(["run"]).collect();
+    Program::start(machine, binaries.agent.clone(), &run).await
+}
+
+/// The agent's settings, where its place's plan wants any.
+fn settings(lab: &Lab, host: &str) -> Result<Option<PathBuf>> {
+    let host = lab.host(host)?;
+    let place = lab.place(host.attachment().place.0)?;
+    if !place.plan().super_node {
+        return Ok(None);
+    }
+    let own = host.attachment().v4().filter(|_| place.plan().translation == Translation::None);
+    let address = own.unwrap_or_else(|| place.number().public());
+    let file = host.machine().home().join("agent.toml");
+    let text = format!("[super_node]\naddresses = [\"{address}\"]\nrelaying_bytes_per_second = {DONATED}\n");
+    std::fs::write(&file, text)?;
+    Ok(Some(file))
 }

@@ -20,6 +20,7 @@ pub mod router;
 pub mod scenario;
 pub mod sorts;
 pub mod stage;
+pub mod super_node;
 pub mod testing;
 
 pub use fleet::Fleet;

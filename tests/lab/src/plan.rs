@@ -39,11 +39,18 @@ pub struct PlacePlan {
     pub agents: usize,
     pub family: Family,
     pub translation: Translation,
+    /// Its hosts say that they are reached by the place's public address, and give what a fast line gives.
+    pub super_node: bool,
 }
 
 impl Default for PlacePlan {
     fn default() -> Self {
-        Self { agents: 6, family: Family::V4, translation: Translation::Model(Behaviour::home()) }
+        Self {
+            agents: 6,
+            family: Family::V4,
+            translation: Translation::Model(Behaviour::home()),
+            super_node: false,
+        }
     }
 }
 
@@ -61,6 +68,8 @@ pub const DOMAIN: &str = "lab.test";
 pub const MASTER: DataCentreHost = DataCentreHost { name: "master", number: 10 };
 /// Where the master goes when it moves.
 pub const MASTER_MOVED: DataCentreHost = DataCentreHost { name: "master", number: 20 };
+/// A second address of the master's, which nobody writes to.
+pub const MASTER_PROBER: DataCentreHost = DataCentreHost { name: "master", number: 11 };
 pub const DNS: DataCentreHost = DataCentreHost { name: "dns", number: 53 };
 
 /// A host with public addresses on the internet's data-centre segment.

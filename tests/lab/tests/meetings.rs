@@ -21,6 +21,11 @@ fn any_two_hosts_meet_directly_wherever_theory_allows_it_and_by_relay_everywhere
     });
 }
 
+#[test]
+fn a_public_host_becomes_a_super_node_and_carries_two_that_nothing_else_brings_together() {
+    in_lab(async { muster_lab::super_node::carries_who_cannot_meet().await });
+}
+
 fn judged(grid: &Grid) -> Result<()> {
     println!("{grid}");
     let complaints = grid.complaints();
