@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_overlay::Claim;
 use muster_overlay::dht::{Answer, Kind, Record, Refusal, Request, Service};
+use muster_overlay::meeting::{self, Candidate, Ports, Whereabouts};
 use muster_overlay::message::{
     Accepted, Attach, Beat, Discovery, Join, LsnQuery, Message, Neighbor, NeighborList, Part, PartCode, Ping,
     Pong, Seal, Terms,
@@ -16,16 +17,18 @@ use muster_proto::control::v1::{
 };
 use muster_proto::payload_type::TASK;
 use muster_types::{Address, Contact, EnrollmentLink, Instant, Key, NodeId, RootKey, SubnetKey, Token};
+use muster_wire::call::Call;
 use muster_wire::datagram::{Event, Exchange, Limits, PeerAddress};
 use muster_wire::hello::Host;
+use muster_wire::meeting::ProbeKeys;
 use muster_wire::record::{self, Value};
 use muster_wire::revocation::{self, Reason, Revocation};
 use muster_wire::sealing::{self, ARGUMENTS};
-use muster_wire::testing::NOW;
-use muster_wire::{beat, dht, discovery, hello, sealed, session};
+use muster_wire::testing::{NOW, TestNode};
+use muster_wire::{beat, dht, discovery, hello, sealed, session, stun};
 use prost::Message as _;
 
-use crate::world::World;
+use crate::world::{NONCE, World};
 
 const UPTIME: Uptime = Uptime(4_200);
 
@@ -134,6 +137,44 @@ fn passing_through(world: &World) -> Vec<Vec<u8>> {
         session::encode_upstream(up).expect("a valid message").to_vec(),
         session::encode_downstream(down).expect("a valid message").to_vec(),
     ]
+}
+
+pub(crate) fn calls(world: &World) -> Vec<Vec<u8>> {
+    let candidate = |at: &str, kind| Candidate { at: at.parse().expect("an address and a port"), kind };
+    let candidates = vec![
+        candidate("192.168.1.7:27431", meeting::Kind::Host),
+        candidate("[2001:db8::7]:27431", meeting::Kind::Reflexive),
+    ];
+    let call = Call {
+        to: world.peer.id,
+        meeting: 77,
+        answer: true,
+        whereabouts: Whereabouts { candidates, ports: Ports::Counted(2) },
+        relays: vec!["relay-0".to_owned()],
+    };
+    let seal = |key| call.seal(&world.signer, key, NOW).payload.to_vec();
+    vec![seal(None), seal(Some(world.sealing.public()))]
+}
+
+/// Of the node and of its peer.
+pub(crate) fn probe_keys(world: &World) -> (ProbeKeys, ProbeKeys) {
+    let peer = world.peer.hello(NONCE, &world.trust).ticket.noise_key;
+    let (own, other) = (&world.node, &world.peer);
+    let keys = |own: &TestNode, other: (NodeId, &[u8; 32])| {
+        ProbeKeys::new(world.network.id, 77, (own.id, &own.noise_secret), other)
+    };
+    (keys(own, (other.id, &peer)), keys(other, (own.id, &world.hello.ticket.noise_key)))
+}
+
+pub(crate) fn meeting_probes(world: &World) -> Vec<Vec<u8>> {
+    let (keys, _) = probe_keys(world);
+    let seal = |probe| keys.seal(probe).expect("randomness").to_vec();
+    vec![seal(meeting::Probe::Ask(7)), seal(meeting::Probe::Answer(8))]
+}
+
+pub(crate) fn stun() -> Vec<Vec<u8>> {
+    let seen = |ip: IpAddr| stun::answer(&[7; 12], (ip, 27_431).into()).to_vec();
+    vec![stun::request(&[7; 12]).to_vec(), seen(Ipv4Addr::LOCALHOST.into()), seen(Ipv6Addr::LOCALHOST.into())]
 }
 
 pub(crate) fn acceptances(world: &World) -> Vec<Vec<u8>> {

@@ -6,15 +6,18 @@ use bytes::Bytes;
 use muster_auth::domain::device::DeviceRequest;
 use muster_auth::domain::request::CertificateRequest;
 use muster_auth::scep;
-use muster_proto::payload_type::{ATTACH, CLAIM, NODE_TICKET, RECORD, REVOCATION_LIST, TASK, UPTIME_TICKET};
+use muster_proto::payload_type::{
+    ATTACH, CALL, CLAIM, NODE_TICKET, RECORD, REVOCATION_LIST, TASK, UPTIME_TICKET,
+};
 use muster_proto::trust::v1::{Envelope, Sealed, TrustBundle};
 use muster_types::{EnrollmentLink, Instant};
+use muster_wire::call::Called;
 use muster_wire::datagram::{Event, Exchange, Limits};
 use muster_wire::hello::{self, TlsPeer};
 use muster_wire::record::{Moment, Reader};
 use muster_wire::sealing::ARGUMENTS;
 use muster_wire::testing::NOW;
-use muster_wire::{NodeTicket, OperatorPolicy, beat, dht, discovery, frame, sealed, session, ticket};
+use muster_wire::{NodeTicket, OperatorPolicy, beat, dht, discovery, frame, sealed, session, stun, ticket};
 use prost::Message;
 
 use crate::seeds;
@@ -65,6 +68,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dht_request", seeds: seeds::dht_requests, feed: dht_request },
     Target { name: "dht_answer", seeds: seeds::dht_answers, feed: dht_answer },
     Target { name: "sealed_datagram", seeds: seeds::sealed_datagrams, feed: sealed_datagram },
+    Target { name: "call", seeds: seeds::calls, feed: call },
+    Target { name: "meeting_probe", seeds: seeds::meeting_probes, feed: meeting_probe },
+    Target { name: "stun", seeds: |_| seeds::stun(), feed: |_, bytes| stun::decode(bytes).is_some() },
     Target {
         name: "certificate_request",
         seeds: |_| seeds::certificate_requests(),
@@ -127,6 +133,16 @@ fn sealed_datagram(world: &World, bytes: &[u8]) -> bool {
     let mut exchange = Exchange::new(world.node.own(), Limits::default(), Instant::ZERO);
     exchange.receive(SocketAddr::from(([192, 0, 2, 1], 9)), bytes, &world.verifier(), Instant::ZERO);
     matches!(exchange.poll_event(), Some(Event::Request { .. }))
+}
+
+/// Behind the caller's signature.
+fn call(world: &World, payload: &[u8]) -> bool {
+    let sealed = world.signer.sign(CALL, Bytes::copy_from_slice(payload));
+    Called::open(&sealed, world.peer.id, &world.sealing, &world.verifier()).is_ok()
+}
+
+fn meeting_probe(world: &World, bytes: &[u8]) -> bool {
+    seeds::probe_keys(world).1.open(bytes).is_some()
 }
 
 fn node_ticket(world: &World, payload: &[u8]) -> bool {
