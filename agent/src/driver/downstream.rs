@@ -28,11 +28,7 @@ impl Driver {
             Some(Body::PresenceReceipt(receipt)) => self.on_receipt(&receipt),
             Some(Body::Revocations(increment)) => self.on_revocations(&[increment], None),
             Some(Body::TrustBundle(bundle)) => self.on_bundle(bundle),
-            // A lost device meets nobody.
-            Some(Body::Call(call)) if !self.lost => {
-                self.meetings.tell(crate::meetings::Command::Called(Box::new(call)));
-            }
-            Some(Body::Call(_)) => {}
+            Some(Body::Call(call)) => self.meetings.called(call),
             Some(Body::Suspicion(suspicion)) => self.on_suspicion(&suspicion),
             None => {}
         }

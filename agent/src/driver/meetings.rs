@@ -2,7 +2,9 @@
 //! that reports go.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use muster_net::{Endpoint, NetEvent};
 use muster_proto::control::v1::{Signal, TrafficClass, UpstreamItem, upstream_item};
@@ -26,12 +28,13 @@ pub(super) fn start(
         endpoint: endpoint.clone(),
         relays: relays.clone(),
         keyring,
-        hand: hand(parts, boot_nonce)?,
+        hand: Arc::new(ArcSwap::from_pointee(hand(parts, boot_nonce)?)),
         trust: parts.trust.clone(),
         clock: parts.clock.clone(),
         network: parts.identity.network,
     };
-    let (meetings, calls) = Meetings::spawn(around, events);
+    let probes = endpoint.take_probes().unwrap_or_else(|| mpsc::channel(1).1);
+    let (meetings, calls) = Meetings::spawn(around, events, probes);
     Ok((meetings, relays, calls))
 }
 
@@ -51,32 +54,28 @@ impl Driver {
     }
 
     /// What sockets bring that is the task's, too.
-    pub(super) fn tell_meetings(&self, event: &NetEvent) {
+    pub(super) async fn tell_meetings(&self, event: &NetEvent) {
         let command = match event {
             NetEvent::SessionOpened(session) => Command::Opened(session.clone()),
             NetEvent::SessionClosed { session, reason, .. } => {
                 Command::Closed(session.clone(), reason.to_string())
             }
             NetEvent::PathChanged(session) => Command::PathChanged(session.clone()),
-            NetEvent::Probe { from, bytes } => Command::Probe { from: *from, bytes: bytes.clone() },
             _ => return,
         };
-        // A lost device meets nobody.
-        if !self.lost {
-            self.meetings.tell(command);
-        }
+        self.meetings.tell(command).await;
     }
 
     pub(super) fn tell_addresses(&self) {
         let addresses = self.presence.addresses();
         let own: Vec<SocketAddr> = addresses.iter().filter_map(muster_types::Address::udp).collect();
-        self.meetings.tell(Command::Addresses(own));
+        self.meetings.is_at(own);
     }
 
     /// After a renewal calls carry the new ticket.
     pub(super) fn renew_meetings(&self) {
         match hand(&self.parts, self.presence.boot_nonce()) {
-            Ok(hand) => self.meetings.tell(Command::Renewed(Box::new(hand))),
+            Ok(hand) => self.meetings.renew(hand),
             Err(error) => tracing::error!(%error, "calls go on with the old ticket"),
         }
     }

@@ -1,6 +1,7 @@
 //! The agent's one loop: everything that happens to this node comes in here, everything it wants goes out from here.
 //!
-//! Priorities, highest first: the end, what the master says, what tasks report, people on this host, the rest.
+//! Priorities, highest first: the end, what the master says, what sockets bring, what ran beside, what tasks report, calls
+//! to other places, the hash table, people on this host, timers.
 
 mod account;
 mod contacts;
@@ -371,6 +372,7 @@ impl Driver {
         // A stream that stood before proves nothing.
         self.control.restart();
         self.look_at_network();
+        self.tell_addresses();
     }
 
     async fn on_done(&mut self, done: Done, renewal: &mut Instant) -> Next {

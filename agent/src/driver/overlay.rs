@@ -150,10 +150,7 @@ impl Overlay {
             },
             NetEvent::Discovery { from, bytes, .. } => self.heard(*from, bytes),
             NetEvent::Message { from, bytes } => return self.received(from, bytes),
-            NetEvent::NetworkChanged
-            | NetEvent::PathChanged(_)
-            | NetEvent::Probe { .. }
-            | NetEvent::Reached { .. } => {}
+            NetEvent::NetworkChanged | NetEvent::PathChanged(_) | NetEvent::Reached { .. } => {}
         }
         Brought::Nothing
     }

@@ -129,11 +129,13 @@ impl Driver {
             // Found again, it takes part again.
             None if self.lost => {
                 self.lost = false;
+                self.meetings.set_lost(false);
                 return self.control.restart();
             }
             _ => return,
         }
         self.lost = true;
+        self.meetings.set_lost(true);
         for session in self.overlay.endpoint().sessions() {
             session.close(CloseCode::NotAdmitted, "this device is lost");
         }

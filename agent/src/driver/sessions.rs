@@ -19,7 +19,7 @@ pub(super) const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(250), Durati
 
 impl Driver {
     pub(super) async fn on_net(&mut self, event: NetEvent) {
-        self.tell_meetings(&event);
+        self.tell_meetings(&event).await;
         let brought = self.overlay.on_net(&event);
         match brought {
             Brought::Nothing => {}

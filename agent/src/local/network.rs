@@ -27,13 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CHECK: Duration = Duration::from_secs(15);
 
 /// Every stage of the way to a node, until nothing better is to be expected.
-pub(super) fn reach(meetings: &Meetings, request: &ReachRequest) -> Result<Reports, Fault> {
+pub(super) async fn reach(meetings: &Meetings, request: &ReachRequest) -> Result<Reports, Fault> {
     let invalid = |error: String| fault(Code::InvalidArgument, "NODE_INVALID", error);
     let peer = NodeId::try_from(&request.node_id[..]).map_err(|error| invalid(error.to_string()))?;
+    if peer == meetings.node() {
+        return Err(invalid(format!("{peer}: that is this host")));
+    }
     let patience =
         request.timeout.and_then(span_from_wire).filter(|span| !span.is_zero()).unwrap_or(PATIENCE);
     let (reports, mut inbox) = mpsc::channel(REPORTS);
-    meetings.tell(Command::Reach { peer, reports });
+    meetings.tell(Command::Reach { peer, reports }).await;
     let (answers, stream) = mpsc::channel(REPORTS);
     tokio::spawn(async move {
         let deadline = Instant::now() + patience;
@@ -81,10 +84,9 @@ fn tried(it: &Tried) -> TriedAddress {
 pub(super) async fn check(meetings: &Meetings) -> Result<CheckNetworkResponse, Fault> {
     let late = || fault(Code::DeadlineExceeded, "NETWORK_SILENT", format!("no result within {CHECK:?}"));
     let (answer, answered) = oneshot::channel();
-    meetings.tell(Command::Check(answer));
+    meetings.tell(Command::Check(answer)).await;
     let checked = tokio::time::timeout(CHECK, answered).await.map_err(|_| late())?;
     let (sight, relays) = checked.map_err(|_| late())?;
-    let reached = relays.iter().any(|relay| relay.connected) || !relays.is_empty();
     let sights = sight.seen.iter().map(|seen| Sight {
         server: seen.server.to_string(),
         seen: seen.answer.map(|(at, _)| at.to_string()).unwrap_or_default(),
@@ -98,7 +100,7 @@ pub(super) async fn check(meetings: &Meetings) -> Result<CheckNetworkResponse, F
         hairpin: "unknown".to_owned(),
         ports: ports(sight.ports()).to_owned(),
         udp: sight.seen.iter().any(|seen| seen.answer.is_some()),
-        meaning: sight.meaning(reached),
+        meaning: sight.meaning(&relays),
         relays: relays
             .into_iter()
             .map(|it| RelayStanding { name: it.name, addresses: it.addresses, connected: it.connected })

@@ -111,7 +111,7 @@ impl LocalService for Local {
         request: tonic::Request<ReachRequest>,
     ) -> Result<Response<Self::ReachStream>, Status> {
         let meetings = self.ask(Request::Meetings).await?;
-        Ok(Response::new(network::reach(&meetings, &request.into_inner())?))
+        Ok(Response::new(network::reach(&meetings, &request.into_inner()).await?))
     }
 
     async fn check_network(

@@ -2,23 +2,18 @@
 
 use std::time::Duration;
 
-use muster_net::Path;
+use muster_net::{Path, Session};
 use muster_overlay::meeting::{Input, Intent, Probe, Way};
 use muster_types::NodeId;
 use muster_wire::call::Call;
-use muster_wire::meeting::ProbeKeys;
-use muster_wire::ticket::NodeTicket;
-use tokio::time::Instant;
 
-use super::pair::{Pair, Sealing};
-use super::{Desk, Done, Outgoing};
+use super::desk::Desk;
+use super::pair::Pair;
+use super::{Done, Outgoing};
 use crate::relays::Event;
 
 /// A ticket is good for five minutes at least when it is handed out (contract of IssueRelayTicket).
 const RENEW: Duration = Duration::from_secs(240);
-
-/// A relay that is gone may be back, and another one is tried at once.
-const REOPEN: Duration = Duration::from_millis(500);
 
 impl Desk {
     /// Does what a pair's machine wants until it wants nothing more.
@@ -40,7 +35,8 @@ impl Desk {
 
     fn call(&self, to: NodeId, call: &Call) {
         let key = self.pairs.get(&to).and_then(Pair::sealing_key);
-        let sealed = call.seal(&self.around.hand.signer, key, self.around.clock.now());
+        let hand = self.around.hand.load();
+        let sealed = call.seal(&hand.signer, key, self.around.clock.now());
         if self.outgoing.try_send(Outgoing { to, call: sealed }).is_err() {
             tracing::debug!("a call is lost: the driver does not keep up");
         }
@@ -76,11 +72,10 @@ impl Desk {
     fn dial(&mut self, peer: NodeId, path: Path) {
         let Some(pair) = self.pairs.get_mut(&peer) else { return };
         pair.dialling = true;
-        let (endpoint, done) = (self.around.endpoint.clone(), self.done.clone());
-        tokio::spawn(async move {
+        let endpoint = self.around.endpoint.clone();
+        self.beside.spawn(async move {
             let dialled = endpoint.connect_by(peer, path).await.map_err(|error| error.to_string());
-            // The agent is about to end.
-            let _ = done.send(Done::Dialled(peer, dialled)).await;
+            Done::Dialled(peer, path, dialled)
         });
     }
 
@@ -98,76 +93,57 @@ impl Desk {
         let Some(pair) = self.pairs.get_mut(&peer) else { return };
         let Some(session) = pair.movable().cloned() else { return };
         pair.dialling = true;
-        let done = self.done.clone();
-        tokio::spawn(async move {
-            let moved = session.open_way(path).await;
-            let _ = done.send(Done::Moved(peer, path, moved)).await;
-        });
-    }
-
-    /// Sits at a relay that the caller named.
-    pub(super) fn attend(&self, peer: NodeId, relay: String) {
-        let (relays, done) = (self.around.relays.clone(), self.done.clone());
-        tokio::spawn(async move {
-            if let Err(reason) = relays.attend(&relay).await {
-                let _ = done.send(Done::NotRelayed(peer, reason)).await;
-            }
-        });
+        self.beside.spawn(async move { Done::Moved(peer, path, session.open_way(path).await) });
     }
 
     /// Asks the first relay of the pair for a channel.
-    fn open_relay(&self, peer: NodeId) {
-        let Some(pair) = self.pairs.get(&peer) else { return };
-        let (relays, done, names) = (self.around.relays.clone(), self.done.clone(), pair.relays.clone());
-        tokio::spawn(async move {
+    fn open_relay(&mut self, peer: NodeId) {
+        let Some(pair) = self.pairs.get_mut(&peer) else { return };
+        if pair.relays.is_empty() || std::mem::replace(&mut pair.asking, true) {
+            return;
+        }
+        let (relays, names) = (self.around.relays.clone(), pair.relays.clone());
+        self.beside.spawn(async move {
             let mut reasons = Vec::new();
             for name in names {
                 match relays.open(&name, peer).await {
-                    Ok(()) => return,
+                    Ok(()) => return Done::Asked(peer, Ok(())),
                     Err(reason) => reasons.push(reason),
                 }
             }
-            let _ = done.send(Done::NotRelayed(peer, reasons.join("; "))).await;
+            Done::Asked(peer, Err(reasons.join("; ")))
         });
     }
 
     pub(super) fn on_done(&mut self, done: Done) {
         match done {
-            Done::Seen(sight) => {
-                (self.sight, self.looking) = (Some(sight), false);
-                self.moved();
-                self.on_sight();
-            }
+            Done::Seen(sight) => self.on_seen(sight),
             Done::Relays(peer, number, found) => self.on_relays(peer, number, found),
             Done::Keys(peer, number, found) => self.on_keys(peer, number, found),
-            Done::Dialled(peer, dialled) => self.on_dialled(peer, dialled),
+            Done::Dialled(peer, path, dialled) => self.on_dialled(peer, path, dialled),
             Done::Moved(peer, path, moved) => self.on_moved(peer, path, moved),
-            Done::NotRelayed(peer, reason) => {
+            Done::Attended(peer, relay, attended) => {
                 if let Some(pair) = self.pairs.get_mut(&peer) {
-                    pair.reopen = Some(Instant::now() + REOPEN);
-                    pair.trouble = reason;
+                    pair.attending.remove(&relay);
                 }
-                self.report(peer);
+                self.on_relay_asked(peer, attended);
             }
-            Done::Checked(answer, sight, relays) => {
-                // Who asked may have gone.
-                let _ = answer.send((sight, relays));
+            Done::Asked(peer, asked) => {
+                if let Some(pair) = self.pairs.get_mut(&peer) {
+                    pair.asking = false;
+                }
+                self.on_relay_asked(peer, asked);
             }
+            Done::Checked => {}
         }
     }
 
-    /// This node is elsewhere: those who are met hear of it.
-    fn moved(&mut self) {
-        let Some(own) = self.sight.as_ref().map(super::Sight::whereabouts) else { return };
-        let now = self.boot.now();
-        let met = self.pairs.iter_mut().filter(|(_, pair)| pair.session.is_some() && !pair.called);
-        let peers: Vec<NodeId> = met.map(|(peer, _)| *peer).collect();
-        for peer in peers {
-            if let Some(meeting) = self.pairs.get_mut(&peer).and_then(|pair| pair.meeting.as_mut()) {
-                meeting.handle(Input::Moved(own.clone()), now);
-            }
-            self.act(peer);
-        }
+    /// A relay that is not reached, or grants no channel, is tried again: ever more seldom, until it carries.
+    fn on_relay_asked(&mut self, peer: NodeId, asked: Result<(), String>) {
+        let (Some(pair), Err(reason)) = (self.pairs.get_mut(&peer), asked) else { return };
+        pair.try_later(self.boot.now());
+        pair.trouble = reason;
+        self.report(peer);
     }
 
     fn on_relays(&mut self, peer: NodeId, number: u64, found: Result<Vec<String>, String>) {
@@ -179,32 +155,12 @@ impl Desk {
         if !pair.relays.is_empty() {
             self.open_relay(peer);
         }
-        if self.sight.as_ref().is_some_and(|sight| sight.is_fresh(&self.own)) {
-            self.on_sight();
-        }
+        self.look();
     }
 
-    /// With the peer's keys its probes open before its answer is here.
-    fn on_keys(&mut self, peer: NodeId, number: u64, found: Result<Box<NodeTicket>, String>) {
-        let Some(pair) = self.pairs.get_mut(&peer).filter(|pair| pair.number == number) else { return };
-        match found {
-            Ok(ticket) => {
-                let secret = (self.around.endpoint.node(), &self.around.hand.noise_secret);
-                let (network, theirs) = (self.around.network, (peer, &ticket.noise_key));
-                pair.keys.get_or_insert_with(|| ProbeKeys::new(network, number, secret, theirs));
-                pair.sealing = Sealing::Known(ticket.sealing_key);
-            }
-            Err(reason) => {
-                tracing::info!(peer = %peer.short(), reason, "a call goes unsealed");
-                pair.sealing = Sealing::Unknown;
-            }
-        }
-        if self.sight.as_ref().is_some_and(|sight| sight.is_fresh(&self.own)) {
-            self.on_sight();
-        }
-    }
-
-    fn on_dialled(&mut self, peer: NodeId, dialled: Result<muster_net::Session, String>) {
+    /// A relay that swallows everything keeps nobody from the direct way that was found meanwhile.
+    fn on_dialled(&mut self, peer: NodeId, path: Path, dialled: Result<Session, String>) {
+        let now = self.boot.now();
         let Some(pair) = self.pairs.get_mut(&peer) else { return };
         pair.dialling = false;
         match dialled {
@@ -212,14 +168,15 @@ impl Desk {
             Err(reason) => {
                 tracing::info!(peer = %peer.short(), reason, "a node is not reached");
                 pair.trouble = reason;
-                pair.reopen = Some(Instant::now() + REOPEN);
-                let now = self.boot.now();
-                if let Some(meeting) = &mut pair.meeting {
+                pair.try_later(now);
+                if let (Path::Udp(_), Some(meeting)) = (path, &mut pair.meeting) {
                     meeting.handle(Input::DirectLost, now);
                 }
             }
         }
-        self.move_on(peer);
+        if let Some(at) = pair.wanted() {
+            self.go(peer, Some(Way::Direct(at)));
+        }
         self.act(peer);
     }
 
@@ -248,15 +205,15 @@ impl Desk {
                 if !self.has_room_for(peer) {
                     return;
                 }
-                let number = rand::random();
                 // A caller may be behind the relay before its call is here.
-                let pair = self.pairs.entry(peer).or_insert_with(|| Pair::new(number, true));
+                let pair = self.pairs.entry(peer).or_insert_with(|| Pair::new(rand::random(), true));
                 let replaced = pair.behind.replace((relay, path));
-                pair.reopen = (!pair.called).then(|| Instant::now() + RENEW);
+                pair.backoff.reset();
+                pair.reopen = (!pair.called).then(|| now + RENEW);
                 if let Some(meeting) = &mut pair.meeting {
                     meeting.handle(Input::Relay(true), now);
                 }
-                self.behind(peer, path, replaced.is_some());
+                self.behind(peer, path, replaced.is_some_and(|(_, known)| known == path));
             }
             Event::Gone { peer, relay, path } => {
                 let Some(pair) = self.pairs.get_mut(&peer) else { return };
@@ -265,7 +222,7 @@ impl Desk {
                 }
                 tracing::info!(peer = %peer.short(), relay, "a relay is gone");
                 pair.behind = None;
-                pair.reopen = pair.session.is_some().then_some(Instant::now());
+                pair.reopen = pair.session.is_some().then_some(now);
                 let others = pair.relays.len() > 1;
                 pair.relays.rotate_left(usize::from(others));
                 if let Some(meeting) = &mut pair.meeting {
@@ -273,7 +230,7 @@ impl Desk {
                 }
                 self.act(peer);
             }
-            Event::Refused { peer, reason } => self.on_done(Done::NotRelayed(peer, reason)),
+            Event::Refused { peer, reason } => self.on_relay_asked(peer, Err(reason)),
         }
     }
 
@@ -291,12 +248,12 @@ impl Desk {
 
     pub(super) fn on_timer(&mut self) {
         let now = self.boot.now();
-        let due = |pair: &Pair| {
-            let machine = pair.meeting.as_ref().and_then(muster_overlay::meeting::Meeting::poll_timeout);
-            machine.is_some_and(|due| due <= now) || pair.reopen.is_some_and(|due| due <= Instant::now())
-        };
-        let due: Vec<NodeId> =
-            self.pairs.iter().filter(|(_, pair)| due(pair)).map(|(peer, _)| *peer).collect();
+        let due: Vec<NodeId> = self
+            .pairs
+            .iter()
+            .filter(|(_, pair)| pair.due().is_some_and(|due| due <= now))
+            .map(|(peer, _)| *peer)
+            .collect();
         for peer in due {
             self.reopen(peer);
             if let Some(meeting) = self.pairs.get_mut(&peer).and_then(|pair| pair.meeting.as_mut()) {
@@ -310,10 +267,12 @@ impl Desk {
     /// A ticket that runs out, or a relay that is gone: the caller opens anew, the called end sits down again.
     fn reopen(&mut self, peer: NodeId) {
         let Some(pair) = self.pairs.get_mut(&peer) else { return };
-        if pair.reopen.is_none_or(|due| due > Instant::now()) {
+        let now = self.boot.now();
+        if pair.reopen.is_none_or(|due| due > now) {
             return;
         }
-        pair.reopen = None;
+        // A relay that keeps silent is asked again when the next ticket is due.
+        pair.reopen = (pair.session.is_some() && !pair.called).then(|| now + RENEW);
         let Some(session) = &pair.session else {
             let (wanted, behind) = (!pair.watchers.is_empty() && !pair.dialling, pair.behind.clone());
             return match behind {

@@ -1,15 +1,17 @@
 //! One peer that is being met, or was: its machine, its keys, its relay, and who wants to know how it goes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use muster_kit::backoff::Backoff;
 use muster_net::{Path, Session, Side as SessionSide};
 use muster_overlay::meeting::{Input, Kind, Meeting, Tried, Way};
-use muster_types::NodeId;
+use muster_types::{Instant, NodeId};
+use muster_wire::call::RELAYS;
 use muster_wire::meeting::ProbeKeys;
 use muster_wire::sealing::KEY_BYTES;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 /// A peer that was announced and never called is forgotten after this.
 const UNBEGUN: Duration = Duration::from_secs(60);
@@ -39,13 +41,17 @@ pub(super) enum Sealing {
 
 pub(super) struct Pair {
     pub(super) number: u64,
-    pub(super) began: Instant,
+    pub(super) began: tokio::time::Instant,
     /// `None` until this node knows where it is itself.
     pub(super) meeting: Option<Meeting>,
     pub(super) keys: Option<ProbeKeys>,
     pub(super) sealing: Sealing,
-    /// Relays that the two may use, by name.
+    /// Relays that the two may use, by name, at most [`RELAYS`].
     pub(super) relays: Vec<String>,
+    /// Those at which this node is about to sit down, at most as many.
+    pub(super) attending: BTreeSet<String>,
+    /// A channel is being asked for.
+    pub(super) asking: bool,
     /// Behind which the peer is.
     pub(super) behind: Option<(String, Path)>,
     pub(super) session: Option<Session>,
@@ -55,6 +61,8 @@ pub(super) struct Pair {
     pub(super) trouble: String,
     /// When the channel at the relay is asked for again: its ticket runs out, or the relay is gone.
     pub(super) reopen: Option<Instant>,
+    /// How long it waits if that fails again.
+    pub(super) backoff: Backoff,
     pub(super) watchers: Vec<mpsc::Sender<Progress>>,
     /// The other end wanted it.
     pub(super) called: bool,
@@ -66,16 +74,19 @@ impl Pair {
     pub(super) fn new(number: u64, called: bool) -> Self {
         Self {
             number,
-            began: Instant::now(),
+            began: tokio::time::Instant::now(),
             meeting: None,
             keys: None,
             sealing: Sealing::Unknown,
             relays: Vec::new(),
+            attending: BTreeSet::new(),
+            asking: false,
             behind: None,
             session: None,
             dialling: false,
             trouble: String::new(),
             reopen: None,
+            backoff: Backoff::new(),
             watchers: Vec::new(),
             called,
             unheard: None,
@@ -92,6 +103,33 @@ impl Pair {
             Sealing::Known(key) => Some(key),
             Sealing::Sought | Sealing::Unknown => None,
         }
+    }
+
+    /// From the beginning, as the one that wants it.
+    pub(super) fn begin(&mut self) {
+        (self.began, self.called, self.meeting) = (tokio::time::Instant::now(), false, None);
+        self.trouble.clear();
+    }
+
+    /// The peer's newest word counts: what it named longest ago gives way.
+    pub(super) fn add_relays(&mut self, named: &[String]) {
+        for name in named {
+            if !self.relays.contains(name) {
+                self.relays.push(name.clone());
+            }
+        }
+        self.relays.drain(..self.relays.len().saturating_sub(RELAYS));
+    }
+
+    /// The way failed; the next try waits longer than this one did.
+    pub(super) fn try_later(&mut self, now: Instant) {
+        self.reopen = Some(now + self.backoff.next_delay(&mut rand::rng()));
+    }
+
+    /// When its timer is to be kept.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let machine = self.meeting.as_ref().and_then(Meeting::poll_timeout);
+        machine.into_iter().chain(self.reopen).min()
     }
 
     /// Only who dialled a relayed session gives it further paths.
@@ -161,4 +199,30 @@ pub(super) fn closed(pair: &mut Pair, peer: NodeId, reason: &str) {
     tracing::debug!(peer = %peer.short(), reason, "a session of a meeting ended");
     pair.session = None;
     pair.trouble = reason.to_owned();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_names_ever_more_relays_is_known_by_its_latest() {
+        let mut pair = Pair::new(7, true);
+        for number in 0..100 {
+            pair.add_relays(&[format!("relay-{number}"), "relay-99".to_owned()]);
+        }
+        assert_eq!(pair.relays.len(), RELAYS);
+        assert!(pair.relays.contains(&"relay-98".to_owned()), "{:?}", pair.relays);
+    }
+
+    #[test]
+    fn a_relay_that_refuses_is_asked_ever_more_seldom_until_it_carries() {
+        let (mut pair, mut now, mut tries) = (Pair::new(7, false), Instant::ZERO, 0);
+        while now < Instant::ZERO + Duration::from_secs(3_600) {
+            pair.try_later(now);
+            now = pair.reopen.unwrap();
+            tries += 1;
+        }
+        assert!((100..500).contains(&tries), "{tries} tries in an hour");
+    }
 }

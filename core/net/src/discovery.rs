@@ -225,7 +225,7 @@ async fn hear_answers(shared: Arc<Shared>, mut tapped: mpsc::Receiver<Tapped>) {
             stun::heard(&shared, &mut responder, from, &bytes);
         } else if meeting::claimed(&bytes).is_some() {
             shared.usage.received(Traffic::Probe, bytes.len());
-            if shared.events.try_send(NetEvent::Probe { from, bytes }).is_err() {
+            if shared.probes.try_send(Sealed { from, bytes }).is_err() {
                 tracing::debug!(%from, "dropped a probe: nobody keeps up");
             }
         } else if let Some(datagram) = relay::decode(&bytes) {

@@ -60,11 +60,13 @@ pub(crate) struct Shared {
     pub(crate) sent_to: Arc<Sent>,
     pub(crate) events: mpsc::Sender<NetEvent>,
     pub(crate) sealed: mpsc::Sender<Sealed>,
+    pub(crate) probes: mpsc::Sender<Sealed>,
     pub(crate) questions: stun::Questions,
     pub(crate) legs: Legs,
     /// Until somebody takes them.
     sealed_receiver: Mutex<Option<mpsc::Receiver<Sealed>>>,
     relayed_receiver: Mutex<Option<mpsc::Receiver<Sealed>>>,
+    probes_receiver: Mutex<Option<mpsc::Receiver<Sealed>>>,
     pacer: Arc<Pacer>,
     trust: ArcSwap<TrustStore>,
     hello: ArcSwap<Bytes>,
@@ -89,6 +91,7 @@ impl Endpoint {
         let (tap, tapped) = Discovery::tap();
         let (sealed, sealed_receiver) = mpsc::channel(sealed::WAITING);
         let (relayed, relayed_receiver) = mpsc::channel(legs::WAITING);
+        let (probes, probes_receiver) = mpsc::channel(sealed::PROBES);
         let (routes, packets) = Routes::new(sealed.clone());
         let (v4, v6) = (sockets.udp_v4.take(), sockets.udp_v6.take());
         let carrier =
@@ -108,10 +111,12 @@ impl Endpoint {
             sent_to,
             events,
             sealed,
+            probes,
             questions: stun::Questions::default(),
             legs: Legs::new(relayed),
             sealed_receiver: Mutex::new(Some(sealed_receiver)),
             relayed_receiver: Mutex::new(Some(relayed_receiver)),
+            probes_receiver: Mutex::new(Some(probes_receiver)),
             pacer: Arc::default(),
             trust: ArcSwap::new(config.trust),
             hello: ArcSwap::from_pointee(config.hello),
@@ -245,6 +250,11 @@ impl Endpoint {
     /// Sealed datagrams that come, by whatever path. Once: there is one reader.
     pub fn take_sealed(&self) -> Option<mpsc::Receiver<Sealed>> {
         self.shared.sealed_receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Probes of nodes that are about to meet this one, unopened: anybody may have sent them. Once: there is one reader.
+    pub fn take_probes(&self) -> Option<mpsc::Receiver<Sealed>> {
+        self.shared.probes_receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Sends a sealed datagram by UDP, or into the route that the address stands for.

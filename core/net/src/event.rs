@@ -25,8 +25,6 @@ pub enum NetEvent {
     Discovery { from: SocketAddr, bytes: Bytes, interface: Option<u32> },
     /// Another path carries the session now; which, it tells itself.
     PathChanged(Session),
-    /// A probe of somebody who is about to meet this node, not yet opened.
-    Probe { from: SocketAddr, bytes: Bytes },
     /// A probe of reachability came in ([`muster_wire::probe`]); anybody may have sent it.
     Reached { from: SocketAddr, token: muster_wire::probe::Token },
     /// The host's interfaces, addresses or routes changed; [`interfaces`](crate::interfaces) tells how they are.

@@ -18,6 +18,9 @@ use crate::stun::Responder;
 /// Datagrams that wait to be looked at; beyond it they are lost, as on any network.
 pub(crate) const WAITING: usize = 1_024;
 
+/// Probes that wait: rounds of five meetings at once. They never take the room of anything else.
+pub(crate) const PROBES: usize = 256;
+
 /// One sealed datagram, as it came.
 #[derive(Debug)]
 pub struct Sealed {
