@@ -265,7 +265,8 @@ impl Relays {
         if servers.len() < SERVERS {
             servers.extend(self.bootstrap_nodes().await);
         }
-        servers.dedup();
+        let mut asked = std::collections::HashSet::new();
+        servers.retain(|server| asked.insert(*server));
         servers.truncate(SERVERS);
         let listing = Listing { relays, servers, until };
         *known = Some(listing.clone());
