@@ -91,7 +91,7 @@ impl Keyring {
     }
 
     async fn seek(&self, node: NodeId) -> Result<(NodeTicket, Source), KeysError> {
-        let table = match self.from_table(node).await {
+        let table = match self.in_table(node).await {
             Ok(ticket) => return Ok((ticket, Source::Table)),
             Err(reason) => reason,
         };
@@ -109,7 +109,7 @@ impl Keyring {
     }
 
     /// The node's own signed record, with the ticket that says by which key it signs.
-    async fn from_table(&self, node: NodeId) -> Result<NodeTicket, String> {
+    async fn in_table(&self, node: NodeId) -> Result<NodeTicket, String> {
         let search = self.dht.get(node.into(), Kind::NodeKeys, Wish::First, Care::OnMiss);
         let got = timeout(TABLE_PATIENCE, search).await.map_err(|_| "no answer".to_owned())?;
         let found = got.map_err(|error| error.to_string())?.found;

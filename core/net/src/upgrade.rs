@@ -113,7 +113,7 @@ mod tests {
         let tries: Vec<_> = (0..200).filter(|at| !upgrades.due(start + *at * second).is_empty()).collect();
         assert_eq!(tries, [10, 30, 70, 150]);
         upgrades.hurry();
-        assert_eq!(upgrades.due(Instant::now()), [contact.clone()]);
+        assert_eq!(upgrades.due(Instant::now()), std::slice::from_ref(&contact));
         let moved = Contact { addresses: vec![Address { ip: [10, 0, 0, 2].into(), ..address }], ..contact };
         upgrades.plan(&moved);
         assert_eq!(upgrades.due(start + 1_000 * second), [moved]);
