@@ -1,7 +1,9 @@
 //! What the master says to this node, whatever way it came.
 
 use muster_proto::control::v1::downstream::Body;
-use muster_proto::control::v1::{Downstream, Probe, ProbeAnswer, TrafficClass, UpstreamItem, upstream_item};
+use muster_proto::control::v1::{
+    Downstream, Probe, ProbeAnswer, Summons, TrafficClass, UpstreamItem, upstream_item,
+};
 
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 
@@ -28,6 +30,7 @@ impl Driver {
             Some(Body::PresenceReceipt(receipt)) => self.on_receipt(&receipt),
             Some(Body::Revocations(increment)) => self.on_revocations(&[increment], None),
             Some(Body::TrustBundle(bundle)) => self.on_bundle(bundle),
+            Some(Body::Summons(Summons {})) => self.on_summons(),
             Some(Body::Call(call)) => self.meetings.called(call),
             Some(Body::Suspicion(suspicion)) => self.on_suspicion(&suspicion),
             None => {}
@@ -60,7 +63,8 @@ impl Driver {
             _ => bytes::Bytes::new(),
         };
         let presence = Some(self.presence.node_presence());
-        let answer = ProbeAnswer { nonce: probe.nonce, presence, lsn_id };
+        let life = probe.signed.then(|| self.proof_of_life(probe.nonce));
+        let answer = ProbeAnswer { nonce: probe.nonce, presence, lsn_id, life };
         let body = Some(upstream_item::Body::ProbeAnswer(answer));
         let class = TrafficClass::Control.into();
         self.send_up(vec![UpstreamItem { class, body, ..UpstreamItem::default() }]);

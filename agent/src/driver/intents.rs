@@ -17,8 +17,8 @@ impl Driver {
             self.on_woke_up(slept);
         }
         while let Some(intent) = self.overlay.next_intent() {
-            // A lost device takes no part in the overlay; it may still say goodbye.
-            if !self.lost || matches!(intent, Intent::PartMaster(_)) {
+            // Who stands apart takes no part in the overlay; it may still say goodbye.
+            if !self.is_apart() || matches!(intent, Intent::PartMaster(_)) {
                 self.do_intent(intent);
             }
         }

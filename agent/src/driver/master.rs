@@ -19,9 +19,10 @@ const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 
 impl Driver {
     pub(super) async fn on_control(&mut self, event: control::Event) -> Next {
+        let mut next = Next::Go;
         match event {
-            control::Event::Up(welcome) => self.on_welcome(*welcome),
-            control::Event::Frame(frame) => self.on_frame(*frame).await,
+            control::Event::Up(welcome) => next = self.on_welcome(*welcome),
+            control::Event::Frame(frame) => next = self.on_frame(*frame).await,
             control::Event::Down(reason) => {
                 tracing::warn!(reason, "the master is lost");
                 self.attached = false;
@@ -37,10 +38,10 @@ impl Driver {
             }
         }
         self.act().await;
-        Next::Go
+        next
     }
 
-    fn on_welcome(&mut self, welcome: Welcome) {
+    fn on_welcome(&mut self, welcome: Welcome) -> Next {
         tracing::info!("attached to the master");
         self.attached = true;
         if let Some(bundle) = &welcome.trust_bundle {
@@ -51,8 +52,11 @@ impl Driver {
             self.parts.on_operator_policy(policy);
         }
         self.on_revocations(&welcome.revocations, None);
+        if let Some(next) = self.on_held(welcome.held) {
+            return next;
+        }
         if self.lost {
-            return;
+            return Next::Go;
         }
         if let Some(uptime) = &welcome.uptime {
             self.on_uptime(uptime);
@@ -78,9 +82,10 @@ impl Driver {
         if self.must_ask {
             self.ask_for_own_tasks();
         }
+        Next::Go
     }
 
-    async fn on_frame(&mut self, frame: Frame) {
+    async fn on_frame(&mut self, frame: Frame) -> Next {
         match frame {
             Frame::Downstream(downstream) => self.carry_down(downstream).await,
             Frame::UpdateAck(ack) => {
@@ -94,9 +99,11 @@ impl Driver {
             }
             // Nothing that this agent sends is bulk yet; the pacer takes the grant all the same.
             Frame::RateGrant(grant) => self.on_rate_grant(&grant),
+            Frame::NewIdentity(new) => return self.on_new_identity(&new),
             // The session's own.
             Frame::Welcome(_) | Frame::Heartbeat(_) | Frame::Part(_) => {}
         }
+        Next::Go
     }
 
     /// What the master calls this host's subnets; remembered for the day that it is away.

@@ -8,6 +8,7 @@ mod contacts;
 mod dht;
 mod downstream;
 mod forwarding;
+mod held;
 mod history;
 mod intents;
 mod master;
@@ -34,7 +35,7 @@ use muster_overlay::message::PartCode;
 use muster_overlay::{Claim, Input};
 use muster_proto::control::v1::{FindLsnsResponse, Part, Upstream, UpstreamItem};
 use muster_proto::trust::v1::Envelope;
-use muster_types::NodeId;
+use muster_types::{EnrollmentLink, NodeId};
 use muster_wire::datagram::PeerAddress;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -105,18 +106,49 @@ pub enum RunError {
 /// # Errors
 /// It cannot begin; once begun it goes on.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
-    let parts = Parts::open(&config).await?;
+    loop {
+        match live(&config, &shutdown).await? {
+            Then::End => break,
+            Then::Again => {}
+            Then::Enroll(link) => held::become_another(&config, &link, &shutdown).await?,
+        }
+        if shutdown.is_triggered() {
+            break;
+        }
+    }
+    shutdown.trigger();
+    drained(&shutdown).await;
+    Ok(())
+}
+
+/// One life of the agent, with a boot nonce of its own.
+async fn live(config: &Config, shutdown: &Shutdown) -> Result<Then, RunError> {
+    let parts = Parts::open(config).await?;
+    let shutdown = shutdown.child();
     let requests =
         local::serve(&config.socket()?, &shutdown).map_err(|error| RunError::Local(error.to_string()))?;
-    let (driver, inbox) = Driver::new(&config, parts, requests).await?;
+    let (driver, inbox) = Driver::new(config, parts, requests).await?;
     let identity = &driver.parts.identity;
     tracing::info!(node = %identity.node, network = %identity.network, "the agent runs");
-    driver.run(inbox, &shutdown).await;
+    let then = driver.run(inbox, &shutdown).await;
     shutdown.trigger();
+    drained(&shutdown).await;
+    Ok(then)
+}
+
+async fn drained(shutdown: &Shutdown) {
     if let Err(error) = shutdown.wait_drained(DRAIN).await {
         tracing::warn!(%error, "the agent ends anyway");
     }
-    Ok(())
+}
+
+/// What comes after one life of the agent.
+enum Then {
+    End,
+    /// The next, from the beginning.
+    Again,
+    /// The next, as another device.
+    Enroll(EnrollmentLink),
 }
 
 /// The state behind the loop.
@@ -156,6 +188,9 @@ struct Driver {
     must_ask: bool,
     /// This device is lost: it speaks with the master alone, for a lock or an erase.
     lost: bool,
+    /// Other devices have this one's identity: it waits for an operator's word.
+    held: bool,
+    then: Then,
 }
 
 /// Where the loop listens.
@@ -222,6 +257,8 @@ impl Driver {
             unreached: "not yet attached".to_owned(),
             look_again: Vec::new(),
             lost: false,
+            held: false,
+            then: Then::End,
             parts,
             presence,
             overlay,
@@ -239,7 +276,7 @@ impl Driver {
         Ok((driver, Inbox { control: events, net, table: table_events, outbox, requests, calls, done }))
     }
 
-    async fn run(mut self, mut inbox: Inbox, shutdown: &Shutdown) {
+    async fn run(mut self, mut inbox: Inbox, shutdown: &Shutdown) -> Then {
         let mut naps = tokio::time::interval(sleep::INTERVAL);
         let mut renewal = Instant::now() + self.until_first_renewal();
         let mut accounts = tokio::time::interval_at(Instant::now() + account::INTERVAL, account::INTERVAL);
@@ -405,7 +442,7 @@ impl Driver {
         code: PartCode,
         description: String,
         told: Option<tokio::sync::oneshot::Sender<()>>,
-    ) {
+    ) -> Then {
         // Nobody is sent here any more.
         self.volunteer = None;
         self.tasks.finish().await;
@@ -439,6 +476,7 @@ impl Driver {
             // Who asked may have gone.
             let _ = told.send(());
         }
+        self.then
     }
 }
 

@@ -46,13 +46,13 @@ pub(super) fn begin(
 impl Driver {
     /// Who does not offer itself relays nothing.
     pub(super) fn relay_for(&self, command: Command) {
-        if let Some(donation) = self.donation.as_ref().filter(|_| !self.lost) {
+        if let Some(donation) = self.donation.as_ref().filter(|_| !self.is_apart()) {
             donation.tell(command);
         }
     }
 
     pub(super) fn offer_addresses(&self) {
-        if let Some(volunteer) = self.volunteer.as_ref().filter(|_| !self.lost) {
+        if let Some(volunteer) = self.volunteer.as_ref().filter(|_| !self.is_apart()) {
             volunteer.tell_addresses(self.presence.addresses());
         }
     }

@@ -6,7 +6,6 @@ use std::slice;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_net::CloseCode;
 use muster_overlay::Input;
 use muster_proto::control::v1::{Downstream, TrafficClass, UpstreamItem, downstream, upstream_item};
 use muster_proto::trust::v1::Envelope;
@@ -129,18 +128,12 @@ impl Driver {
             // Found again, it takes part again.
             None if self.lost => {
                 self.lost = false;
-                self.meetings.set_lost(false);
+                self.meetings.set_apart(self.held);
                 return self.control.restart();
             }
             _ => return,
         }
         self.lost = true;
-        self.meetings.set_lost(true);
-        for session in self.overlay.endpoint().sessions() {
-            session.close(CloseCode::NotAdmitted, "this device is lost");
-        }
-        self.route = Route::none("this device is lost");
-        self.attach_as = Some(None);
-        self.want_control();
+        self.stand_apart("this device is lost");
     }
 }

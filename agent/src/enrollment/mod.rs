@@ -38,6 +38,40 @@ pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity,
         let by = state.identity().map(|identity| identity.node.to_string()).unwrap_or_default();
         return Err(EnrollError::AlreadyEnrolled { node: by, state: state.path().to_owned() });
     }
+    let Redeemed { identity, master_time, asked } = redeemed(link, state).await?;
+    if let Some(policy) = &identity.credentials.operator_policy {
+        OperatorPolicy::pin(policy, identity.network)
+            .map_err(|error| EnrollError::Internal(error.to_string()))?;
+        state.keep_operator_policy(policy)?;
+    }
+    keep(&identity, state, master_time, asked)?;
+    crash::point("enroll.kept");
+    Ok(identity)
+}
+
+/// Becomes another device of the same network: the next start is another node's, with keys of its own. What the operators
+/// pinned stays pinned.
+///
+/// # Errors
+/// As [`enroll`]; the link may be another network's. The identity is as it was.
+pub async fn become_another(link: &EnrollmentLink, state: &StateDir) -> Result<Identity, EnrollError> {
+    let network = state.identity()?.network;
+    let Redeemed { identity, master_time, asked } = redeemed(link, state).await?;
+    if identity.network != network {
+        return Err(EnrollError::Refused(format!("the link is of network {}", identity.network)));
+    }
+    keep(&identity, state, master_time, asked)?;
+    Ok(identity)
+}
+
+/// An identity that is not kept yet.
+struct Redeemed {
+    identity: Identity,
+    master_time: Timestamp,
+    asked: Instant,
+}
+
+async fn redeemed(link: &EnrollmentLink, state: &StateDir) -> Result<Redeemed, EnrollError> {
     let keys = state.enrolling(link)?.keys;
     crash::point("enroll.keys");
     let tls =
@@ -68,14 +102,7 @@ pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity,
         answer.credentials.ok_or_else(|| EnrollError::Internal("no credentials came".to_owned()))?;
     let master_time = credentials.master_time.and_then(from_wire).unwrap_or_else(clock::wall);
     let identity = Identity::verified(keys, credentials, link.root_key, link.address.clone(), master_time)?;
-    if let Some(policy) = &identity.credentials.operator_policy {
-        OperatorPolicy::pin(policy, identity.network)
-            .map_err(|error| EnrollError::Internal(error.to_string()))?;
-        state.keep_operator_policy(policy)?;
-    }
-    keep(&identity, state, master_time, asked)?;
-    crash::point("enroll.kept");
-    Ok(identity)
+    Ok(Redeemed { identity, master_time, asked })
 }
 
 /// A master that has more callers than it admits names a time: a roll-out to a whole fleet waits its turn.

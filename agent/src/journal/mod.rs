@@ -102,6 +102,17 @@ impl Journal {
         self.writer.submit(move |db| Box::pin(statements::purge(db, before)))
     }
 
+    /// Empties it, as the memory of another node. Until the master has been asked, nothing starts by it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn forget_everything(state_dir: &Path) -> Result<(), JournalError> {
+        let pairing = Pairing::of(state_dir);
+        let (journal, _) = Self::open(state_dir).await?;
+        pairing.doubt()?;
+        journal.writer.submit(|db| Box::pin(statements::forget_everything(db))).await
+    }
+
     /// SQLite's journal mode and level of synchronisation, as the writer's connection has them.
     pub fn durability(&self) -> Commit<(String, i64)> {
         self.writer.submit(move |db| Box::pin(statements::durability(db)))

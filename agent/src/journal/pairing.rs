@@ -67,6 +67,14 @@ impl Pairing {
         }
     }
 
+    /// The master has to be asked before the journal is believed again.
+    pub(crate) fn doubt(&self) -> Result<(), JournalError> {
+        match self.read()? {
+            Some(marker) => self.write(Marker { complete: false, ..marker }),
+            None => Ok(()),
+        }
+    }
+
     fn read(&self) -> Result<Option<Marker>, JournalError> {
         match std::fs::read(&self.path) {
             // A marker that cannot be read pairs with nothing.

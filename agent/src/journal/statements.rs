@@ -287,3 +287,10 @@ pub(super) async fn durability(db: &mut SqliteConnection) -> Result<(String, i64
 fn column(sequence: u64) -> i64 {
     i64::try_from(sequence).unwrap_or(i64::MAX)
 }
+
+pub(super) async fn forget_everything(db: &mut SqliteConnection) -> Result<(), Error> {
+    for table in ["task", "report", "item"] {
+        sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {table}"))).execute(&mut *db).await?;
+    }
+    Ok(())
+}

@@ -191,7 +191,7 @@ impl Desk {
         if !room {
             tracing::warn!(limit = PAIRS, "too many peers are being met");
         }
-        room && !self.here.lost
+        room && !self.here.apart
     }
 
     /// Whose key opens it: the meeting's number alone is chosen by the peer.
@@ -247,7 +247,7 @@ impl Desk {
     /// What was seen before may be true no more, even if the own addresses are the same.
     fn on_here(&mut self, here: Here) {
         self.here = here;
-        if self.here.lost {
+        if self.here.apart {
             return self.pairs.clear();
         }
         self.look_again = self.looking;

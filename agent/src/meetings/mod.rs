@@ -60,8 +60,8 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Here {
     pub(crate) own: Vec<SocketAddr>,
-    /// A lost device meets nobody.
-    pub(crate) lost: bool,
+    /// A lost device meets nobody, nor does one that is not the only one with its identity.
+    pub(crate) apart: bool,
 }
 
 /// What the driver carries for the task.
@@ -142,8 +142,8 @@ impl Meetings {
         self.kept.here.send_modify(|here| here.own = own);
     }
 
-    pub(crate) fn set_lost(&self, lost: bool) {
-        self.kept.here.send_modify(|here| here.lost = lost);
+    pub(crate) fn set_apart(&self, apart: bool) {
+        self.kept.here.send_modify(|here| here.apart = apart);
     }
 
     /// Signs as before the renewal no more.

@@ -49,7 +49,7 @@ fn the_masters_word_passes_through_and_a_child_speaks_only_for_itself() {
     let peer = network.node(NODE).hello(5, &trust);
     let verifier = Verifier { trust: &trust, now: NOW };
     let target = Bytes::copy_from_slice(NODE.as_bytes());
-    let body = Some(downstream::Body::Probe(Probe { nonce: 3 }));
+    let body = Some(downstream::Body::Probe(Probe { nonce: 3, signed: false }));
     let down = Downstream { targets: vec![target.clone()], body };
     let bytes = session::encode_downstream(down.clone()).unwrap();
     assert_eq!(session::decode(&bytes, &peer, &verifier), Ok(Received::Downstream(down)));

@@ -21,7 +21,7 @@ pub use admission::{LinkCommand, LinkCreate, LinkRole, Lock, Login, Lost, Revoke
 pub use authority::{AuditCommand, CaCommand, CaTier, RequestsCommand};
 pub use dht::{DhtCommand, DhtKind};
 pub use gsn::{GsnCommand, GsnState};
-pub use hosts::{LabelChange, NodeState, NodesFilter, Ping, Refresh, Watch};
+pub use hosts::{Clone, LabelChange, NodeState, NodesFilter, Ping, Refresh, Watch};
 pub use operator_root::{OperatorRootCommand, OperatorRootPolicy, OperatorRootSign};
 pub use tasks::{Inventory, Patience, Run, Section, Task, Tasks};
 pub use upkeep::{Backup, Doctor, Init, Invite, Restore};
@@ -162,6 +162,12 @@ pub enum Command {
         /// Id, the beginning of an id, or host name
         node: String,
     },
+    /// A held host: several devices, copies of one disk perhaps, have its identity. Decide about them
+    #[command(after_help = "Examples:\n  \
+        muster node build-7                            which devices there are\n  \
+        muster clone build-7 --renew 53ab09f200c1d2e4  that one becomes a host of its own\n  \
+        muster clone build-7 --gone                    only one is left")]
+    Clone(Clone),
     /// Lock a host: logins are blocked, sessions ended
     Lock(Lock),
     /// Erase a host: what its own configuration names is destroyed

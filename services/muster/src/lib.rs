@@ -16,6 +16,7 @@ pub mod audit;
 pub mod backup;
 pub mod ca;
 pub mod cli;
+pub mod clone;
 pub mod config;
 pub mod context;
 pub mod credentials;
@@ -96,6 +97,7 @@ async fn perform(place: Place, output: Output, command: Command) -> Result<Exit,
         Command::Task(task) => tasks::show(&place, output, task).await,
         Command::Revoke(revoke) => revoke::revoke(&place, output, revoke).await,
         Command::Lost(lost) => revoke::lost(&place, output, lost).await,
+        Command::Clone(clone) => clone::decide(&place, output, clone).await,
         Command::Found { node } => revoke::found(&place, output, &node).await,
         Command::Lock(lock) => revoke::lock(&place, output, lock).await,
         Command::Erase { node, sign_with } => revoke::erase(&place, output, &node, sign_with).await,

@@ -111,6 +111,7 @@ fn wire_state(state: NodeState) -> fleet::NodeState {
         NodeState::Offline => fleet::NodeState::Offline,
         NodeState::Unreachable => fleet::NodeState::Unreachable,
         NodeState::NeverSeen => fleet::NodeState::NeverSeen,
+        NodeState::Held => fleet::NodeState::Held,
     }
 }
 
@@ -177,5 +178,16 @@ fn describe(node: &Node) {
     ];
     for (name, value) in facts {
         println!("{name:<11} {value}");
+    }
+    for life in &node.lives {
+        let ended = if life.gone { ", gone since" } else { "" };
+        let (id, host) = (&life.id, words::or_dash(&life.host_name));
+        let from = words::or_dash(&life.observed_address);
+        let at = list(&life.addresses);
+        println!(
+            "{:<11} {id}  {host} at {at}, from {from}, {}{ended}",
+            "device",
+            words::ago(life.attach_time)
+        );
     }
 }

@@ -98,7 +98,7 @@ mod tests {
         }
         count.add(&Node::new(NodeId([4; 20]), Attested::default(), Timestamp::default()));
         let census = count.finish(&BTreeSet::from([CellId(7)]));
-        assert_eq!((census.presence, census.roles), ([3, 0, 0, 1], [3, 0, 0]));
+        assert_eq!((census.presence, census.roles), ([3, 0, 0, 1, 0], [3, 0, 0]));
         assert_eq!((census.largest_cell, census.cells_without_lsn), (2, 1));
         assert_eq!(census.paths[metrics::path_index("udp6")], 3);
         assert_eq!(census.round_trip, Some((Duration::from_micros(3_000), Duration::from_micros(9_000))));

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod attach;
 pub mod attachment;
 pub mod cell;
+pub mod clone;
 pub mod deed;
 pub mod departure;
 pub mod event;

@@ -39,10 +39,11 @@ const FLEET_READS: [&str; 10] = [
     "/muster.fleet.v1.FleetService/ListEvents",
 ];
 
-const FLEET_COMMANDS: [&str; 6] = [
+const FLEET_COMMANDS: [&str; 7] = [
     "/muster.fleet.v1.FleetService/UpdateNodeLabels",
     "/muster.fleet.v1.FleetService/RefreshPresence",
     "/muster.fleet.v1.FleetService/DeleteNode",
+    "/muster.fleet.v1.FleetService/ResolveClone",
     "/muster.fleet.v1.FleetService/CreateTask",
     "/muster.fleet.v1.FleetService/CancelTask",
     "/muster.fleet.v1.FleetService/ApproveTask",

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::{Authority, AuthorityError, Statement};
+use crate::domain::clone::LIVES;
 use crate::domain::opaque::Opaque;
 use crate::peers::{self, Word};
 use crate::store::Store;
@@ -43,21 +44,43 @@ pub(crate) enum Mail {
     Probe {
         nonce: u64,
         targets: Vec<NodeId>,
+        /// The answers are to be signed.
+        #[serde(default)]
+        signed: bool,
     },
+    /// Has a node under this stream's come to topology itself.
+    Summon(NodeId),
+    /// Several devices live under this stream's identity: it comes back, and is held.
+    Hold,
+    /// The same identity is one device's again, but for this life.
+    Release { but: Option<u64> },
+    /// One of the devices becomes another one, by this link.
+    NewIdentity { life: u64, link: String },
     /// One node's word to another of this stream's.
-    Call {
-        to: NodeId,
-        call: Opaque,
-    },
+    Call { to: NodeId, call: Opaque },
     /// Somebody does not reach this child of the stream's LSN.
-    Suspicion {
-        of: NodeId,
-    },
+    Suspicion { of: NodeId },
+}
+
+/// Who answered a probe, and the life that it proved by its signature.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered {
+    pub(crate) node: NodeId,
+    pub(crate) life: Option<u64>,
+}
+
+impl Mail {
+    /// Rivals and calls are for whoever counts as the node; questions of life and death for all who say they are.
+    fn is_for_every_life(&self) -> bool {
+        !matches!(self, Self::Rival(_) | Self::Call { .. } | Self::Suspicion { .. })
+    }
 }
 
 /// One open stream of this replica.
 pub(crate) struct StreamHandle {
     pub(crate) session: u64,
+    /// The boot nonce that it came with.
+    pub(crate) life: u64,
     pub(crate) mail: mpsc::Sender<Mail>,
     /// A later stream of the same node ends it.
     pub(crate) superseded: CancellationToken,
@@ -80,8 +103,9 @@ pub(crate) struct Hub {
     pub(crate) trust: Trust,
     pub(crate) minimum_version: Version,
     pub(crate) source_visible: bool,
-    pub(crate) streams: Mutex<HashMap<NodeId, StreamHandle>>,
-    pub(crate) probes: Mutex<HashMap<u64, mpsc::Sender<NodeId>>>,
+    /// The last of a node's is the one that counts; earlier ones are of other lives, until it is known whether those go on.
+    pub(crate) streams: Mutex<HashMap<NodeId, Vec<StreamHandle>>>,
+    pub(crate) probes: Mutex<HashMap<u64, mpsc::Sender<Answered>>>,
     /// Nodes whose refusal is in the audit log: each once, for as long as this process lives.
     pub(crate) refused: Mutex<BTreeSet<NodeId>>,
     /// Lists of revocations, by their hashes, that auth has taken back in.
@@ -137,15 +161,32 @@ impl Hub {
 
     /// Control streams that stand now.
     pub(crate) fn stream_count(&self) -> usize {
-        lock(&self.streams).len()
+        lock(&self.streams).values().map(Vec::len).sum()
     }
 
-    /// The node's stream from now on; an earlier one is ended, wherever it stands.
+    /// The node's stream from now on; an earlier one of the same life is ended, wherever it stands.
     pub(crate) fn register(&self, node: NodeId, handle: StreamHandle) {
-        if let Some(earlier) = lock(&self.streams).insert(node, handle) {
-            earlier.superseded.cancel();
+        let life = handle.life;
+        let mut streams = lock(&self.streams);
+        let own = streams.entry(node).or_default();
+        let too_many = own.len() >= LIVES;
+        for (at, earlier) in own.iter().enumerate() {
+            if earlier.life == life || too_many && at == 0 {
+                earlier.superseded.cancel();
+            }
         }
-        self.tell(&Word::Attached { node });
+        own.retain(|earlier| !earlier.superseded.is_cancelled());
+        own.push(handle);
+        drop(streams);
+        self.tell(&Word::Attached { node, life: Some(life) });
+    }
+
+    /// No other life of the node goes on: this stream is its only one.
+    pub(crate) fn retire_others(&self, node: NodeId, session: u64) {
+        if let Some(own) = lock(&self.streams).get_mut(&node) {
+            own.iter().filter(|it| it.session != session).for_each(|it| it.superseded.cancel());
+        }
+        self.tell(&Word::Attached { node, life: None });
     }
 
     /// Says it to the other replicas, if there are any.
@@ -157,22 +198,38 @@ impl Hub {
 
     /// The session of the node's stream, if it stands here.
     pub(crate) fn session(&self, node: NodeId) -> Option<u64> {
-        lock(&self.streams).get(&node).map(|handle| handle.session)
+        lock(&self.streams).get(&node)?.last().map(|handle| handle.session)
     }
 
-    /// Ends the node's stream, if it is still this one.
-    pub(crate) fn supersede(&self, node: NodeId, session: u64) {
-        let streams = lock(&self.streams);
-        if let Some(handle) = streams.get(&node).filter(|handle| handle.session == session) {
-            handle.superseded.cancel();
+    /// Ends the node's streams of this life (none: of any) but for one.
+    pub(crate) fn supersede(&self, node: NodeId, life: Option<u64>, but: u64) {
+        for handle in lock(&self.streams).get(&node).into_iter().flatten() {
+            if handle.session != but && life.is_none_or(|life| life == handle.life) {
+                handle.superseded.cancel();
+            }
         }
     }
 
     pub(crate) fn unregister(&self, node: NodeId, session: u64) {
         let mut streams = lock(&self.streams);
-        if streams.get(&node).is_some_and(|handle| handle.session == session) {
-            streams.remove(&node);
+        if let Some(own) = streams.get_mut(&node) {
+            own.retain(|handle| handle.session != session);
+            if own.is_empty() {
+                streams.remove(&node);
+            }
         }
+    }
+
+    /// Whether a stream of this life of the node stands here, or may stand at another replica.
+    pub(crate) fn may_reach(&self, node: NodeId, life: u64) -> bool {
+        let here = |own: &Vec<StreamHandle>| own.iter().any(|handle| handle.life == life);
+        self.peers.is_some() || lock(&self.streams).get(&node).is_some_and(here)
+    }
+
+    /// Puts a message in the mailbox of every stream of the node, here and at other replicas.
+    pub(crate) fn mail_every_life(&self, node: NodeId, mail: Mail) {
+        self.tell(&Word::Mail { node, mail: mail.clone() });
+        self.deliver(node, mail);
     }
 
     /// Puts a message in a stream's mailbox, or sends it to the replica that has the stream; says whether it may arrive.
@@ -186,11 +243,19 @@ impl Hub {
 
     /// Puts a message in the mailbox of a stream that stands here; says whether there is one with room.
     pub(crate) fn deliver(&self, node: NodeId, mail: Mail) -> bool {
-        lock(&self.streams).get(&node).is_some_and(|handle| handle.mail.try_send(mail).is_ok())
+        let streams = lock(&self.streams);
+        let Some((last, earlier)) = streams.get(&node).and_then(|own| own.split_last()) else { return false };
+        if mail.is_for_every_life() {
+            for handle in earlier {
+                // It answers no more, or is asked again.
+                let _ = handle.mail.try_send(mail.clone());
+            }
+        }
+        last.mail.try_send(mail).is_ok()
     }
 
     /// Answers to this nonce go to `answers`; `false` when too many probes run.
-    pub(crate) fn expect_answers(&self, nonce: u64, answers: mpsc::Sender<NodeId>) -> bool {
+    pub(crate) fn expect_answers(&self, nonce: u64, answers: mpsc::Sender<Answered>) -> bool {
         let mut probes = lock(&self.probes);
         let room = probes.len() < PROBES;
         if room {
@@ -204,17 +269,18 @@ impl Hub {
     }
 
     /// A node has answered: to a caller here, else to one of another replica.
-    pub(crate) fn answer_probe(&self, nonce: u64, node: NodeId) {
-        if !self.take_answer(nonce, node) {
-            self.tell(&Word::Answer { nonce, node });
+    pub(crate) fn answer_probe(&self, nonce: u64, answered: Answered) {
+        if !self.take_answer(nonce, answered) {
+            let Answered { node, life } = answered;
+            self.tell(&Word::Answer { nonce, node, life });
         }
     }
 
     /// Hands an answer to the caller who waits for it here; says whether there is one.
-    pub(crate) fn take_answer(&self, nonce: u64, node: NodeId) -> bool {
+    pub(crate) fn take_answer(&self, nonce: u64, answered: Answered) -> bool {
         let probes = lock(&self.probes);
         let Some(answers) = probes.get(&nonce) else { return false };
-        let _ = answers.try_send(node);
+        let _ = answers.try_send(answered);
         true
     }
 }

@@ -21,6 +21,7 @@ mod admissions;
 mod audit;
 pub mod authority;
 mod census;
+mod clones;
 pub mod config;
 pub mod domain;
 mod graph;

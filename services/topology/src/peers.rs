@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::domain::ledger::Wake;
-use crate::hub::{Hub, Mail};
+use crate::hub::{Answered, Hub, Mail};
 use crate::wake::{LocalBus, WakeBus, Wakes};
 
 /// Wake-ups in one word: with 50 bytes each it stays far below the megabyte that NATS takes.
@@ -31,10 +31,14 @@ pub(crate) enum Word {
     Answer {
         nonce: u64,
         node: NodeId,
+        #[serde(default)]
+        life: Option<u64>,
     },
-    /// The node has a new stream: an earlier one elsewhere is superseded.
+    /// The node has a new stream: an earlier one elsewhere is superseded, if it is of this life (none: of any).
     Attached {
         node: NodeId,
+        #[serde(default)]
+        life: Option<u64>,
     },
     /// Another replica has renewed its lease: the store works.
     Renewed,
@@ -96,10 +100,10 @@ pub(crate) async fn listen(
             Ok(Word::Mail { node, mail }) => {
                 hub.deliver(node, mail);
             }
-            Ok(Word::Answer { nonce, node }) => {
-                hub.take_answer(nonce, node);
+            Ok(Word::Answer { nonce, node, life }) => {
+                hub.take_answer(nonce, Answered { node, life });
             }
-            Ok(Word::Attached { node }) => settle(&hub, node).await,
+            Ok(Word::Attached { node, life }) => settle(&hub, node, life).await,
             Ok(Word::Renewed) => {
                 hub.others_renewed.send_replace(Some(tokio::time::Instant::now()));
             }
@@ -109,14 +113,13 @@ pub(crate) async fn listen(
     }
 }
 
-/// Ends the node's stream here if the store knows a later one.
-async fn settle(hub: &Hub, node: NodeId) {
-    let Some(session) = hub.session(node) else { return };
+/// Ends the node's streams here that the store knows a later one of.
+async fn settle(hub: &Hub, node: NodeId, life: Option<u64>) {
+    if hub.session(node).is_none() {
+        return;
+    }
     match hub.store.attachments(&[node]).await {
-        Ok(found) if found.first().is_some_and(|it| it.row.session != session) => {
-            hub.supersede(node, session);
-        }
-        Ok(_) => {}
+        Ok(found) => found.iter().for_each(|it| hub.supersede(node, life, it.row.session)),
         Err(error) => tracing::debug!(%error, "cannot tell whether a stream is superseded"),
     }
 }

@@ -104,7 +104,7 @@ impl Fleet {
 
     fn lose(&mut self, node: NodeId, session: u64) {
         let heard = self.now;
-        self.run(Detach { node, session, parted: None, heard });
+        self.run(Detach { node, session, parted: None, heard, life: 0 });
     }
 
     fn settle(&mut self, carrier: NodeId) -> bool {
@@ -186,7 +186,7 @@ fn an_announced_part_shows_at_once() {
     let mut fleet = Fleet::new();
     fleet.attach(id(1), 1, None);
     let heard = fleet.now;
-    fleet.run(Detach { node: id(1), session: 1, parted: Some("parted (200)".to_owned()), heard });
+    fleet.run(Detach { node: id(1), session: 1, parted: Some("parted (200)".to_owned()), heard, life: 0 });
     assert_eq!(
         (fleet.presence(id(1)), fleet.nodes[&id(1)].reason.as_str()),
         (Presence::Offline, "parted (200)")
@@ -199,7 +199,7 @@ fn the_end_of_an_earlier_stream_does_not_touch_the_later() {
     fleet.attach(id(1), 1, None);
     fleet.attach(id(1), 2, None);
     let heard = fleet.now;
-    fleet.run(Detach { node: id(1), session: 1, parted: Some("parted".to_owned()), heard });
+    fleet.run(Detach { node: id(1), session: 1, parted: Some("parted".to_owned()), heard, life: 0 });
     assert_eq!(fleet.presence(id(1)), Presence::Online);
     assert!(fleet.attachments[&id(1)].is_live());
 }

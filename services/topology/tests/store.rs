@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use muster_kit::testing::postgres::Postgres;
 use muster_topology::domain::attach::Attach;
+use muster_topology::domain::clone::{Hold, Resolve};
 use muster_topology::domain::deed::{Action, Deed};
 use muster_topology::domain::departure::Detach;
+use muster_topology::domain::filter::NodeFilter;
+use muster_topology::domain::labels::NodeRefusal;
 use muster_topology::domain::ledger::{Changes, Ledger, Request};
-use muster_topology::domain::node::{Attested, Node, Profile};
+use muster_topology::domain::node::{Attested, Node, Presence, Profile};
 use muster_topology::domain::opaque::Opaque;
 use muster_topology::domain::reports::{Report, Reports};
 use muster_topology::domain::target::{Ending, Step, TargetState};
@@ -154,6 +157,41 @@ async fn a_task_goes_from_creation_to_done_with_all_its_traces(bench: &Bench) {
     assert_eq!(store.targets_of(id(1), None, 9).await.unwrap()[0].task, task);
 }
 
+async fn a_held_node_stays_held_until_an_operator_has_decided(bench: &Bench) {
+    let Bench { store, writer } = bench;
+    let node = id(21);
+    let live = |boot_nonce: u64, session: u64| {
+        let mut attach = attach(node);
+        (attach.profile.boot_nonce, attach.session) = (boot_nonce, session);
+        attach
+    };
+    assert_eq!(writer.submit(live(1, 1)).await.unwrap().suspicion, None);
+    let suspicion = writer.submit(live(2, 2)).await.unwrap().suspicion.unwrap();
+    let start = store.events_end().await.unwrap();
+    assert!(writer.submit(Hold { suspicion: suspicion.clone() }).await.unwrap());
+    assert!(!writer.submit(Hold { suspicion }).await.unwrap(), "it is no news twice");
+    assert_eq!(store.events(start, 9).await.unwrap().len(), 2, "changed, and failed");
+    assert!(writer.submit(live(1, 3)).await.unwrap().held && writer.submit(live(2, 4)).await.unwrap().held);
+    // One device is started again: its earlier start does not count as a device.
+    writer.submit(Detach { node, session: 3, parted: None, heard: now(), life: 1 }).await.unwrap();
+    writer.submit(live(3, 5)).await.unwrap();
+    let stored = store.nodes_by_id(&[node]).await.unwrap().pop().unwrap().row;
+    let lives: Vec<_> = stored.lives.iter().map(|life| life.boot_nonce).collect();
+    assert_eq!((stored.presence, lives), (Presence::Held, vec![2, 3]));
+    let held = NodeFilter { states: vec![Presence::Held], ..NodeFilter::default() };
+    assert_eq!(store.nodes_like(&held, &[], None).await.unwrap().len(), 1);
+
+    let resolve = |life| Resolve { node, actor: "operators/a".to_owned(), life };
+    assert_eq!(writer.submit(resolve(Some(1))).await.unwrap(), Err(NodeRefusal::UnknownLife));
+    assert_eq!(writer.submit(resolve(Some(3))).await.unwrap(), Ok(true));
+    assert_eq!(writer.submit(resolve(None)).await.unwrap(), Err(NodeRefusal::NotHeld));
+    let deeds = store.deeds(100).await.unwrap();
+    let actions: Vec<_> = deeds.iter().map(|it| it.deed.action).collect();
+    assert!(actions.contains(&Action::HoldNode) && actions.contains(&Action::ResolveClone));
+    let back = writer.submit(live(2, 6)).await.unwrap();
+    assert!(!back.held && back.suspicion.is_none());
+}
+
 async fn time_ends_what_no_host_will(bench: &Bench) {
     let Bench { store, writer } = bench;
     let (away, online) = (id(11), id(12));
@@ -161,7 +199,7 @@ async fn time_ends_what_no_host_will(bench: &Bench) {
         writer.submit(attach(node)).await.unwrap();
     }
     let parted = Some("parted".to_owned());
-    writer.submit(Detach { node: away, session: 1, parted, heard: now() }).await.unwrap();
+    writer.submit(Detach { node: away, session: 1, parted, heard: now(), life: 0 }).await.unwrap();
     let task = create(&[away, online], OfflinePolicy::Queue, Duration::from_micros(1));
     let task = writer.submit(task).await.unwrap();
     let mine = |overdue: Vec<muster_topology::domain::tasks::Overdue>| -> Vec<_> {
@@ -255,6 +293,7 @@ async fn suite(store: Arc<dyn Store>) {
     a_write_that_read_an_older_revision_loses(&bench).await;
     a_task_goes_from_creation_to_done_with_all_its_traces(&bench).await;
     time_ends_what_no_host_will(&bench).await;
+    a_held_node_stays_held_until_an_operator_has_decided(&bench).await;
     many_writers_at_once_lose_nothing(&bench).await;
     a_replica_whose_lease_ends_leaves_its_streams(&bench).await;
     what_is_too_old_or_too_much_goes_in_batches(&bench).await;

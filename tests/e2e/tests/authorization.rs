@@ -93,7 +93,15 @@ const TABLE: &[Row] = &[
     ),
     (
         "muster.fleet.v1.FleetService",
-        &["UpdateNodeLabels", "RefreshPresence", "DeleteNode", "CreateTask", "CancelTask", "ApproveTask"],
+        &[
+            "UpdateNodeLabels",
+            "RefreshPresence",
+            "DeleteNode",
+            "ResolveClone",
+            "CreateTask",
+            "CancelTask",
+            "ApproveTask",
+        ],
         COMMANDERS,
     ),
     ("muster.relay.v1.RelayService", &["Carry"], NODES),

@@ -131,7 +131,7 @@ fn passing_through(world: &World) -> Vec<Vec<u8>> {
         traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
     };
     let up = Upstream { node_id: node_id.clone().into(), items: vec![item] };
-    let body = Some(downstream::Body::Probe(Probe { nonce: 1 }));
+    let body = Some(downstream::Body::Probe(Probe { nonce: 1, signed: true }));
     let down = Downstream { targets: vec![node_id.into()], body };
     vec![
         session::encode_upstream(up).expect("a valid message").to_vec(),

@@ -42,6 +42,8 @@ pub enum Action {
     Restore,
     /// Revocations of a lost past are in the list again.
     Adopt,
+    HoldNode,
+    ResolveClone,
 }
 
 impl Action {
@@ -73,6 +75,8 @@ impl Action {
             Self::Omit => "omit",
             Self::Restore => "restore",
             Self::Adopt => "adopt",
+            Self::HoldNode => "hold-node",
+            Self::ResolveClone => "resolve-clone",
         }
     }
 }

@@ -47,6 +47,8 @@ fn action(deed: &AuditDeed) -> Option<Action> {
         AuditAction::ChangeScope => Action::ChangeScope,
         AuditAction::DeleteNode => Action::DeleteNode,
         AuditAction::Omit => Action::Omit,
+        AuditAction::HoldNode => Action::HoldNode,
+        AuditAction::ResolveClone => Action::ResolveClone,
     })
 }
 

@@ -23,6 +23,20 @@ pub enum NodeState {
     Unreachable,
     /// Enrolled, and not once attached since
     NeverSeen,
+    /// Several devices have its identity
+    Held,
+}
+
+#[derive(Debug, Args)]
+pub struct Clone {
+    /// Id, the beginning of an id, or host name
+    pub node: String,
+    /// This device becomes another host: it enrolls anew, by itself
+    #[arg(long, value_name = "DEVICE", required_unless_present = "gone", conflicts_with = "gone")]
+    pub renew: Option<String>,
+    /// All but one of the devices are gone for good
+    #[arg(long)]
+    pub gone: bool,
 }
 
 #[derive(Debug, Args)]

@@ -105,6 +105,18 @@ pub fn node(node: &fleet::Node) -> Value {
         "wired": node.wired,
         "mainsPowered": node.mains_powered,
         "etag": node.etag,
+        "lives": node.lives.iter().map(life).collect::<Value>(),
+    })
+}
+
+fn life(life: &fleet::NodeLife) -> Value {
+    json!({
+        "id": life.id,
+        "hostName": life.host_name,
+        "addresses": life.addresses,
+        "observedAddress": life.observed_address,
+        "attachTime": time(life.attach_time),
+        "gone": life.gone,
     })
 }
 

@@ -21,7 +21,7 @@ pub fn node_state(state: NodeState) -> String {
     let colour = match state {
         NodeState::Online => Colour::Green,
         NodeState::Offline | NodeState::NeverSeen | NodeState::Unspecified => Colour::Grey,
-        NodeState::Unreachable => Colour::Yellow,
+        NodeState::Unreachable | NodeState::Held => Colour::Yellow,
     };
     Paint::stdout().paint(colour, &text)
 }

@@ -7,6 +7,8 @@ use muster_types::{NodeId, SubnetKey};
 
 use super::attachment::Attachment;
 use super::cell::{Cell, CellId, Claim, Verdict};
+use super::clone;
+use super::clone::Suspicion;
 use super::ledger::{Command, Ledger, Wake, Wanted};
 use super::node::{Attested, Node, Position, Profile};
 use super::opaque::Opaque;
@@ -46,6 +48,10 @@ pub struct Attached {
     pub rivalled: Vec<NodeId>,
     /// The node is a child as before: its LSN, and what its receipt says.
     pub shown: Option<(NodeId, Shown)>,
+    /// Several devices live under this identity: it waits.
+    pub held: bool,
+    /// It was online in another life.
+    pub suspicion: Option<Suspicion>,
 }
 
 /// What became of a claim.
@@ -74,14 +80,17 @@ impl Command for Attach {
     }
 
     fn apply(&self, ledger: &mut Ledger) -> Attached {
+        if ledger.nodes.find(&self.node).is_some_and(Node::is_held) {
+            return self.wait(ledger);
+        }
         let shown = self.shown_already(ledger);
         let placed = match &self.claim {
             Some(claim) => place(ledger, claim),
             None => Placed { cell: None, rivals: self.served_here(ledger), deposed: None },
         };
         let cell = placed.cell;
-        let position = match shown {
-            Some(_) => Position::Child,
+        let (position, suspicion) = match shown {
+            Some(_) => (Position::Child, None),
             None => self.appear(ledger, cell),
         };
         ledger.wakes.insert(Wake::Carrier(self.node));
@@ -93,7 +102,18 @@ impl Command for Attach {
         let (token, known_update) = (attachment.token.clone(), attachment.known_update);
         let resync = cell.is_some() && known_update == 0;
         ledger.attachments.put(self.node, attachment);
-        Attached { token, known_update, resync, position, cell, rivals, rivalled, shown }
+        Attached {
+            token,
+            known_update,
+            resync,
+            position,
+            cell,
+            rivals,
+            rivalled,
+            shown,
+            held: false,
+            suspicion,
+        }
     }
 }
 
@@ -119,21 +139,42 @@ impl Attach {
         cells.filter(|cell| ledger.is_served(cell)).take(RIVALS).cloned().collect()
     }
 
-    fn appear(&self, ledger: &mut Ledger, cell: Option<CellId>) -> Position {
+    /// One of several devices with this identity: it stands nowhere, and is known to be there.
+    fn wait(&self, ledger: &mut Ledger) -> Attached {
         let now = ledger.now;
-        let mut node = ledger
-            .nodes
-            .find(&self.node)
-            .cloned()
-            .unwrap_or_else(|| Node::new(self.node, self.attested.clone(), now));
+        if let Some(node) = ledger.nodes.find_mut(&self.node) {
+            clone::note_life(node, &self.profile, self.observed, now);
+        }
+        let attachment = self.attachment(ledger, None);
+        let (token, known_update) = (attachment.token.clone(), attachment.known_update);
+        ledger.attachments.put(self.node, attachment);
+        Attached {
+            token,
+            known_update,
+            resync: false,
+            position: Position::Direct,
+            cell: None,
+            rivals: Vec::new(),
+            rivalled: Vec::new(),
+            shown: None,
+            held: true,
+            suspicion: None,
+        }
+    }
+
+    fn appear(&self, ledger: &mut Ledger, cell: Option<CellId>) -> (Position, Option<Suspicion>) {
+        let now = ledger.now;
+        let before = ledger.nodes.find(&self.node).cloned();
+        let mut node = before.clone().unwrap_or_else(|| Node::new(self.node, self.attested.clone(), now));
         node.attest(&self.attested);
         node.profile = self.profile.clone();
         node.observed = self.observed;
         leave_other_cell(ledger, &node, cell);
         let position = if cell.is_some() { Position::Lsn } else { Position::Direct };
         node.appear(position, None, cell.or(node.cell.filter(|_| self.claim.is_none())), now);
+        let suspicion = before.and_then(|before| Suspicion::between(&before, &node, now));
         ledger.nodes.put(self.node, node);
-        position
+        (position, suspicion)
     }
 
     /// Resumes the numbering if both sides mean the same one, else starts a new one.
@@ -193,7 +234,7 @@ fn place(ledger: &mut Ledger, claim: &Claim) -> Placed {
 }
 
 /// The cell that the node was the LSN of has none now.
-fn leave_other_cell(ledger: &mut Ledger, node: &Node, now_in: Option<CellId>) {
+pub(super) fn leave_other_cell(ledger: &mut Ledger, node: &Node, now_in: Option<CellId>) {
     if let Some(last) = node.cell.filter(|last| Some(*last) != now_in)
         && let Some(cell) = ledger.cells.find_mut(&last)
         && cell.lsn == Some(node.id)

@@ -23,6 +23,9 @@ pub enum Action {
     DeleteNode,
     /// Deeds of hosts that are not told: too many waited.
     Omit,
+    /// Several devices live under one identity.
+    HoldNode,
+    ResolveClone,
 }
 
 impl Action {

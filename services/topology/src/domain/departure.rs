@@ -15,6 +15,8 @@ pub struct Detach {
     pub parted: Option<String>,
     /// When it was last heard.
     pub heard: Timestamp,
+    /// The boot nonce that it came with.
+    pub life: u64,
 }
 
 impl Command for Detach {
@@ -27,6 +29,9 @@ impl Command for Detach {
 
     fn apply(&self, ledger: &mut Ledger) {
         let now = ledger.now;
+        if let Some(node) = ledger.nodes.find_mut(&self.node).filter(|node| node.is_held()) {
+            node.lives.iter_mut().filter(|it| it.boot_nonce == self.life).for_each(|it| it.gone = true);
+        }
         let Some(attachment) = ledger.attachments.find_mut(&self.node) else { return };
         if attachment.session != self.session || !attachment.is_live() {
             return;

@@ -27,6 +27,10 @@ pub enum NodeRefusal {
     Changed,
     #[error("the node is online")]
     Online,
+    #[error("it is not held: one device alone lives under its identity")]
+    NotHeld,
+    #[error("none of the devices that live under its identity has this id")]
+    UnknownLife,
     #[error("a node has at most {LABELS} labels set by operators")]
     TooManyLabels,
 }

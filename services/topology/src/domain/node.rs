@@ -7,6 +7,7 @@ use muster_types::{NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::cell::CellId;
+use super::clone::Life;
 use super::opaque::Opaque;
 use super::uptime::Uptime;
 
@@ -26,10 +27,12 @@ pub enum Presence {
     Unreachable,
     /// Enrolled, and not once attached since.
     NeverSeen,
+    /// Alive more than once: no part of anything until an operator has decided.
+    Held,
 }
 
 impl Presence {
-    pub const ALL: [Self; 4] = [Self::Online, Self::Offline, Self::Unreachable, Self::NeverSeen];
+    pub const ALL: [Self; 5] = [Self::Online, Self::Offline, Self::Unreachable, Self::NeverSeen, Self::Held];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,6 +40,7 @@ impl Presence {
             Self::Offline => "offline",
             Self::Unreachable => "unreachable",
             Self::NeverSeen => "never_seen",
+            Self::Held => "held",
         }
     }
 }
@@ -115,6 +119,9 @@ pub struct Node {
     pub enrolled: Timestamp,
     pub last_seen: Timestamp,
     pub uptime: Uptime,
+    /// Of a held node, the devices that live under its identity.
+    #[serde(default)]
+    pub lives: Vec<Life>,
 }
 
 impl Node {
@@ -136,6 +143,7 @@ impl Node {
             labels: BTreeMap::new(),
             last_seen: now,
             uptime: Uptime::default(),
+            lives: Vec::new(),
         }
     }
 
@@ -151,6 +159,10 @@ impl Node {
 
     pub fn is_online(&self) -> bool {
         self.presence == Presence::Online
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.presence == Presence::Held
     }
 
     /// Attested labels with the operator's over them.
@@ -181,7 +193,7 @@ impl Node {
 
     /// It is not connected any more; it was last heard of at `heard`.
     pub fn vanish(&mut self, presence: Presence, reason: String, heard: Timestamp, now: Timestamp) {
-        if self.presence == presence {
+        if self.presence == presence || self.is_held() {
             return;
         }
         self.uptime.end(heard.min(now));
@@ -207,6 +219,7 @@ impl Node {
         };
         let (new, old) = (&self.profile, &before.profile);
         note("state", self.presence != before.presence);
+        note("lives", self.lives != before.lives);
         note("role", self.position != before.position);
         note("lsn", self.lsn != before.lsn);
         note("cell", self.cell != before.cell);

@@ -8,6 +8,7 @@ use muster_types::{NodeId, Timestamp};
 use super::attach::abdicate;
 use super::attachment::Attachment;
 use super::cell::CellId;
+use super::clone::Suspicion;
 use super::ledger::{Command, Ledger, Wanted};
 use super::node::{Attested, Node, Position, Presence, Profile};
 
@@ -62,11 +63,13 @@ pub enum Updated {
         number: u64,
         shown: Vec<Shown>,
         refused: usize,
+        /// Nodes that were online in another life.
+        suspicions: Vec<Suspicion>,
+        /// Nodes that several devices are: they are not shown, and are to come to topology themselves.
+        held: Vec<NodeId>,
     },
     /// An update is missing: the LSN is to attach again, and to send what follows the known one.
-    Gap {
-        known: u64,
-    },
+    Gap { known: u64 },
     /// Another stream of this LSN has taken over, or it is none any more.
     Superseded,
 }
@@ -94,17 +97,31 @@ impl Command for Update {
         }
         let known = attachment.known_update;
         if !self.snapshot && self.number <= known {
-            return Updated::Known { number: known, shown: self.still_shown(ledger), refused: 0 };
+            let shown = self.still_shown(ledger);
+            return Updated::Known {
+                number: known,
+                shown,
+                refused: 0,
+                suspicions: Vec::new(),
+                held: Vec::new(),
+            };
         }
         if !self.snapshot && self.number != known + 1 {
             return Updated::Gap { known };
         }
         let mut shown = Vec::new();
         let mut refused = 0;
+        let (mut suspicions, mut held) = (Vec::new(), Vec::new());
         for change in &self.changes {
             match change {
+                ChildChange::Attached(it) if ledger.nodes.find(&it.node).is_some_and(Node::is_held) => {
+                    held.push(it.node);
+                }
                 ChildChange::Attached(sighting) => match self.show(ledger, &attachment, sighting) {
-                    Some(node) => shown.push(node),
+                    Some((node, suspicion)) => {
+                        shown.push(node);
+                        suspicions.extend(suspicion);
+                    }
                     None => refused += 1,
                 },
                 ChildChange::Departed { node, reason } => self.hide(ledger, *node, reason),
@@ -117,12 +134,17 @@ impl Command for Update {
         ledger
             .attachments
             .put(self.lsn, Attachment { known_update: number, heard: ledger.now, ..attachment });
-        Updated::Known { number, shown, refused }
+        Updated::Known { number, shown, refused, suspicions, held }
     }
 }
 
 impl Update {
-    fn show(&self, ledger: &mut Ledger, attachment: &Attachment, sighting: &Sighting) -> Option<Shown> {
+    fn show(
+        &self,
+        ledger: &mut Ledger,
+        attachment: &Attachment,
+        sighting: &Sighting,
+    ) -> Option<(Shown, Option<Suspicion>)> {
         if (sighting.lineage, sighting.epoch) != (attachment.lineage, attachment.epoch) {
             return None;
         }
@@ -141,13 +163,15 @@ impl Update {
         }
         *members += usize::from(joins);
         abdicate(ledger, &node, self.cell);
+        let before = node.clone();
         node.attest(&sighting.attested);
         node.profile = sighting.profile.clone();
         node.observed = ledger.nodes.find(&self.lsn).and_then(|lsn| lsn.observed);
         node.attach_time = sighting.attach_time;
         node.appear(Position::Child, Some(self.lsn), Some(self.cell), now);
+        let suspicion = Suspicion::between(&before, &node, now);
         ledger.nodes.put(sighting.node, node);
-        Some(sighting.shown())
+        Some((sighting.shown(), suspicion))
     }
 
     /// Who has attached to topology itself since it became a child is here all the same.

@@ -158,6 +158,8 @@ fn deed(waiting: WaitingDeed) -> wire::AuditDeed {
         Action::ChangeLabels => wire::AuditAction::ChangeLabels,
         Action::DeleteNode => wire::AuditAction::DeleteNode,
         Action::Omit => wire::AuditAction::Omit,
+        Action::HoldNode => wire::AuditAction::HoldNode,
+        Action::ResolveClone => wire::AuditAction::ResolveClone,
     };
     wire::AuditDeed {
         id,

@@ -15,6 +15,7 @@ use crate::domain::deed::Refusal;
 use crate::grpc::refusal;
 use crate::hub::Hub;
 
+mod clone;
 mod create;
 mod nodes;
 mod page;
@@ -117,6 +118,13 @@ impl FleetService for Fleet {
         let node = request.get_ref().name.clone();
         let deleted = nodes::delete(&self.hub, actor.clone(), request.into_inner()).await;
         answer(self.on_record(&actor, &node, deleted).await)
+    }
+
+    async fn resolve_clone(&self, request: Request<fleet::ResolveCloneRequest>) -> Answer<fleet::Node> {
+        let actor = creator(&request);
+        let node = request.get_ref().name.clone();
+        let resolved = clone::resolve(&self.hub, actor.clone(), request.into_inner()).await;
+        answer(self.on_record(&actor, &node, resolved).await)
     }
 
     async fn get_topology(

@@ -48,6 +48,8 @@ pub(super) fn node(refusal: NodeRefusal, name: &str) -> Fault {
         NodeRefusal::Unknown => not_found("NODE_NOT_FOUND", &format!("nodes/{name}")),
         NodeRefusal::Changed => fault(Code::Aborted, "ETAG_MISMATCH", message),
         NodeRefusal::Online => fault(Code::FailedPrecondition, "NODE_ONLINE", message),
+        NodeRefusal::NotHeld => fault(Code::FailedPrecondition, "NODE_NOT_HELD", message),
+        NodeRefusal::UnknownLife => fault(Code::NotFound, "LIFE_NOT_FOUND", message),
         NodeRefusal::TooManyLabels => invalid("TOO_MANY_LABELS", message),
     }
 }

@@ -11,6 +11,7 @@ use muster_wire::time::{span_to_wire, to_wire};
 use prost::Message;
 
 use crate::domain::cell::{Cell, CellId};
+use crate::domain::clone::Life;
 use crate::domain::event::EventBody;
 use crate::domain::filter::place_of;
 use crate::domain::node::{Node, Position, Presence};
@@ -65,12 +66,13 @@ pub(super) fn presence(presence: Presence) -> fleet::NodeState {
         Presence::Offline => fleet::NodeState::Offline,
         Presence::Unreachable => fleet::NodeState::Unreachable,
         Presence::NeverSeen => fleet::NodeState::NeverSeen,
+        Presence::Held => fleet::NodeState::Held,
     }
 }
 
 pub(super) fn node(node: &Node, place: String, revision: Revision, now: Timestamp) -> fleet::Node {
     let role = match node.position {
-        _ if node.presence == Presence::NeverSeen => fleet::NodeRole::Unspecified,
+        _ if matches!(node.presence, Presence::NeverSeen | Presence::Held) => fleet::NodeRole::Unspecified,
         Position::Child => fleet::NodeRole::Child,
         Position::Lsn => fleet::NodeRole::Lsn,
         Position::Direct => fleet::NodeRole::Direct,
@@ -103,6 +105,18 @@ pub(super) fn node(node: &Node, place: String, revision: Revision, now: Timestam
         mains_powered: profile.mains_powered,
         etag: etag(revision),
         sealing_key: node.attested.sealing_key.0.clone().into(),
+        lives: node.lives.iter().map(life).collect(),
+    }
+}
+
+fn life(life: &Life) -> fleet::NodeLife {
+    fleet::NodeLife {
+        id: life.id(),
+        host_name: life.host_name.clone(),
+        addresses: life.addresses.clone(),
+        observed_address: life.observed.map(|ip| ip.to_string()).unwrap_or_default(),
+        attach_time: Some(to_wire(life.since)),
+        gone: life.gone,
     }
 }
 

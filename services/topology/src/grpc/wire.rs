@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_proto::control::v1::{LocalPrefix, NodePresence};
+use muster_proto::control::v1::{self as control, LocalPrefix, NodePresence};
 use muster_proto::overlay::v1 as overlay;
 use muster_proto::payload_type;
 use muster_proto::task::v1 as task;
@@ -182,6 +182,17 @@ pub(super) fn sighting(
     profile.boot_nonce = attach.boot_nonce;
     let (lineage, epoch) = (attach.lineage, attach.epoch);
     Ok(Sighting { node, attested, profile, lineage, epoch, attach_time })
+}
+
+/// The boot nonce of an agent that signed `nonce` with the node's key: it is running.
+pub(super) fn life(sealed: &Envelope, node: NodeId, key: &[u8], nonce: u64) -> Result<u64, Misbehaved> {
+    let payload = open_ed25519(sealed, payload_type::LIFE, key)
+        .map_err(|error| misbehaved(format!("its life: {error}")))?;
+    let life = control::Life::decode(payload).map_err(|error| misbehaved(format!("its life: {error}")))?;
+    if node_id(&life.node_id, "life")? != node || life.nonce != nonce {
+        return Err(misbehaved("its life is another node's, or answers another question"));
+    }
+    Ok(life.boot_nonce)
 }
 
 /// A report that `node` signed with its key. Answers also its trace context.

@@ -17,6 +17,7 @@ use super::{presence, sealed, uptime};
 use crate::domain::attach::{Attach, Attached};
 use crate::domain::attachment::HEARTBEAT;
 use crate::domain::cell::CellId;
+use crate::domain::clone::Suspicion;
 use crate::domain::opaque::Opaque;
 use crate::grpc::wire;
 use crate::hub::{Hub, Mail};
@@ -28,6 +29,7 @@ pub(super) mod code {
     pub(in super::super) const NOT_YOU: u32 = 403;
     pub(in super::super) const MISSED: u32 = 410;
     pub(in super::super) const SUPERSEDED: u32 = 409;
+    pub(in super::super) const HELD: u32 = 423;
     pub(in super::super) const TOO_OLD: u32 = 426;
     pub(in super::super) const SILENT: u32 = 408;
     pub(in super::super) const UNAVAILABLE: u32 = 503;
@@ -42,6 +44,10 @@ pub(super) struct Admitted {
     pub(super) cell: Option<CellId>,
     /// A lost device: it gets its lock or erase, and nothing else.
     pub(super) lost: bool,
+    /// One of several devices of one identity: it gets an operator's word, and nothing else.
+    pub(super) held: bool,
+    /// It was online in another life.
+    pub(super) suspicion: Option<Suspicion>,
     /// The Welcome tells every revocation up to here.
     pub(super) known_revocation: u64,
     pub(super) welcome: Welcome,
@@ -93,6 +99,8 @@ pub(super) async fn admit(
         signing_key: ticket.signing_key,
         cell: attached.cell.filter(|_| is_lsn(&attached)),
         lost,
+        held: attached.held,
+        suspicion: attached.suspicion,
         known_revocation: trust.store.revocations().number(),
         welcome,
         receipts,
@@ -188,6 +196,7 @@ async fn welcome(
         resume_token: attached.token.0.clone().into(),
         known_update: attached.known_update,
         resync: attached.resync,
+        held: attached.held,
         operator_policy: crate::sealed::operator_policy(&hub.operator_policy_file),
         trust_bundle: Some(trust.bundle.clone()),
         revocations: trust.store.revocations().after(known_revocation).cloned().collect(),

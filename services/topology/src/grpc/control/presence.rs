@@ -1,14 +1,20 @@
 //! An LSN's updates become commands, their answers acknowledgements with receipts.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use muster_kit::clock;
-use muster_proto::control::v1::{PresenceUpdate, UpdateAck, attach_response::Frame, presence_change};
+use muster_kit::shutdown::Shutdown;
+use muster_proto::control::v1::{
+    PresenceUpdate, Summons, UpdateAck, attach_response::Frame, downstream, presence_change,
+};
 use muster_proto::trust::v1::Envelope;
 use muster_types::{NodeId, SubnetKey, limits};
 
 use super::admit::{code, part};
+use super::down;
 use crate::authority::Statement;
+use crate::clones;
 use crate::domain::cell::CellId;
 use crate::domain::update::{ChildChange, Shown, Update, Updated};
 use crate::grpc::{render, wire};
@@ -76,7 +82,7 @@ pub(super) fn reason(code: u32, description: &str) -> String {
 }
 
 /// Commits the update; the answer goes down only then.
-pub(super) async fn commit(hub: &Hub, update: Update) -> Vec<Frame> {
+pub(super) async fn commit(hub: &Arc<Hub>, shutdown: &Shutdown, update: Update) -> Vec<Frame> {
     let lsn = update.lsn;
     let answer = match hub.writer.submit(update).await {
         Ok(answer) => answer,
@@ -84,12 +90,16 @@ pub(super) async fn commit(hub: &Hub, update: Update) -> Vec<Frame> {
     };
     muster_kit::crash::point("presence.committed");
     match answer {
-        Updated::Known { number, shown, refused } => {
+        Updated::Known { number, shown, refused, suspicions, held } => {
+            suspicions.into_iter().for_each(|suspicion| clones::look_into(hub, shutdown, suspicion, None));
             if refused > 0 {
                 tracing::info!(%lsn, refused, "children are not shown: their consent is for another LSN or time");
             }
             let receipts = receipts(hub, lsn, &shown).await;
-            vec![Frame::UpdateAck(UpdateAck { number, receipts })]
+            let summons = held
+                .into_iter()
+                .map(|node| Frame::Downstream(down::message(&[node], downstream::Body::Summons(Summons {}))));
+            summons.chain([Frame::UpdateAck(UpdateAck { number, receipts })]).collect()
         }
         Updated::Gap { known } => {
             // The next Welcome names the last known one, and the LSN sends what follows it.

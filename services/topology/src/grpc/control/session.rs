@@ -12,8 +12,8 @@ use muster_kit::shutdown::Shutdown;
 use muster_proto::control::v1::attach_request::Frame as Up;
 use muster_proto::control::v1::attach_response::Frame as Down;
 use muster_proto::control::v1::{
-    AttachRequest, AttachResponse, Downstream, Heartbeat, Part, Probe, RivalLsn, Suspicion, TrafficClass,
-    UsageReport, downstream,
+    AttachRequest, AttachResponse, Downstream, Heartbeat, NewIdentity, Part, Probe, RivalLsn, Summons,
+    Suspicion, TrafficClass, UsageReport, downstream,
 };
 use muster_types::{NodeId, Timestamp};
 use muster_wire::pack;
@@ -26,6 +26,7 @@ use tonic::{Status, Streaming};
 use super::admit::{self, Admitted, code, part};
 use super::presence::{self, Sender};
 use super::{down, grants, up, uptime};
+use crate::clones;
 use crate::domain::attachment::SILENT_AFTER;
 use crate::domain::cell::CellId;
 use crate::domain::deed::Refusal;
@@ -62,11 +63,14 @@ enum End {
 
 struct Session {
     hub: Arc<Hub>,
+    shutdown: Shutdown,
     node: NodeId,
     id: u64,
+    life: u64,
     frames: Frames,
     cell: Option<CellId>,
     lost: bool,
+    held: bool,
     /// The node was told every revocation up to here.
     told_revocation: u64,
     /// Version of the trust bundle that the node was told last.
@@ -95,22 +99,27 @@ pub(super) async fn run(
         Ok(Ok(Some(_))) => return refuse(&frames, part(code::MISBEHAVED, "the first frame is Hello")).await,
         _ => return,
     };
-    let id = rand::random::<u64>() >> 1;
+    let (id, life) = (rand::random::<u64>() >> 1, hello.boot_nonce);
     let (mail, mailbox) = mpsc::channel(MAIL);
     let superseded = CancellationToken::new();
     let wakes = hub.bus.subscribe();
     // From here on: what comes while the node is admitted is not missed.
     let revoked = hub.revoked.subscribe();
-    let admitted = match admit::admit(&hub, node, source, id, hello).await {
+    let mut admitted = match admit::admit(&hub, node, source, id, hello).await {
         Ok(admitted) => admitted,
         Err(part) => {
             note_refusal(&hub, node, &part).await;
             return refuse(&frames, part).await;
         }
     };
-    hub.register(node, StreamHandle { session: id, mail, superseded: superseded.clone() });
+    hub.register(node, StreamHandle { session: id, life, mail, superseded: superseded.clone() });
+    match admitted.suspicion.take() {
+        Some(suspicion) => clones::look_into(&hub, &shutdown, suspicion, Some(id)),
+        None if admitted.held => {}
+        None => hub.retire_others(node, id),
+    }
     metrics::stream_opened();
-    let mut session = Session::new(hub.clone(), node, id, frames);
+    let mut session = Session::new(hub.clone(), node, (id, life), frames, shutdown.clone());
     let end = match session.welcome(admitted).await {
         Ok(()) => session.serve(inbound, mailbox, (wakes, revoked), superseded, shutdown).await,
         Err(end) => end,
@@ -122,7 +131,9 @@ pub(super) async fn run(
         End::Lost => None,
     };
     tracing::info!(parted = parted.as_deref().unwrap_or("no"), "control stream ended");
-    if let Err(error) = hub.writer.submit(Detach { node, session: id, parted, heard: session.heard }).await {
+    if let Err(error) =
+        hub.writer.submit(Detach { node, session: id, parted, heard: session.heard, life }).await
+    {
         tracing::warn!(%error, "the end of a stream is not recorded; its replica's lease tells");
     }
 }
@@ -146,14 +157,17 @@ async fn refuse(frames: &Frames, part: Part) {
 }
 
 impl Session {
-    fn new(hub: Arc<Hub>, node: NodeId, id: u64, frames: Frames) -> Self {
+    fn new(hub: Arc<Hub>, node: NodeId, (id, life): (u64, u64), frames: Frames, shutdown: Shutdown) -> Self {
         Self {
             hub,
+            shutdown,
             node,
             id,
+            life,
             frames,
             cell: None,
             lost: false,
+            held: false,
             told_revocation: 0,
             told_bundle: 0,
             keys: up::Keys::default(),
@@ -167,7 +181,7 @@ impl Session {
     }
 
     async fn welcome(&mut self, admitted: Admitted) -> Result<(), End> {
-        (self.cell, self.lost) = (admitted.cell, admitted.lost);
+        (self.cell, self.lost, self.held) = (admitted.cell, admitted.lost, admitted.held);
         self.told_revocation = admitted.known_revocation;
         self.told_bundle = admitted.welcome.trust_bundle.as_ref().map_or(0, |bundle| bundle.version);
         self.keys.learn(self.node, admitted.signing_key.to_vec());
@@ -305,7 +319,8 @@ impl Session {
             self.keys.forget(change.node());
         }
         let hub = self.hub.clone();
-        self.commits.push_back(Box::pin(async move { presence::commit(&hub, command).await }));
+        let shutdown = self.shutdown.clone();
+        self.commits.push_back(Box::pin(async move { presence::commit(&hub, &shutdown, command).await }));
         Ok(())
     }
 
@@ -315,8 +330,8 @@ impl Session {
                 Some(claim) => self.send(Down::Rival(RivalLsn { claim: Some(claim) })).await,
                 None => Ok(()),
             },
-            Mail::Probe { nonce, targets } => {
-                let probe = downstream::Body::Probe(Probe { nonce });
+            Mail::Probe { nonce, targets, signed } => {
+                let probe = downstream::Body::Probe(Probe { nonce, signed });
                 self.send(Down::Downstream(down::message(&targets, probe))).await
             }
             Mail::Suspicion { of } => {
@@ -331,6 +346,20 @@ impl Session {
                 }
                 None => Ok(()),
             },
+            Mail::Summon(child) => {
+                let summons = downstream::Body::Summons(Summons {});
+                self.send(Down::Downstream(down::message(&[child], summons))).await
+            }
+            Mail::Hold if !self.held => {
+                self.part(code::HELD, "another device lives under this identity; an operator decides").await
+            }
+            Mail::Release { but } if self.held && but != Some(self.life) => {
+                self.part(code::SUPERSEDED, "this identity is one device's again").await
+            }
+            Mail::NewIdentity { life, link } if self.held && life == self.life => {
+                self.send(Down::NewIdentity(NewIdentity { enrollment_link: link })).await
+            }
+            Mail::Hold | Mail::Release { .. } | Mail::NewIdentity { .. } => Ok(()),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::domain::opaque::Opaque;
 use crate::domain::reports::{Report, Reports};
 use crate::domain::target::Step;
 use crate::grpc::wire;
-use crate::hub::{Hub, Mail};
+use crate::hub::{Answered, Hub, Mail};
 use crate::metrics;
 use crate::revocations;
 
@@ -124,7 +124,11 @@ fn take(hub: &Hub, sorted: &mut Sorted, key: &[u8], item: UpstreamItem) {
                 sorted.reports.push(report);
             }
         }
-        Some(Body::ProbeAnswer(answer)) => hub.answer_probe(answer.nonce, node),
+        Some(Body::ProbeAnswer(answer)) => {
+            let life =
+                answer.life.as_ref().and_then(|sealed| wire::life(sealed, node, key, answer.nonce).ok());
+            hub.answer_probe(answer.nonce, Answered { node, life });
+        }
         Some(Body::Disconnection(it)) => {
             let (Some(begin), Some(duration)) =
                 (it.begin_time.and_then(from_wire), it.duration.and_then(span_from_wire))

@@ -26,12 +26,12 @@ pub(super) async fn get(hub: &Hub, request: fleet::GetNodeRequest) -> Result<fle
     node(hub, page::node_id(&request.name)?).await
 }
 
-async fn stored(hub: &Hub, id: NodeId) -> Result<Stored<Node>, Fault> {
+pub(super) async fn stored(hub: &Hub, id: NodeId) -> Result<Stored<Node>, Fault> {
     let found = hub.store.nodes_by_id(&[id]).await.map_err(|error| refusal::store(&error))?.pop();
     found.ok_or_else(|| not_found("NODE_NOT_FOUND", &render::node_name(id)))
 }
 
-async fn node(hub: &Hub, id: NodeId) -> Result<fleet::Node, Fault> {
+pub(super) async fn node(hub: &Hub, id: NodeId) -> Result<fleet::Node, Fault> {
     let stored = stored(hub, id).await?;
     let place = select::places(hub).await?.place(&stored.row);
     Ok(render::node(&stored.row, place, stored.revision, clock::wall()))

@@ -67,7 +67,7 @@ async fn ask(
     let mut expected = 0;
     for (carrier, nodes) in streams {
         for targets in nodes.chunks(TARGETS) {
-            if hub.mail(carrier, Mail::Probe { nonce, targets: targets.to_vec() }) {
+            if hub.mail(carrier, Mail::Probe { nonce, targets: targets.to_vec(), signed: false }) {
                 expected += targets.len();
             }
         }
@@ -75,7 +75,7 @@ async fn ask(
     let mut answered = BTreeSet::new();
     while answered.len() < expected {
         match timeout_at(deadline, heard.recv()).await {
-            Ok(Some(node)) => answered.insert(node),
+            Ok(Some(heard)) => answered.insert(heard.node),
             Ok(None) | Err(_) => break,
         };
     }

@@ -42,6 +42,7 @@ pub(super) async fn filter(hub: &Hub, wire: fleet::NodeFilter) -> Result<NodeFil
             Ok(fleet::NodeState::Offline) => Presence::Offline,
             Ok(fleet::NodeState::Unreachable) => Presence::Unreachable,
             Ok(fleet::NodeState::NeverSeen) => Presence::NeverSeen,
+            Ok(fleet::NodeState::Held) => Presence::Held,
             _ => return Err(invalid("BAD_STATE", format!("there is no node state {state}"))),
         });
     }
