@@ -2,6 +2,8 @@
 //!
 //! `MUSTER_WRITE_VECTORS=1` writes the file anew, for a format that was changed on purpose.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
