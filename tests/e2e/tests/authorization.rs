@@ -114,7 +114,17 @@ const TABLE: &[Row] = &[
     ("muster.dht.v1.BootstrapService", &["Crawl", "PutRecord"], COMMANDERS),
     (
         "muster.agent.v1.LocalService",
-        &["CheckNetwork", "FindNodes", "GetRecords", "GetStats", "GetStatus", "Leave", "PutRecord", "Reach"],
+        &[
+            "CheckNetwork",
+            "FindNodes",
+            "GetNodeKeys",
+            "GetRecords",
+            "GetStats",
+            "GetStatus",
+            "Leave",
+            "PutRecord",
+            "Reach",
+        ],
         LOCAL,
     ),
 ];
