@@ -188,6 +188,12 @@ impl Stream {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         channel.here = here || was_here;
         let path = channel.path;
+        if here
+            && !was_here
+            && let Some(way) = &self.way
+        {
+            way.doubt();
+        }
         if here && (asked || !was_here) {
             self.tell(Event::Here { peer, relay: self.relay.clone(), path }).await;
         }

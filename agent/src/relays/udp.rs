@@ -11,9 +11,9 @@ use muster_net::{Endpoint, RelayInbound, RelayLeg};
 use muster_proto::relay::v1::carry_request::Request;
 use muster_proto::relay::v1::{CarryRequest, Packet};
 use muster_wire::relay::UdpToken;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// Waits for the relay's confirmation, as for STUN's answers.
 const WAITS: [Duration; 3] =
@@ -35,6 +35,7 @@ const NOBODY: u32 = u16::MAX as u32;
 pub(super) struct Way {
     leg: RelayLeg,
     holds: AtomicBool,
+    doubted: Notify,
 }
 
 /// Renews the binding for as long as it is held.
@@ -53,7 +54,11 @@ impl Way {
         token: UdpToken,
         asks: mpsc::WeakSender<CarryRequest>,
     ) -> (Arc<Self>, Binding) {
-        let way = Arc::new(Self { leg: endpoint.relay_leg(at), holds: AtomicBool::new(false) });
+        let way = Arc::new(Self {
+            leg: endpoint.relay_leg(at),
+            holds: AtomicBool::new(false),
+            doubted: Notify::new(),
+        });
         let bound = Arc::clone(&way);
         (way, Binding(tokio::spawn(async move { bound.keep(token, at, asks).await })))
     }
@@ -68,6 +73,12 @@ impl Way {
         if let Ok(channel) = u16::try_from(channel) {
             self.leg.part(channel);
         }
+    }
+
+    /// Somebody is about to be met: what held a while ago is proven anew first, and both directions go by the stream till then.
+    pub(super) fn doubt(&self) {
+        self.holds.store(false, Ordering::Relaxed);
+        self.doubted.notify_one();
     }
 
     /// `false`: it has to go by the stream.
@@ -92,12 +103,15 @@ impl Way {
             }
             if !held {
                 back_to_stream(&asks);
-                sleep(AGAIN).await;
+                let _ = timeout(AGAIN, self.doubted.notified()).await;
                 continue;
             }
             let mut waited = Duration::ZERO;
             while waited < UNUSED && !(waited >= USED && self.leg.take_used()) {
-                sleep(USED).await;
+                if timeout(USED, self.doubted.notified()).await.is_ok() {
+                    back_to_stream(&asks);
+                    break;
+                }
                 waited += USED;
             }
         }
