@@ -143,7 +143,6 @@ impl<C: Handle> Dht<C> {
         while let Some(overdue) = self.calls.take_overdue(turn.now) {
             match overdue {
                 Overdue::Late(call) => self.on_late(call, turn),
-                Overdue::Unheard(call) => self.repeat(call, turn),
                 Overdue::Lost(call) => self.lose(call, turn),
             }
         }
@@ -234,7 +233,7 @@ impl<C: Handle> Dht<C> {
         turn: &mut Turn<'_, C, N>,
     ) {
         let call = self.calls.answered(id, from.contact, turn.now);
-        self.hear(from, call.as_ref().and_then(|&(_, round_trip)| round_trip), turn);
+        self.hear(from, call.as_ref().map(|&(_, round_trip)| round_trip), turn);
         let Some((call, _)) = call else { return };
         match call.purpose {
             Purpose::Lookup(lookup) => self.on_lookup_answer(lookup, call.to, answer, turn),
@@ -281,18 +280,6 @@ impl<C: Handle> Dht<C> {
         self.table.doubt(call.to, turn.names);
         if let Purpose::Lookup(lookup) = call.purpose {
             self.on_lookup_late(lookup, call.to, turn);
-        }
-    }
-
-    /// The same once more, as long as somebody waits for the answer.
-    fn repeat<N: Names<C>>(&mut self, call: Call<C>, turn: &mut Turn<'_, C, N>) {
-        let request = match call.purpose {
-            Purpose::Lookup(lookup) => self.lookups.get(&lookup).map(|lookup| lookup.request()),
-            Purpose::Publish(op) => self.publications.request(op),
-            _ => None,
-        };
-        if let Some(request) = request {
-            turn.intents.push(Intent::Ask { to: call.to, call: call.id, request });
         }
     }
 

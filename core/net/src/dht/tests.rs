@@ -24,16 +24,6 @@ struct Node {
 }
 
 async fn node(network: &TestNetwork, id: NodeId, trust: &Arc<ArcSwap<TrustStore>>) -> Node {
-    node_with(network, id, trust, |carrier| carrier).await
-}
-
-/// Whose datagrams go out through what is made of its socket.
-async fn node_with(
-    network: &TestNetwork,
-    id: NodeId,
-    trust: &Arc<ArcSwap<TrustStore>>,
-    through: impl FnOnce(Arc<dyn crate::sealed::Carrier>) -> Arc<dyn crate::sealed::Carrier>,
-) -> Node {
     let node = network.node(id);
     let socket = SealedSocket::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
     let address = PeerAddress { node: id, key: node.own().public_key(), at: socket.local_addr().unwrap() };
@@ -48,7 +38,7 @@ async fn node_with(
         limits: Limits::default(),
     };
     let (carrier, datagrams) = socket.split();
-    let (dht, events) = Dht::start(config, through(carrier), datagrams);
+    let (dht, events) = Dht::start(config, carrier, datagrams);
     Node { dht, address, _events: events }
 }
 
@@ -86,40 +76,6 @@ async fn what_one_node_puts_every_other_gets_and_twenty_hold_it() {
         assert_eq!(got.found[0].value, opaque("third floor"));
         assert_eq!(got.found[0].record.publisher, nodes[3].address.node);
     }
-}
-
-/// Loses the first datagram to every address.
-struct Lossy {
-    inner: Arc<dyn crate::sealed::Carrier>,
-    met: std::sync::Mutex<std::collections::BTreeSet<SocketAddr>>,
-}
-
-impl crate::sealed::Carrier for Lossy {
-    fn send(&self, to: SocketAddr, datagram: &[u8]) {
-        if !self.met.lock().unwrap().insert(to) {
-            self.inner.send(to, datagram);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_lookup_whose_first_datagrams_are_lost_sends_them_again_and_finds_what_it_seeks() {
-    let network = TestNetwork::new();
-    let nodes = table(&network, 6).await;
-    let key = record::named_key("printer");
-    nodes[3].dht.put(key, opaque("third floor")).await.unwrap();
-    let trust = Arc::new(ArcSwap::from_pointee(network.trust()));
-    let lossy = |inner| Arc::new(Lossy { inner, met: std::sync::Mutex::default() }) as Arc<_>;
-    let client = node_with(&network, NodeId([9; 20]), &trust, lossy).await;
-    client.dht.standing(Standing { reachable: false, office: false, lsn: Some(nodes[2].address) }).await;
-    let begin = Watch::now();
-    let got = client.dht.get(key, Kind::Opaque, Wish::First, Care::Plain).await.unwrap();
-    assert_eq!(got.found[0].value, opaque("third floor"));
-    assert!(
-        begin.elapsed() < Duration::from_millis(1_400),
-        "only a new call found it: {:?}",
-        begin.elapsed()
-    );
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use muster_types::Instant;
 
 use super::contact::RoundTrip;
 use super::input::{CallId, OpId};
-use super::timing::{CALL_LIMIT, CALLS, PATIENCE_MAX, PATIENCE_MIN, REPEAT_AFTER};
+use super::timing::{CALL_LIMIT, CALLS, PATIENCE_MAX, PATIENCE_MIN};
 
 /// What an answer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,20 +26,6 @@ pub(super) enum Purpose {
     One(OpId),
 }
 
-impl Purpose {
-    /// Somebody waits for the answer: the datagram is sent once more. Upkeep asks again by itself.
-    fn is_waited_for(self) -> bool {
-        matches!(self, Self::Lookup(_) | Self::Publish(_))
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Fresh,
-    Late,
-    Repeated,
-}
-
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<C> {
     pub(super) id: CallId,
@@ -47,7 +33,7 @@ pub(super) struct Call<C> {
     pub(super) purpose: Purpose,
     asked: Instant,
     patience: Duration,
-    stage: Stage,
+    late: bool,
 }
 
 /// What time has brought.
@@ -55,8 +41,6 @@ pub(super) struct Call<C> {
 pub(super) enum Overdue<C> {
     /// Worth turning to others as well.
     Late(Call<C>),
-    /// Its datagram may have been lost: worth sending once more.
-    Unheard(Call<C>),
     /// Given up.
     Lost(Call<C>),
 }
@@ -88,24 +72,16 @@ impl<C: Copy + PartialEq> Calls<C> {
         }
         self.made = self.made.wrapping_add(1);
         let (id, patience) = (CallId(self.made), self.usual.patience(known.span()));
-        self.under_way.push(Call { id, to, purpose, asked: now, patience, stage: Stage::Fresh });
+        self.under_way.push(Call { id, to, purpose, asked: now, patience, late: false });
         Some(id)
     }
 
-    /// The call and its round trip; only by the one that was asked. Which of two datagrams was answered cannot be told, so
-    /// then there is no round trip (Karn's algorithm).
-    pub(super) fn answered(
-        &mut self,
-        id: CallId,
-        from: C,
-        now: Instant,
-    ) -> Option<(Call<C>, Option<Duration>)> {
+    /// The call and its round trip; only by the one that was asked.
+    pub(super) fn answered(&mut self, id: CallId, from: C, now: Instant) -> Option<(Call<C>, Duration)> {
         let place = self.under_way.iter().position(|call| call.id == id && call.to == from)?;
         let call = self.under_way.swap_remove(place);
-        let round_trip = (call.stage != Stage::Repeated).then(|| now.since(call.asked));
-        if let Some(round_trip) = round_trip {
-            self.usual.measured(round_trip);
-        }
+        let round_trip = now.since(call.asked);
+        self.usual.measured(round_trip);
         Some((call, round_trip))
     }
 
@@ -119,13 +95,8 @@ impl<C: Copy + PartialEq> Calls<C> {
         if now.since(self.under_way[place].asked) >= CALL_LIMIT {
             return Some(Overdue::Lost(self.under_way.swap_remove(place)));
         }
-        let call = &mut self.under_way[place];
-        if call.stage == Stage::Fresh {
-            call.stage = Stage::Late;
-            return Some(Overdue::Late(*call));
-        }
-        call.stage = Stage::Repeated;
-        Some(Overdue::Unheard(*call))
+        self.under_way[place].late = true;
+        Some(Overdue::Late(self.under_way[place]))
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -147,12 +118,7 @@ impl<C: Copy + PartialEq> Calls<C> {
 
 impl<C> Call<C> {
     fn deadline(&self) -> Instant {
-        let after = match self.stage {
-            Stage::Fresh => self.patience,
-            Stage::Late if self.purpose.is_waited_for() => REPEAT_AFTER,
-            Stage::Late | Stage::Repeated => CALL_LIMIT,
-        };
-        self.asked + after
+        self.asked + if self.late { CALL_LIMIT } else { self.patience }
     }
 }
 
@@ -204,19 +170,6 @@ mod tests {
         assert!(calls.take_overdue(start + PATIENCE_MAX).is_none());
         assert!(matches!(calls.take_overdue(start + CALL_LIMIT), Some(Overdue::Lost(_))));
         assert_eq!(calls.next(), None);
-    }
-
-    #[test]
-    fn a_lookups_request_is_sent_once_more_and_then_measures_no_round_trip() {
-        let (mut calls, start) = (Calls::default(), Instant::ZERO);
-        let id = calls.begin(7_u32, Purpose::Lookup(1), RoundTrip::UNKNOWN, start).unwrap();
-        assert!(matches!(calls.take_overdue(start + PATIENCE_MAX), Some(Overdue::Late(_))));
-        assert_eq!(calls.next(), Some(start + REPEAT_AFTER));
-        assert!(
-            matches!(calls.take_overdue(start + REPEAT_AFTER), Some(Overdue::Unheard(call)) if call.id == id)
-        );
-        assert_eq!(calls.next(), Some(start + CALL_LIMIT));
-        assert!(matches!(calls.answered(id, 7, start + REPEAT_AFTER + ms(5)), Some((_, None))));
     }
 
     #[test]

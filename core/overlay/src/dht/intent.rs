@@ -9,8 +9,7 @@ use muster_types::Key;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Intent<C> {
-    /// Send a request; the same call again: its datagram may have been lost. The machine keeps the time itself; what never
-    /// comes needs no word.
+    /// Send a request. The machine keeps the time itself; what never comes needs no word.
     Ask { to: C, call: CallId, request: Request },
     /// Answer a request.
     Reply { to: C, ticket: Ticket, answer: Answer<C> },

@@ -7,7 +7,6 @@ use super::contact::{Handle, RoundTrip};
 use super::distance::Distance;
 use super::input::{Care, OpId, Wish};
 use super::intent::Effort;
-use super::message::Request;
 use super::record::{Kind, Record};
 use super::timing::{CANDIDATES, NEWEST_HOLDERS, PATH_WIDTH, Settings};
 
@@ -322,14 +321,6 @@ impl<C: Handle> Lookup<C> {
         let nearest = self.candidates.iter().filter(missed).find(|candidate| candidate.hop > 0);
         let own_lsn = self.candidates.iter().filter(missed).find(|candidate| candidate.hop == 0);
         nearest.into_iter().chain(own_lsn).map(|candidate| candidate.contact)
-    }
-
-    /// What each contact is asked.
-    pub(super) fn request(&self) -> Request {
-        match self.goal.value() {
-            Some(kind) => Request::FindValue { key: self.target, kind },
-            None => Request::FindNode { target: self.target },
-        }
     }
 
     pub(super) fn effort(&self, now: Instant) -> Effort {

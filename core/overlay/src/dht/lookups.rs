@@ -89,7 +89,10 @@ impl<C: Handle> Dht<C> {
                 Move::Wait => return,
                 Move::Done => return self.conclude(id, turn),
                 Move::Ask(contact, _) => {
-                    let request = lookup.request();
+                    let request = match lookup.goal.value() {
+                        Some(kind) => Request::FindValue { key: lookup.target, kind },
+                        None => Request::FindNode { target: lookup.target },
+                    };
                     if !self.ask(contact, Purpose::Lookup(id), request, turn)
                         && let Some(lookup) = self.lookups.get_mut(&id)
                     {

@@ -53,12 +53,6 @@ impl<C> Publications<C> {
         self.own.iter().map(|own| own.renew).min()
     }
 
-    /// What its holders are asked.
-    pub(super) fn request(&self, op: OpId) -> Option<Request> {
-        let record = self.under_way.get(&op)?.record.clone();
-        Some(Request::Store { record, cached: false })
-    }
-
     /// Neither the outcome nor renewal is of interest any more.
     pub(super) fn cancel(&mut self, op: OpId) {
         self.under_way.remove(&op);
@@ -120,7 +114,8 @@ impl<C: Handle> Dht<C> {
     }
 
     fn entrust<N: Names<C>>(&mut self, op: OpId, to: C, turn: &mut Turn<'_, C, N>) {
-        let Some(request) = self.publications.request(op) else { return };
+        let Some(publication) = self.publications.under_way.get(&op) else { return };
+        let request = Request::Store { record: publication.record.clone(), cached: false };
         let asked = self.ask(to, Purpose::Publish(op), request, turn);
         if let Some(publication) = self.publications.under_way.get_mut(&op) {
             publication.waiting += usize::from(asked);

@@ -60,9 +60,6 @@ impl Default for Settings {
 pub const PATIENCE_MAX: Duration = ms(250);
 /// And the shortest: a busy host's scheduler.
 pub const PATIENCE_MIN: Duration = ms(20);
-/// An unanswered datagram of a lookup or publication is sent once more after this: twice the longest patience, so that most
-/// lookups that only met the dead have ended before.
-pub const REPEAT_AFTER: Duration = ms(500);
 /// After this a request counts as unanswered. Later answers still show that their sender lives.
 pub const CALL_LIMIT: Duration = ms(1_500);
 /// Requests of one machine under way at once; a machine that has so many begins nothing new.

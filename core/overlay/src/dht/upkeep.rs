@@ -182,13 +182,12 @@ impl<C: Handle> Dht<C> {
         }
     }
 
-    /// Somebody who was away, or a bootstrap node that is no neighbor: what they know of our neighborhood joins what we know.
+    /// Somebody who was away, or a bootstrap node: what they know of our neighborhood joins what we know.
     fn heal<N: Names<C>>(&mut self, turn: &mut Turn<'_, C, N>) {
         let away: Vec<_> =
             self.table.entries().iter().filter(|entry| entry.is_away()).map(|entry| entry.contact).collect();
-        let elsewhere =
-            |contact: &C| turn.names.key(*contact) != self.own && !self.is_lively_neighbor(*contact, turn);
-        let outside: Vec<_> = self.upkeep.contacts().filter(elsewhere).collect();
+        let outside: Vec<_> =
+            self.upkeep.contacts().filter(|&contact| turn.names.key(contact) != self.own).collect();
         let all = away.len() + outside.len();
         if all == 0 {
             return;
@@ -200,13 +199,6 @@ impl<C: Handle> Dht<C> {
             return self.table.remove(contact, turn.names);
         }
         self.ask(contact, Purpose::Question, Request::FindNode { target: self.own }, turn);
-    }
-
-    /// It is put the same question in its turn.
-    fn is_lively_neighbor<N>(&self, contact: C, turn: &Turn<'_, C, N>) -> bool {
-        let near = self.table.near(turn.settings.k);
-        let known = near.iter().find(|entry| entry.contact == contact);
-        known.is_some_and(|entry| entry.is_good() && entry.unheard(turn.now) < NEAR_FRESH)
     }
 
     fn stalest_near<N>(&self, turn: &Turn<'_, C, N>) -> Option<C> {

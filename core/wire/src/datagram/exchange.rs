@@ -34,9 +34,6 @@ const PENDING: usize = 4_096;
 /// Openings whose request the owner has not answered yet.
 const ANSWERING: usize = 256;
 
-/// An opening that is younger is not replaced by another: several requests may wait for it.
-const REOPEN: Duration = Duration::from_millis(250);
-
 /// The owner answers at once or not at all.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -161,19 +158,6 @@ impl Exchange {
             return Err(RequestError::Key(to.node));
         }
         Ok(RequestId(number))
-    }
-
-    /// Sends a request once more: its datagram, or the answer's, may have been lost. The peer may see it twice.
-    pub fn again(&mut self, request: RequestId, now: Instant, date: Timestamp) {
-        let Some(waiting) = self.pending.waiting(request.0) else { return };
-        let to = waiting.to;
-        match waiting.session.or_else(|| self.table.fresh(&to.key, now)) {
-            Some(session) => self.send_request(request.0, session, now),
-            // A reply may yet come; with it goes whatever waits.
-            None if self.table.began_within(&to.key, REOPEN, now) => {}
-            // A new opening: peers take none twice. If it cannot be made the owner's patience ends.
-            None => drop(self.begin(to, Some(request.0), now, date)),
-        }
     }
 
     /// The answer is not waited for any more. The session is in doubt: the peer may have forgotten it.

@@ -100,13 +100,8 @@ impl Table {
 
     /// Whether a handshake with this peer may still be answered.
     pub(super) fn is_underway(&self, peer: &NoiseKey, now: Instant) -> bool {
-        self.began_within(peer, HANDSHAKE, now)
-    }
-
-    /// Whether a handshake with this peer is no older than that.
-    pub(super) fn began_within(&self, peer: &NoiseKey, span: Duration, now: Instant) -> bool {
         let underway = self.links.get(peer).and_then(|link| link.underway.as_ref());
-        underway.is_some_and(|underway| now.since(underway.began) < span)
+        underway.is_some_and(|underway| now.since(underway.began) < HANDSHAKE)
     }
 
     pub(super) fn begin(&mut self, peer: NoiseKey, underway: Underway, now: Instant) {

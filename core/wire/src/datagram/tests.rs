@@ -176,34 +176,6 @@ fn requests_made_during_a_handshake_follow_it_and_all_are_answered() {
 }
 
 #[test]
-fn an_opening_or_an_answer_that_was_lost_is_made_good_by_asking_once_more() {
-    let (mut alice, mut bob) = pair();
-    let request = alice.ask(bob.address(), b"lost", T0);
-    assert_eq!(alice.drain(T0).0.len(), 1);
-    alice.exchange.again(request, after(1), NOW + after(1).elapsed());
-    let (told, _, _) = converse(&mut alice, &mut bob, after(1));
-    assert_eq!(told, [Told::Answer(request, NodeId([2; 20]), b"LOST".to_vec())]);
-
-    // The answer to the opening is lost: the peer takes a second opening, which is not the first one.
-    bob.exchange.network_changed();
-    alice.exchange.network_changed();
-    let request = alice.ask(bob.address(), b"unheard", after(2));
-    let opening = bytes(alice.drain(after(2)).0);
-    assert_eq!(bob.take(alice.at, &opening, after(2)).1.len(), 1);
-    alice.exchange.again(request, after(3), NOW + after(3).elapsed());
-    let (told, _, _) = converse(&mut alice, &mut bob, after(3));
-    assert_eq!(told, [Told::Answer(request, NodeId([2; 20]), b"UNHEARD".to_vec())]);
-
-    // By a session that stands it goes again as it went.
-    let request = alice.ask(bob.address(), b"sealed", after(4));
-    let first = alice.drain(after(4)).0;
-    alice.exchange.again(request, after(5), NOW + after(5).elapsed());
-    let (told, _, _) = converse(&mut alice, &mut bob, after(5));
-    assert_eq!(told, [Told::Answer(request, NodeId([2; 20]), b"SEALED".to_vec())]);
-    assert!(first.len() == 1 && first[0].1.len() < 100, "{first:?}");
-}
-
-#[test]
 fn a_node_under_a_false_id_is_told_apart() {
     let (mut alice, mut bob) = pair();
     let claimed = PeerAddress { node: NodeId([9; 20]), ..bob.address() };

@@ -103,10 +103,6 @@ impl Shell {
 
     pub(super) fn ask(&mut self, to: NodeId, call: CallId, request: &Request) {
         let now = self.now();
-        let sent = self.calls.iter().find(|(_, (known, _))| *known == call).map(|(request, _)| *request);
-        if let Some(sent) = sent {
-            return self.exchange.again(sent, now, (self.dates)());
-        }
         let address = self.book.address(to).map(|known| {
             let at = self.carrier.path(to).unwrap_or(known.at);
             PeerAddress { at, ..known }
