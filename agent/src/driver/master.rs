@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use muster_kit::backoff::Backoff;
 use muster_overlay::Input;
 use muster_proto::control::v1::attach_response::Frame;
 use muster_proto::control::v1::{FindLsnsResponse, Welcome};
@@ -79,9 +80,6 @@ impl Driver {
         if let Some(report) = self.history.found_again(&mut self.parts) {
             self.keep(report);
         }
-        if self.must_ask {
-            self.ask_for_own_tasks();
-        }
         Next::Go
     }
 
@@ -143,17 +141,26 @@ impl Driver {
         }
     }
 
-    fn ask_for_own_tasks(&self) {
+    /// Of a node whose journal was lost: what was begun here, asked until it is known.
+    pub(super) fn ask_for_own_tasks(&self) {
         let (client, done) = (self.parts.client.clone(), self.parts.done.clone());
         tokio::spawn(async move {
-            let tasks = client.own_tasks().await.map(|tasks| {
-                let known = |task: control::OwnTask| {
-                    Some((TaskKey::new(&task.task_id, &task.occurrence)?, task.state))
-                };
-                tasks.into_iter().filter_map(known).collect()
-            });
+            let mut backoff = Backoff::new();
+            let tasks = loop {
+                match client.own_tasks().await {
+                    Ok(tasks) => break tasks,
+                    Err(status) if done.is_closed() => return tracing::debug!(%status, "nobody waits for it"),
+                    Err(status) => {
+                        let delay = backoff.next_delay(&mut rand::rng());
+                        tracing::warn!(%status, "the master does not say what was begun here; tasks wait");
+                        tokio::time::sleep(delay).await;
+                    }
+                }
+            };
+            let known =
+                |task: control::OwnTask| Some((TaskKey::new(&task.task_id, &task.occurrence)?, task.state));
             // The loop may have ended.
-            let _ = done.send(Done::OwnTasks(tasks.map_err(|status| status.to_string()))).await;
+            let _ = done.send(Done::OwnTasks(tasks.into_iter().filter_map(known).collect())).await;
         });
     }
 

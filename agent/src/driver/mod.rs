@@ -184,7 +184,7 @@ struct Driver {
     routed: bool,
     /// When to look at the host's network again.
     look_again: Vec<Instant>,
-    /// The journal was lost, and the master has not yet been asked.
+    /// The journal was lost, and the master is to be asked once there is a way to it.
     must_ask: bool,
     /// This device is lost: it speaks with the master alone, for a lock or an erase.
     lost: bool,
@@ -210,7 +210,7 @@ struct Inbox {
 enum Done {
     NotReached(NodeId),
     Lsns(Result<FindLsnsResponse, String>),
-    OwnTasks(Result<Vec<(TaskKey, String)>, String>),
+    OwnTasks(Vec<(TaskKey, String)>),
     Renewed(Box<Result<Identity, RenewalError>>),
     /// LSNs of this place, by the hash table.
     TableLsns(Vec<Claim>),
@@ -416,13 +416,7 @@ impl Driver {
         match done {
             Done::NotReached(peer) => self.overlay.handle(Input::OpenFailed { peer }),
             Done::Lsns(found) => self.on_lsns(found),
-            Done::OwnTasks(Ok(tasks)) => {
-                self.must_ask = false;
-                self.tasks.adopt(tasks).await;
-            }
-            Done::OwnTasks(Err(reason)) => {
-                tracing::warn!(reason, "the master does not say what was begun here; tasks wait");
-            }
+            Done::OwnTasks(tasks) => self.tasks.adopt(tasks).await,
             Done::TableLsns(claims) => {
                 let known = (!claims.is_empty()).then_some(claims);
                 self.overlay.handle(Input::MasterAnswered(known));

@@ -51,6 +51,9 @@ impl Driver {
                     self.control.pacer().reopen();
                 }
                 self.tasks.route_up().await;
+                if !self.is_apart() && std::mem::take(&mut self.must_ask) {
+                    self.ask_for_own_tasks();
+                }
                 self.tell_what_the_master_lost();
             }
         }

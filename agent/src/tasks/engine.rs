@@ -150,6 +150,8 @@ pub struct Engine {
     commits: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Offers are answered only once the master said what it knows.
     asking: bool,
+    /// Those that came before it did.
+    early: Vec<TaskOffer>,
     /// Everything unacknowledged is on its way.
     resending: bool,
     count: Arc<AtomicU32>,
@@ -180,6 +182,7 @@ impl Engine {
             executions: JoinSet::new(),
             commits: FuturesUnordered::new(),
             asking: trust == Trust::AskMaster,
+            early: Vec::new(),
             resending: false,
             count,
             pairing,

@@ -208,8 +208,7 @@ impl Agent {
     /// It does not come.
     pub async fn until_online(&self, master: &Master) -> Result<()> {
         let name = self.name()?;
-        let seen = master.fleet()?.until_node(&name, is_online).await;
-        seen.map(|_| ()).with_context(|| self.program.as_ref().map(Program::last_words).unwrap_or_default())
+        master.fleet()?.until_node(&name, is_online).await.map(drop)
     }
 
     /// Waits until the master does not see it online any more.

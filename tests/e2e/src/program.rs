@@ -14,8 +14,8 @@ use tokio::sync::watch;
 /// Lines that are kept of what it says; older ones go.
 const LINES: usize = 2_000;
 
-/// Lines that a message about it quotes.
-const QUOTED: usize = 30;
+/// Lines that are printed when it is let go of, for whoever reads why a test failed.
+const QUOTED: usize = 200;
 
 /// How long it may take to say or do what is waited for, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,8 +51,7 @@ impl Program {
     /// # Errors
     /// It has ended and was waited for.
     pub fn pid(&self) -> Result<Pid> {
-        let id =
-            self.child.id().with_context(|| format!("{} has ended\n{}", self.name, self.last_words()))?;
+        let id = self.child.id().with_context(|| format!("{} has ended", self.name))?;
         Pid::from_raw(i32::try_from(id)?).context("0 is no process")
     }
 
@@ -65,8 +64,8 @@ impl Program {
         let heard = said.wait_for(|lines| lines.iter().any(|line| line.contains(text)));
         match tokio::time::timeout(PATIENCE, heard).await {
             Ok(Ok(lines)) => Ok(lines.iter().find(|line| line.contains(text)).cloned().unwrap_or_default()),
-            Ok(Err(_)) => bail!("{} ended without saying {text:?}\n{}", self.name, self.last_words()),
-            Err(_) => bail!("{} did not say {text:?}\n{}", self.name, self.last_words()),
+            Ok(Err(_)) => bail!("{} ended without saying {text:?}", self.name),
+            Err(_) => bail!("{} did not say {text:?}", self.name),
         }
     }
 
@@ -89,8 +88,7 @@ impl Program {
     /// It does not end.
     pub async fn ended(&mut self) -> Result<ExitStatus> {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await;
-        let status =
-            status.with_context(|| format!("{} does not end\n{}", self.name, self.last_words()))??;
+        let status = status.with_context(|| format!("{} does not end", self.name))??;
         // What it said last is still on its way through the pipes.
         let mut said = self.said.clone();
         let _ = tokio::time::timeout(LAST_WORDS, said.wait_for(|_| false)).await;
@@ -104,7 +102,7 @@ impl Program {
     pub async fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
         let status = self.ended().await?;
-        ensure!(status.success(), "{} ended with {status}\n{}", self.name, self.last_words());
+        ensure!(status.success(), "{} ended with {status}", self.name);
         Ok(())
     }
 
@@ -124,15 +122,20 @@ impl Program {
     pub async fn killed(&mut self) -> Result<()> {
         let status = self.ended().await?;
         let killed = status.signal() == Some(Signal::KILL.as_raw());
-        ensure!(killed, "{} ended with {status}\n{}", self.name, self.last_words());
+        ensure!(killed, "{} ended with {status}", self.name);
         Ok(())
     }
+}
 
-    /// The end of what it said, for messages.
-    pub fn last_words(&self) -> String {
+/// The runner shows it of a test that failed, and of no other.
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::env::var_os("NEXTEST").is_none() {
+            return;
+        }
         let said = self.said.borrow();
-        let lines: Vec<_> = said.iter().skip(said.len().saturating_sub(QUOTED)).cloned().collect();
-        format!("{} said:\n  {}", self.name, lines.join("\n  "))
+        let lines: Vec<_> = said.iter().skip(said.len().saturating_sub(QUOTED)).map(String::as_str).collect();
+        println!("{} said last:\n  {}", self.name, lines.join("\n  "));
     }
 }
 

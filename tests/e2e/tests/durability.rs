@@ -8,13 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use muster_e2e::fleet::command;
 use muster_e2e::{Agent, Master, Program};
-use rustix::process::Signal;
 use tokio::process::Command;
 
 /// Acknowledged writes that are looked at, one after another.
 const WRITES: usize = 5;
 
-/// strace on one of our processes, until it is asked what it saw.
+/// strace on one of our processes, until that ends.
 struct Trace {
     strace: Program,
     log: PathBuf,
@@ -39,8 +38,8 @@ impl Trace {
         Ok(Self { strace, log })
     }
 
+    /// What was seen of the program, which has been ended: strace hangs now and then where it is to detach from threads.
     async fn calls(mut self) -> Result<Vec<Call>> {
-        self.strace.signal(Signal::INT)?;
         self.strace.ended().await?;
         let mut pending = HashMap::new();
         let text = std::fs::read_to_string(&self.log)?;
@@ -78,7 +77,7 @@ fn syncs(calls: &[Call], file: &str, from: f64, until: f64) -> usize {
 
 #[tokio::test]
 async fn each_created_task_is_synced_to_disk_before_it_is_acknowledged() -> Result<()> {
-    let master = Master::up().await?;
+    let mut master = Master::up().await?;
     // A node that is away: nothing but the tasks themselves is written meanwhile.
     let mut agent = Agent::of(&master).await?;
     agent.stop().await?;
@@ -92,6 +91,7 @@ async fn each_created_task_is_synced_to_disk_before_it_is_acknowledged() -> Resu
         fleet.create(&command(&[&name], &["true"], "")).await?;
         spans.push((asked, now()));
     }
+    master.stop().await?;
     let calls = trace.calls().await?;
     for (asked, answered) in spans {
         let count = syncs(&calls, "topology.db-wal", asked, answered);
@@ -104,7 +104,7 @@ async fn each_created_task_is_synced_to_disk_before_it_is_acknowledged() -> Resu
 #[tokio::test]
 async fn started_is_synced_to_disk_before_a_program_is_executed() -> Result<()> {
     let master = Master::up().await?;
-    let agent = Agent::of(&master).await?;
+    let mut agent = Agent::of(&master).await?;
     let (name, fleet) = (agent.name()?, master.fleet()?);
     let trace = Trace::of(agent.program()?, agent.folder()).await?;
     let mut asked = Vec::new();
@@ -113,6 +113,7 @@ async fn started_is_synced_to_disk_before_a_program_is_executed() -> Result<()> 
         let task = fleet.create(&command(&[&name], &["true", &format!("deed-{number}")], "")).await?;
         fleet.until_ended(&task, &name).await?;
     }
+    agent.stop().await?;
     let calls = trace.calls().await?;
     for (number, asked) in asked.into_iter().enumerate() {
         let mark = format!("\"deed-{number}\"");

@@ -18,9 +18,15 @@ use crate::tasks::execution::execute;
 use crate::tasks::reporter::Reporter;
 use crate::tasks::{Context, Outcome, Stop};
 
+/// Offers that wait for the master's word on what was begun here; those beyond are left unanswered.
+const EARLY: usize = 64;
+
 impl Engine {
     pub(super) fn on_offer(&mut self, offer: TaskOffer) {
         crash::point("order.received");
+        if self.asking && self.early.len() < EARLY {
+            return self.early.push(offer);
+        }
         if self.asking || !self.lanes.has_room() {
             // Unanswered: the master offers it again.
             tracing::debug!(self.asking, "an offer is left unanswered for now");

@@ -84,11 +84,12 @@ impl Engine {
                 Done::Nothing
             }));
         }
-        match self.pairing.confirm() {
-            Ok(()) => self.asking = false,
-            Err(error) => {
-                tracing::error!(%error, "tasks stay untouched until the journal's marker can be written")
-            }
+        if let Err(error) = self.pairing.confirm() {
+            return tracing::error!(%error, "tasks stay untouched until the journal's marker can be written");
+        }
+        self.asking = false;
+        for offer in std::mem::take(&mut self.early) {
+            self.on_offer(offer);
         }
     }
 }

@@ -1,14 +1,22 @@
 //! ResolveClone: an operator's word on devices that live under one identity.
 
+use std::time::Duration;
+
 use muster_kit::status::{Fault, fault};
 use muster_proto::fleet::v1 as fleet;
-use muster_types::EnrollmentLink;
+use muster_types::{EnrollmentLink, NodeId};
 use tonic::Code;
 
 use super::{nodes, page, policy};
 use crate::domain::clone::Resolve;
 use crate::grpc::refusal::{self, invalid};
 use crate::hub::{Hub, Mail};
+
+/// How long a device may take to open its stream again.
+const COMES_BACK: Duration = Duration::from_secs(3);
+
+/// Between two looks for it.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The decision is durable before anybody hears of it. Whoever does not hear, or cannot enroll, comes back with the old
 /// identity, and is found out again.
@@ -21,7 +29,7 @@ pub(super) async fn resolve(
     policy::may_label(hub, &actor, &nodes::stored(hub, node).await?.row, [])?;
     let leaves = leaving(&request)?;
     if let Some((life, _)) = &leaves
-        && !hub.may_reach(node, *life)
+        && !is_reached(hub, node, *life).await
     {
         let message = format!("{}: the device {} is not attached now", request.name, request.life);
         return Err(fault(Code::FailedPrecondition, "LIFE_NOT_ATTACHED", message));
@@ -38,6 +46,16 @@ pub(super) async fn resolve(
         hub.mail_every_life(node, Mail::Release { but: life });
     }
     nodes::node(hub, node).await
+}
+
+/// A device that has just been held begins its stream anew.
+async fn is_reached(hub: &Hub, node: NodeId, life: u64) -> bool {
+    let reached = async {
+        while !hub.may_reach(node, life) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(COMES_BACK, reached).await.is_ok()
 }
 
 /// Who becomes another device, and by which link.
