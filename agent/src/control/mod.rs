@@ -49,6 +49,9 @@ const JUST_STARTED: Duration = Duration::from_secs(300);
 /// Over which that crowd spreads its first call of the master; finding an LSN does not wait for it.
 const BOOT_JITTER: Duration = Duration::from_secs(2);
 
+/// A stream that stood for so long was a success; one that ends at once again and again is opened ever more rarely.
+const LASTED: Duration = Duration::from_secs(5);
+
 /// Events on their way to the driver. When full, the stream is not read, and the master waits.
 const EVENTS: usize = 256;
 
@@ -302,7 +305,6 @@ impl Keeper {
             Ok(opened) => opened,
             Err(ended) => return Some(ended),
         };
-        backoff.reset();
         self.client.addresses.worked();
         // It stood before: so did everybody's.
         if !self.resume_token.is_empty() {
@@ -311,7 +313,12 @@ impl Keeper {
         self.resume_token = welcome.resume_token.clone();
         let beat = welcome.heartbeat_interval;
         self.events.send(Event::Up(Box::new(welcome))).await.ok()?;
-        Some(stream.run(beat, &self.outgoing, &self.events, &mut self.wants).await)
+        let begun = Instant::now();
+        let ended = stream.run(beat, &self.outgoing, &self.events, &mut self.wants).await;
+        if begun.elapsed() >= LASTED {
+            backoff.reset();
+        }
+        Some(ended)
     }
 }
 

@@ -164,6 +164,7 @@ impl Overlay {
         let trust = self.trust.load_full();
         match discovery::decode(bytes, &Verifier { trust: &trust, now: self.clock.now() }) {
             Ok(discovery) => self.handle(Input::Heard { from, discovery }),
+            Err(WireError::OtherNetwork { .. }) => tracing::trace!(%from, "a datagram of another network"),
             Err(error) => tracing::debug!(%from, %error, "a datagram of the local network is not believed"),
         }
     }

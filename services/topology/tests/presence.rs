@@ -277,6 +277,29 @@ async fn an_older_claim_of_a_lineage_and_two_lsns_of_one_subnet_are_told_of_each
 }
 
 #[tokio::test]
+async fn an_lsn_that_holds_to_an_overruled_claim_is_heard_and_its_claim_is_judged_anew() {
+    let world = World::start().await;
+    let (first, second, child) = (world.enroll(1), world.enroll(2), world.enroll(3));
+    let (usurper, _) = first.attach(&world, first.hello_as_lsn(LINEAGE, 5)).await;
+    let (mut link, _) = second.attach(&world, second.hello_as_lsn(LINEAGE, 4)).await;
+    link.update(1, true, vec![child.attach_under(second.id, LINEAGE, 4)]).await;
+    let beat = Heartbeat { sequence: 7, ..Heartbeat::default() };
+    link.send(attach_request::Frame::Heartbeat(beat)).await;
+    let answered =
+        link.until(|frame| if let Down::Heartbeat(beat) = frame { Some(beat) } else { None }).await;
+    assert_eq!((answered.sequence, answered.answer), (7, true));
+    assert_eq!(world.node(second.id).await.role(), fleet::NodeRole::Direct);
+
+    usurper.send(attach_request::Frame::Part(Part { code: 1, ..Part::default() })).await;
+    world.until_node(first.id, NodeState::Offline).await;
+    assert_eq!(link.part().await.code, 409);
+    let (mut link, _) = second.attach(&world, second.hello_as_lsn(LINEAGE, 4)).await;
+    link.update(1, true, vec![child.attach_under(second.id, LINEAGE, 4)]).await;
+    assert_eq!(link.update_ack().await.number, 1);
+    assert_eq!(world.node(child.id).await.role(), fleet::NodeRole::Child);
+}
+
+#[tokio::test]
 async fn a_second_stream_of_a_node_ends_the_first() {
     let world = World::start().await;
     let node = world.enroll(1);

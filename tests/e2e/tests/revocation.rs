@@ -130,7 +130,10 @@ async fn what_was_revoked_after_a_backup_a_restored_master_hears_from_its_nodes(
         ensure!(begun.elapsed() < PATIENCE, "the revocation is not taken back in");
         tokio::time::sleep(LOOK).await;
     }
-    master.fleet()?.until_node(&name, |node| !is_online(node)).await?;
+    let fleet = master.fleet()?;
+    fleet.until_node(&name, |node| !is_online(node)).await?;
+    // Whatever the revoked one claimed meanwhile, the cell is the old LSN's.
+    fleet.until_node(&lsn.name()?, |node| is_online(node) && node.role() == NodeRole::Lsn).await?;
     ensure!(!lists(&lsn.status().await?, "children", &name));
     Ok(())
 }

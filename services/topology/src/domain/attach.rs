@@ -209,8 +209,11 @@ impl Attach {
 fn place(ledger: &mut Ledger, claim: &Claim) -> Placed {
     let uptime = |node| ledger.nodes.find(&node).map_or(0, |it| it.uptime.basis_points(ledger.now));
     let own = ledger.cells.iter().map(|(_, cell)| cell).find(|cell| cell.lineage == claim.lineage).cloned();
+    // An LSN that has gone, or is revoked, overrules nobody.
+    let is_there = |lsn: NodeId| ledger.nodes.find(&lsn).is_some_and(Node::is_online);
     if let Some(own) = &own
         && own.judge(claim, uptime) == Verdict::Superseded
+        && own.lsn.is_some_and(is_there)
     {
         return Placed { cell: None, rivals: vec![own.clone()], deposed: None };
     }

@@ -42,6 +42,8 @@ const TOKEN_BYTES: usize = 16;
 pub(super) struct Admitted {
     pub(super) signing_key: [u8; 32],
     pub(super) cell: Option<CellId>,
+    /// It claims a cell whose LSN another node is.
+    pub(super) overruled: bool,
     /// A lost device: it gets its lock or erase, and nothing else.
     pub(super) lost: bool,
     /// One of several devices of one identity: it gets an operator's word, and nothing else.
@@ -84,11 +86,12 @@ pub(super) async fn admit(
     let attached =
         hub.writer.submit(attach).await.map_err(|error| part(code::UNAVAILABLE, error.to_string()))?;
     muster_kit::crash::point("presence.attached");
-    if let Some(claim) = claim {
+    if let Some(claim) = &claim {
         for rival in &attached.rivalled {
             hub.mail(*rival, Mail::Rival(claim.clone()));
         }
     }
+    let cell = attached.cell.filter(|_| is_lsn(&attached));
     let receipts = match &attached.shown {
         Some((lsn, shown)) => presence::receipts(hub, *lsn, std::slice::from_ref(shown)).await,
         None => Vec::new(),
@@ -97,7 +100,8 @@ pub(super) async fn admit(
     let welcome = welcome(hub, node, (&trust, hello.known_revocation), &attached, observed, &keys).await;
     Ok(Admitted {
         signing_key: ticket.signing_key,
-        cell: attached.cell.filter(|_| is_lsn(&attached)),
+        cell,
+        overruled: claim.is_some() && cell.is_none(),
         lost,
         held: attached.held,
         suspicion: attached.suspicion,

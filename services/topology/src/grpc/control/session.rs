@@ -48,6 +48,10 @@ const POLL: Duration = Duration::from_secs(10);
 /// Looked at less often: each time the whole cell is read.
 const UPTIME_POLL: Duration = Duration::from_secs(60);
 
+/// An LSN that does not believe in the one that topology has, because it knows of a revocation that topology does not,
+/// has so long to say so; then its claim is judged anew.
+const OVERRULED: Duration = Duration::from_secs(3);
+
 /// A node that does not take a frame for so long is gone.
 const SEND_LIMIT: Duration = Duration::from_secs(30);
 
@@ -69,6 +73,8 @@ struct Session {
     life: u64,
     frames: Frames,
     cell: Option<CellId>,
+    /// It claims a cell whose LSN another node is: by then it has believed that, or comes again.
+    overruled: Option<Instant>,
     lost: bool,
     held: bool,
     /// The node was told every revocation up to here.
@@ -166,6 +172,7 @@ impl Session {
             life,
             frames,
             cell: None,
+            overruled: None,
             lost: false,
             held: false,
             told_revocation: 0,
@@ -182,6 +189,7 @@ impl Session {
 
     async fn welcome(&mut self, admitted: Admitted) -> Result<(), End> {
         (self.cell, self.lost, self.held) = (admitted.cell, admitted.lost, admitted.held);
+        self.overruled = admitted.overruled.then(|| Instant::now() + OVERRULED);
         self.told_revocation = admitted.known_revocation;
         self.told_bundle = admitted.welcome.trust_bundle.as_ref().map_or(0, |bundle| bundle.version);
         self.keys.learn(self.node, admitted.signing_key.to_vec());
@@ -214,6 +222,7 @@ impl Session {
         grants.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let silence = self.last_frame + SILENT_AFTER;
+            let overruled = self.overruled.unwrap_or(silence);
             let step = tokio::select! {
                 biased;
                 () = shutdown.triggered() => self.part(code::UNAVAILABLE, "topology is restarting").await,
@@ -229,6 +238,9 @@ impl Session {
                 _ = poll.tick() => self.send_down().await,
                 _ = uptimes.tick() => self.send_uptimes().await,
                 _ = grants.tick() => self.send_grants().await,
+                () = tokio::time::sleep_until(overruled), if self.overruled.is_some() => {
+                    self.part(code::SUPERSEDED, "another node is the LSN of this cell").await
+                }
                 () = tokio::time::sleep_until(silence) => self.part(code::SILENT, "no heartbeat").await,
             };
             if let Err(end) = step {
@@ -311,6 +323,9 @@ impl Session {
 
     async fn on_update(&mut self, update: muster_proto::control::v1::PresenceUpdate) -> Result<(), End> {
         let Some(cell) = self.cell else {
+            if self.overruled.is_some() {
+                return Ok(());
+            }
             return self.send_all(vec![Down::Part(part(code::MISBEHAVED, "only an LSN has children"))]).await;
         };
         let sender = Sender { lsn: self.node, session: self.id, cell };
