@@ -15,7 +15,9 @@ use muster_proto::relay::v1::{
     CarryRequest, CarryResponse, Open, Opened, Packet, PeerGone, PeerHere, Refused, Welcome,
 };
 use muster_types::NodeId;
-use muster_wire::relay::{self, Bearer, Datagram, HEADER, PACKET_BYTES, RelayTicket, UdpToken};
+use muster_wire::relay::{
+    self, AddressProof, AddressProver, Bearer, Datagram, HEADER, PACKET_BYTES, RelayTicket, UdpToken,
+};
 use muster_wire::time::to_wire;
 use muster_wire::{gsn, session};
 use tokio::sync::mpsc;
@@ -31,6 +33,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Desk {
     means: Means,
     boot: BootClock,
+    prover: AddressProver,
     relay: Relay,
     guests: HashMap<Seat, Guest>,
 }
@@ -51,7 +54,13 @@ impl Desk {
             channels: CHANNELS,
             bytes_per_second: means.config.relaying_bytes_per_second,
         };
-        Self { means, boot: BootClock::new(), relay: Relay::new(limits), guests: HashMap::new() }
+        Self {
+            means,
+            boot: BootClock::new(),
+            prover: AddressProver::new(&rand::random()),
+            relay: Relay::new(limits),
+            guests: HashMap::new(),
+        }
     }
 
     pub(super) async fn run(
@@ -165,7 +174,7 @@ impl Desk {
 
     fn on_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
         match relay::decode(bytes) {
-            Some(Datagram::Bind { token, counter }) => self.bind(from, &token, counter),
+            Some(Datagram::Bind { token, counter, proof }) => self.bind(from, &token, counter, &proof),
             Some(Datagram::Data(channel)) => {
                 let is_sender = |guest: &Guest| guest.bound.is_some_and(|(at, _)| at == from);
                 let seat = self.guests.iter().find(|(_, guest)| is_sender(guest)).map(|(seat, _)| *seat);
@@ -173,14 +182,18 @@ impl Desk {
                     self.carry(seat, channel, &bytes[HEADER..]);
                 }
             }
-            Some(Datagram::Bound { .. }) | None => {}
+            Some(Datagram::Bound { .. } | Datagram::Prove { .. }) | None => {}
         }
     }
 
     /// Nobody but a guest is answered, each counter once, and with less than it sent.
-    fn bind(&mut self, from: SocketAddr, token: &UdpToken, counter: u64) {
+    fn bind(&mut self, from: SocketAddr, token: &UdpToken, counter: u64, proof: &AddressProof) {
         let guest = self.guests.values_mut().find(|guest| guest.token == *token);
         let Some(guest) = guest.filter(|it| it.bound.is_none_or(|(_, last)| counter > last)) else { return };
+        let proven = self.prover.proof(token, from);
+        if *proof != proven {
+            return self.means.endpoint.send_relayed(from, &relay::prove(&proven));
+        }
         (guest.bound, guest.by_udp) = (Some((from, counter)), true);
         self.means.endpoint.send_relayed(from, &relay::bound(counter));
     }

@@ -230,7 +230,9 @@ async fn hear_answers(shared: Arc<Shared>, mut tapped: mpsc::Receiver<Tapped>) {
             }
         } else if let Some(datagram) = relay::decode(&bytes) {
             shared.usage.received(Traffic::Relayed, bytes.len());
-            shared.legs.heard(from, datagram, bytes);
+            if let Some(answer) = shared.legs.heard(from, datagram, bytes) {
+                shared.discovery.send(from, &answer, Traffic::Relayed);
+            }
         } else if let Some(token) = probe::decode(&bytes) {
             reached(&shared, from, token);
         } else if Kind::of(&bytes).is_none() {

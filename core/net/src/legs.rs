@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use muster_overlay::relay::Channel;
-use muster_wire::relay::{self, Datagram, HEADER, UdpToken};
+use muster_wire::relay::{self, AddressProof, Datagram, HEADER, UdpToken};
 use tokio::sync::{mpsc, watch};
 
 use crate::endpoint::Shared;
@@ -30,8 +30,24 @@ pub(crate) struct Legs {
 struct Leg {
     channels: RwLock<HashMap<u16, RelayInbound>>,
     bound: watch::Sender<u64>,
+    bind: Mutex<Bind>,
     /// Something went out since somebody looked.
     used: AtomicBool,
+}
+
+/// What the relay was asked last.
+#[derive(Debug, Default)]
+struct Bind {
+    token: UdpToken,
+    counter: u64,
+    /// As the relay told it at this socket's address, when that was new to it.
+    proof: AddressProof,
+}
+
+impl Bind {
+    fn datagram(&self) -> Bytes {
+        relay::bind(&self.token, self.counter, &self.proof)
+    }
 }
 
 /// One relay's datagrams; dropping it lets them go.
@@ -46,21 +62,23 @@ impl Legs {
         Self { table: RwLock::default(), others }
     }
 
-    /// A datagram with a relay's mark came in.
-    pub(crate) fn heard(&self, from: SocketAddr, datagram: Datagram, bytes: Bytes) {
+    /// A datagram with a relay's mark came in. Answers what is to be answered.
+    pub(crate) fn heard(&self, from: SocketAddr, datagram: Datagram, bytes: Bytes) -> Option<Bytes> {
         let leg = self.table.read().unwrap_or_else(PoisonError::into_inner).get(&from).cloned();
         match (leg, datagram) {
             (Some(leg), Datagram::Data(channel)) => leg.deliver(channel, bytes),
             (Some(leg), Datagram::Bound { counter }) => {
                 leg.bound.send_if_modified(|last| std::mem::replace(last, counter.max(*last)) < counter);
             }
-            (None, Datagram::Bound { .. }) => {}
+            (Some(leg), Datagram::Prove { proof }) => return leg.prove(proof),
+            (None, Datagram::Bound { .. } | Datagram::Prove { .. }) => {}
             (_, Datagram::Bind { .. } | Datagram::Data(_)) => {
                 if self.others.try_send(Sealed { from, bytes }).is_err() {
                     tracing::trace!(%from, "lost a datagram to be relayed");
                 }
             }
         }
+        None
     }
 }
 
@@ -73,10 +91,26 @@ impl Leg {
     }
 }
 
+impl Leg {
+    /// The bind again, with the proof. Each proof is taken once, and only while an answer is waited for.
+    fn prove(&self, proof: AddressProof) -> Option<Bytes> {
+        let mut bind = self.bind.lock().unwrap_or_else(PoisonError::into_inner);
+        if bind.proof == proof || bind.counter <= *self.bound.borrow() {
+            return None;
+        }
+        bind.proof = proof;
+        Some(bind.datagram())
+    }
+}
+
 impl RelayLeg {
     pub(crate) fn open(shared: &Arc<Shared>, at: SocketAddr) -> Self {
-        let leg =
-            Leg { channels: RwLock::default(), bound: watch::Sender::new(0), used: AtomicBool::new(false) };
+        let leg = Leg {
+            channels: RwLock::default(),
+            bound: watch::Sender::new(0),
+            bind: Mutex::default(),
+            used: AtomicBool::new(false),
+        };
         let (shared, leg) = (Arc::clone(shared), Arc::new(leg));
         let mut table = shared.legs.table.write().unwrap_or_else(PoisonError::into_inner);
         table.insert(at, Arc::clone(&leg));
@@ -95,7 +129,11 @@ impl RelayLeg {
 
     /// Asks the relay to tie this socket to the session with that token.
     pub fn bind(&self, token: &UdpToken, counter: u64) {
-        self.shared.discovery.send(self.at, &relay::bind(token, counter), Traffic::Relayed);
+        let mut bind = self.leg.bind.lock().unwrap_or_else(PoisonError::into_inner);
+        (bind.token, bind.counter) = (*token, counter);
+        let datagram = bind.datagram();
+        drop(bind);
+        self.shared.discovery.send(self.at, &datagram, Traffic::Relayed);
     }
 
     /// The highest counter that the relay has confirmed.

@@ -1,8 +1,10 @@
 //! How a relay's packets look in UDP, and the tickets that it takes.
 //!
-//! Bind (mark, token, counter) and its answer (mark, counter) tie an address to a session; data is mark, channel,
-//! packet. A packet keeps its length on its way through a relay, so that whole bursts pass at once.
+//! Bind (mark, token, counter, proof) and its answer (mark, counter) tie an address to a session. Who does not prove yet
+//! that it hears at that address is told the proof there (mark, proof), and binds again. Data is mark, channel, packet. A
+//! packet keeps its length on its way through a relay, so that whole bursts pass at once.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use muster_proto::payload_type::RELAY_TICKET;
 use muster_proto::trust::v1::{self, Envelope};
 use muster_types::{NodeId, Timestamp};
 use prost::Message;
+use ring::hmac;
 
 use crate::envelope::EnvelopeError;
 use crate::ticket::TicketError;
@@ -20,6 +23,7 @@ use crate::trust::TrustStore;
 pub const BIND: u8 = 0xb0;
 pub const BOUND: u8 = 0xb1;
 pub const DATA: u8 = 0xb2;
+pub const PROVE: u8 = 0xb3;
 
 /// Mark and channel.
 pub const HEADER: usize = 3;
@@ -35,12 +39,39 @@ const TOKEN_BYTES: usize = 16;
 /// Names a session in bind datagrams; drawn by the relay, told over TLS.
 pub type UdpToken = [u8; TOKEN_BYTES];
 
+/// Shows that whoever binds an address hears there, as RFC 9000's tokens do (section 8.1). Zeros: not known yet.
+pub type AddressProof = [u8; 8];
+
 /// A relay's datagram, told apart by its mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datagram {
-    Bind { token: UdpToken, counter: u64 },
+    Bind { token: UdpToken, counter: u64, proof: AddressProof },
     Bound { counter: u64 },
+    Prove { proof: AddressProof },
     Data(Channel),
+}
+
+/// Makes the proofs of one relay, and keeps none: each is a code over session and address.
+pub struct AddressProver(hmac::Key);
+
+impl AddressProver {
+    /// `key`: drawn at the relay's start.
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    pub fn proof(&self, token: &UdpToken, address: SocketAddr) -> AddressProof {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(token);
+        match address.ip().to_canonical() {
+            IpAddr::V4(ip) => context.update(&ip.octets()),
+            IpAddr::V6(ip) => context.update(&ip.octets()),
+        }
+        context.update(&address.port().to_be_bytes());
+        let mut proof = AddressProof::default();
+        proof.copy_from_slice(&context.sign().as_ref()[..size_of::<AddressProof>()]);
+        proof
+    }
 }
 
 /// Reads a datagram's head. `None`: it is no relay's.
@@ -48,10 +79,13 @@ pub fn decode(bytes: &[u8]) -> Option<Datagram> {
     let (mark, rest) = bytes.split_first()?;
     match *mark {
         BIND => {
-            let (token, counter) = rest.split_first_chunk::<TOKEN_BYTES>()?;
-            Some(Datagram::Bind { token: *token, counter: number(counter)? })
+            let (token, rest) = rest.split_first_chunk::<TOKEN_BYTES>()?;
+            let (counter, proof) = rest.split_first_chunk::<8>()?;
+            let counter = u64::from_be_bytes(*counter);
+            Some(Datagram::Bind { token: *token, counter, proof: proof.try_into().ok()? })
         }
-        BOUND => Some(Datagram::Bound { counter: number(rest)? }),
+        BOUND => Some(Datagram::Bound { counter: u64::from_be_bytes(rest.try_into().ok()?) }),
+        PROVE => Some(Datagram::Prove { proof: rest.try_into().ok()? }),
         DATA => {
             let (channel, _) = rest.split_first_chunk::<2>()?;
             Some(Datagram::Data(Channel(u16::from_be_bytes(*channel))))
@@ -60,18 +94,21 @@ pub fn decode(bytes: &[u8]) -> Option<Datagram> {
     }
 }
 
-fn number(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.try_into().ok()?))
-}
-
-pub fn bind(token: &UdpToken, counter: u64) -> Bytes {
-    [&[BIND], &token[..], &counter.to_be_bytes()].concat().into()
+pub fn bind(token: &UdpToken, counter: u64, proof: &AddressProof) -> Bytes {
+    [&[BIND], &token[..], &counter.to_be_bytes(), proof].concat().into()
 }
 
 /// Shorter than what it answers: a forged sender's address amplifies nothing.
 pub fn bound(counter: u64) -> [u8; 9] {
     let mut datagram = [BOUND; 9];
     datagram[1..].copy_from_slice(&counter.to_be_bytes());
+    datagram
+}
+
+/// Shorter than what it answers, too.
+pub fn prove(proof: &AddressProof) -> [u8; 9] {
+    let mut datagram = [PROVE; 9];
+    datagram[1..].copy_from_slice(proof);
     datagram
 }
 
@@ -244,14 +281,28 @@ mod tests {
     #[test]
     fn datagrams_are_what_they_were_and_an_answer_is_never_longer() {
         let token = [7; TOKEN_BYTES];
-        let datagram = bind(&token, 9);
-        assert_eq!(decode(&datagram), Some(Datagram::Bind { token, counter: 9 }));
+        let datagram = bind(&token, 9, &[3; 8]);
+        assert_eq!(decode(&datagram), Some(Datagram::Bind { token, counter: 9, proof: [3; 8] }));
         assert_eq!(decode(&bound(9)), Some(Datagram::Bound { counter: 9 }));
-        assert!(bound(9).len() < datagram.len());
+        assert_eq!(decode(&prove(&[3; 8])), Some(Datagram::Prove { proof: [3; 8] }));
+        assert!(bound(9).len() < datagram.len() && prove(&[3; 8]).len() < datagram.len());
         assert_eq!(decode(&header(Channel(258))), Some(Datagram::Data(Channel(258))));
         for end in 0..datagram.len() {
             assert_eq!(decode(&datagram[..end]), None);
         }
         assert_eq!(decode(&[0x80, 0, 0]), None);
+    }
+
+    #[test]
+    fn an_address_is_proven_for_one_session_at_one_relay_in_either_notation() {
+        let prover = AddressProver::new(&[1; 32]);
+        let proof = |token, address: &str| prover.proof(&[token; TOKEN_BYTES], address.parse().unwrap());
+        let proven = proof(7, "192.0.2.1:9");
+        assert_eq!(proof(7, "[::ffff:192.0.2.1]:9"), proven);
+        for other in [proof(8, "192.0.2.1:9"), proof(7, "192.0.2.1:10"), proof(7, "192.0.2.2:9")] {
+            assert_ne!(other, proven);
+        }
+        let elsewhere = AddressProver::new(&[2; 32]);
+        assert_ne!(elsewhere.proof(&[7; TOKEN_BYTES], "192.0.2.1:9".parse().unwrap()), proven);
     }
 }

@@ -12,7 +12,7 @@ use muster_kit::shutdown::Shutdown;
 use muster_net::BurstSocket;
 use muster_overlay::relay::{Channel, End, Grant, Limits, Meeting, Refusal, Relay, Seat};
 use muster_types::{Instant, NodeId};
-use muster_wire::relay::{UdpToken, header};
+use muster_wire::relay::{AddressProof, AddressProver, UdpToken, header};
 
 use crate::metrics;
 use crate::outbox::Outbox;
@@ -34,8 +34,17 @@ pub(crate) enum News {
     Restarting,
 }
 
+/// Why an address is not a session's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unbound {
+    Refused,
+    /// To be told at that address.
+    Unproven(AddressProof),
+}
+
 pub(crate) struct Hall {
     clock: BootClock,
+    prover: AddressProver,
     socket: Option<Arc<BurstSocket>>,
     floor: Mutex<Floor>,
 }
@@ -76,7 +85,8 @@ impl Hall {
             by_token: HashMap::new(),
             by_address: HashMap::new(),
         };
-        Self { clock: BootClock::new(), socket, floor: Mutex::new(floor) }
+        let prover = AddressProver::new(&rand::random());
+        Self { clock: BootClock::new(), prover, socket, floor: Mutex::new(floor) }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -203,14 +213,27 @@ impl Hall {
         }
     }
 
-    /// Lets a session's packets go to this address, if the token is a session's and the counter a new one.
-    pub(crate) fn bind(&self, token: &UdpToken, counter: u64, address: SocketAddr) -> bool {
+    /// Lets a session's packets go to this address.
+    ///
+    /// # Errors
+    /// The token is no session's, the counter an old one, the address another's, or whoever asks has not heard there yet.
+    pub(crate) fn bind(
+        &self,
+        token: &UdpToken,
+        counter: u64,
+        proof: &AddressProof,
+        address: SocketAddr,
+    ) -> Result<(), Unbound> {
         let mut floor = self.lock();
-        let Some(&seat) = floor.by_token.get(token) else { return false };
+        let seat = *floor.by_token.get(token).ok_or(Unbound::Refused)?;
         let is_anothers = floor.by_address.get(&address).is_some_and(|other| *other != seat);
-        let Some(guest) = floor.guests.get_mut(&seat) else { return false };
+        let guest = floor.guests.get_mut(&seat).ok_or(Unbound::Refused)?;
         if is_anothers || guest.bound.is_some_and(|(_, last)| counter <= last) {
-            return false;
+            return Err(Unbound::Refused);
+        }
+        let proven = self.prover.proof(token, address);
+        if *proof != proven {
+            return Err(Unbound::Unproven(proven));
         }
         let former = guest.bound.replace((address, counter));
         guest.by_udp = true;
@@ -218,7 +241,7 @@ impl Hall {
             floor.by_address.remove(&former);
         }
         floor.by_address.insert(address, seat);
-        true
+        Ok(())
     }
 }
 

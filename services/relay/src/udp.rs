@@ -8,9 +8,9 @@ use muster_kit::shutdown::Shutdown;
 use muster_net::stun::Responder;
 use muster_net::{Burst, BurstSocket, Bursts};
 use muster_overlay::relay::Seat;
-use muster_wire::relay::{self, Datagram, HEADER, PACKET_BYTES};
+use muster_wire::relay::{self, AddressProof, Datagram, HEADER, PACKET_BYTES, UdpToken};
 
-use crate::hall::Hall;
+use crate::hall::{Hall, Unbound};
 use crate::metrics::{self, Way};
 
 /// Until the shutdown, and after it for as long as sessions last: the process ends this task.
@@ -87,11 +87,11 @@ fn redirect(
             datagram[..HEADER].copy_from_slice(&relay::header(channel));
             Some(to)
         }
-        Datagram::Bind { token, counter } => {
-            answer(hall, socket, from, &token, counter);
+        Datagram::Bind { token, counter, proof } => {
+            answer(hall, socket, from, (&token, counter, &proof));
             None
         }
-        Datagram::Data(_) | Datagram::Bound { .. } => None,
+        Datagram::Data(_) | Datagram::Bound { .. } | Datagram::Prove { .. } => None,
     }
 }
 
@@ -103,17 +103,24 @@ fn strangers(hall: &Hall, socket: &BurstSocket, burst: &Burst<'_>, responder: &m
             continue;
         }
         match relay::decode(datagram) {
-            Some(Datagram::Bind { token, counter }) => answer(hall, socket, burst.from, &token, counter),
+            Some(Datagram::Bind { token, counter, proof }) => {
+                answer(hall, socket, burst.from, (&token, counter, &proof));
+            }
             _ => metrics::stray(),
         }
     }
 }
 
-fn answer(hall: &Hall, socket: &BurstSocket, from: SocketAddr, token: &relay::UdpToken, counter: u64) {
-    if hall.bind(token, counter, from) {
-        let datagram = relay::bound(counter);
-        socket.send(from, &datagram, datagram.len());
-    } else {
-        metrics::stray();
-    }
+fn answer(
+    hall: &Hall,
+    socket: &BurstSocket,
+    from: SocketAddr,
+    (token, counter, proof): (&UdpToken, u64, &AddressProof),
+) {
+    let datagram = match hall.bind(token, counter, proof, from) {
+        Ok(()) => relay::bound(counter),
+        Err(Unbound::Unproven(proof)) => relay::prove(&proof),
+        Err(Unbound::Refused) => return metrics::stray(),
+    };
+    socket.send(from, &datagram, datagram.len());
 }

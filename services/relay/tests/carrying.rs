@@ -33,7 +33,7 @@ use muster_proto::relay::v1::{CarryRequest, CarryResponse, Open, Opened, Packet}
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_relay::Config;
 use muster_types::{NodeId, Role};
-use muster_wire::relay::{self, Datagram, RelayTicket, UdpToken};
+use muster_wire::relay::{self, AddressProof, Datagram, RelayTicket, UdpToken};
 use muster_wire::revocation::{Reason, Revocation};
 use muster_wire::testing::TestNetwork;
 use tokio::net::UdpSocket;
@@ -234,7 +234,11 @@ impl Guest {
 
     /// Binds its UDP address.
     async fn bind(&self, counter: u64) {
-        self.udp.send_to(&relay::bind(&self.token, counter), self.relay).await.unwrap();
+        let unproven = relay::bind(&self.token, counter, &AddressProof::default());
+        self.udp.send_to(&unproven, self.relay).await.unwrap();
+        let told = relay::decode(&self.hears_datagram().await);
+        let Some(Datagram::Prove { proof }) = told else { panic!("to be proven, not {told:?}") };
+        self.udp.send_to(&relay::bind(&self.token, counter, &proof), self.relay).await.unwrap();
         assert_eq!(relay::decode(&self.hears_datagram().await), Some(Datagram::Bound { counter }));
     }
 
@@ -351,15 +355,39 @@ async fn strangers_datagrams_and_replayed_binds_are_not_answered() {
     anna.bind(5).await;
     bert.bind(1).await;
     let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let replay = relay::bind(&anna.token, 5);
+    let unknown = AddressProof::default();
+    let replay = relay::bind(&anna.token, 5, &unknown);
     let header = relay::header(Channel(to_bert.try_into().unwrap()));
-    for datagram in [&replay[..], &relay::bind(&[9; 16], 6), &[&header[..], b"forged"].concat(), &[0xb2]] {
+    for datagram in
+        [&replay[..], &relay::bind(&[9; 16], 6, &unknown), &[&header[..], b"forged"].concat(), &[0xb2]]
+    {
         stranger.send_to(datagram, anna.relay).await.unwrap();
     }
     anna.send_datagram(to_bert, b"genuine").await;
     // One socket hears them in order: what comes out now was sent last.
     assert_eq!(bert.datagram().await.1, b"genuine");
     assert!(stranger.try_recv_from(&mut [0; 64]).is_err());
+}
+
+#[tokio::test]
+async fn a_session_has_nothing_sent_to_an_address_where_it_does_not_hear() {
+    let scene = Scene::new().await;
+    let ((anna, to_bert), (mut bert, _)) = pair(&scene).await;
+    anna.bind(1).await;
+    // Whoever is there hears one short word, and what a proof for another address says counts for nothing here.
+    let victim = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    bert.udp.send_to(&relay::bind(&bert.token, 1, &AddressProof::default()), bert.relay).await.unwrap();
+    let Some(Datagram::Prove { proof }) = relay::decode(&bert.hears_datagram().await) else {
+        panic!("prove")
+    };
+    victim.send_to(&relay::bind(&bert.token, 2, &proof), bert.relay).await.unwrap();
+    let mut buffer = [0; 64];
+    let (length, _) = tokio::time::timeout(LIMIT, victim.recv_from(&mut buffer)).await.unwrap().unwrap();
+    let told = relay::decode(&buffer[..length]);
+    assert!(matches!(told, Some(Datagram::Prove { proof: another }) if another != proof), "{told:?}");
+    anna.send_datagram(to_bert, b"not for the victim").await;
+    assert_eq!(bert.packet().await.payload, Bytes::from_static(b"not for the victim"));
+    assert!(victim.try_recv_from(&mut buffer).is_err());
 }
 
 #[tokio::test]
@@ -419,8 +447,8 @@ async fn a_stranger_gets_no_byte_for_all_that_it_sends_and_others_talk_on_meanwh
     for round in 0..=u8::MAX {
         let garbage = [&[round][..], &[0x55; 1_100]].concat();
         let forged = [&header[..], &garbage].concat();
-        let guessed = relay::bind(&[round; 16], u64::MAX);
-        let replayed = relay::bind(&anna.token, 1);
+        let guessed = relay::bind(&[round; 16], u64::MAX, &AddressProof::default());
+        let replayed = relay::bind(&anna.token, 1, &AddressProof::default());
         for datagram in [&garbage[..], &forged, &guessed, &replayed, &[round]] {
             stranger.send_to(datagram, anna.relay).unwrap();
         }

@@ -17,7 +17,7 @@ use muster_proto::relay::v1::carry_response::Response as Answer;
 use muster_proto::relay::v1::relay_service_client::RelayServiceClient;
 use muster_proto::relay::v1::{CarryRequest, CarryResponse, Open};
 use muster_types::{Identity, NodeId};
-use muster_wire::relay::{self, RelayTicket};
+use muster_wire::relay::{self, AddressProof, RelayTicket};
 use muster_wire::testing::TestNetwork;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -100,8 +100,11 @@ impl Guest {
     async fn bind(&self) -> Result<BurstSocket> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.set_read_timeout(Some(ANSWER))?;
-        socket.send_to(&relay::bind(&self.token, 1), self.udp)?;
         let mut buffer = [0; 64];
+        socket.send_to(&relay::bind(&self.token, 1, &AddressProof::default()), self.udp)?;
+        let length = socket.recv(&mut buffer)?;
+        let Some(relay::Datagram::Prove { proof }) = relay::decode(&buffer[..length]) else { bail!("no proof") };
+        socket.send_to(&relay::bind(&self.token, 1, &proof), self.udp)?;
         let length = socket.recv(&mut buffer)?;
         ensure!(relay::decode(&buffer[..length]) == Some(relay::Datagram::Bound { counter: 1 }), "not bound");
         Ok(BurstSocket::new(socket)?)
