@@ -7,6 +7,7 @@ mod account;
 mod contacts;
 mod dht;
 mod downstream;
+mod farewell;
 mod forwarding;
 mod held;
 mod history;
@@ -26,18 +27,15 @@ mod suspicions;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use muster_kit::shutdown::Shutdown;
 use muster_net::NetEvent;
 use muster_net::dht::DhtEvent;
-use muster_overlay::intent::Station;
 use muster_overlay::message::PartCode;
 use muster_overlay::{Claim, Input};
-use muster_proto::control::v1::{FindLsnsResponse, Part, Upstream, UpstreamItem};
+use muster_proto::control::v1::{FindLsnsResponse, Part, UpstreamItem};
 use muster_proto::trust::v1::Envelope;
 use muster_types::{EnrollmentLink, NodeId};
 use muster_wire::datagram::PeerAddress;
-use prost::Message;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -57,25 +55,13 @@ use crate::tasks::Tasks;
 use crate::volunteer::Volunteer;
 
 use account::Account;
-use history::{History, Kept};
+use history::History;
 use overlay::Overlay;
 use parts::Parts;
 use presence::Presence;
 use route::Route;
 use spool::Spool;
 use suspicions::Suspicions;
-
-/// What one message to the master carries, but for one item that is larger: no more than may go at once after a
-/// reconnect, or the pacer would let too much through.
-const UPSTREAM_BYTES: usize = muster_net::pacer::REOPENING_BYTES as usize;
-/// Contract of `Upstream`.
-const UPSTREAM_ITEMS: usize = 256;
-
-/// How long goodbyes may take.
-const GOODBYE: Duration = Duration::from_secs(2);
-
-/// While leaving, ends are looked for this often.
-const FAREWELL_STEP: Duration = Duration::from_millis(20);
 
 /// How long the parts of the agent may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -333,66 +319,6 @@ impl Driver {
         Next::Go
     }
 
-    /// Packs what waits, so that a burst of reports is one message.
-    fn on_item(&mut self, first: UpstreamItem, outbox: &mut mpsc::Receiver<UpstreamItem>) -> Next {
-        let mut bytes = first.encoded_len();
-        let mut items = vec![first];
-        while items.len() < UPSTREAM_ITEMS && bytes < UPSTREAM_BYTES {
-            let Ok(item) = outbox.try_recv() else { break };
-            bytes += item.encoded_len();
-            items.push(item);
-        }
-        self.send_up(items);
-        Next::Go
-    }
-
-    /// By the route of the moment. Without one the journal keeps what matters.
-    fn send_up(&mut self, items: Vec<UpstreamItem>) {
-        let count = items.len();
-        let node_id = Bytes::copy_from_slice(self.parts.identity.node.as_bytes());
-        let upstream = Upstream { node_id, items };
-        let sent = match self.route.clone() {
-            Route::None { .. } => false,
-            Route::Direct => self.carry(upstream),
-            Route::Lsn(lsn) => self.overlay.send_upstream(lsn, upstream),
-        };
-        if !sent {
-            tracing::debug!(count, "no way to the master now; the journal sends them again");
-        }
-    }
-
-    /// Keeps an item beside the loop, which does not wait for disks.
-    fn keep(&self, (id, made, item): Kept) {
-        let outbox = self.parts.outbox.clone();
-        tokio::spawn(async move { outbox.keep(id, made, item).await });
-    }
-
-    fn on_request(&mut self, request: local::Request) -> Next {
-        match request {
-            local::Request::Status(answer) => {
-                // Who asked may have gone.
-                let _ = answer.send(self.status());
-                Next::Go
-            }
-            local::Request::Table(answer) => {
-                let _ = answer.send(self.table.handle());
-                Next::Go
-            }
-            local::Request::Keys(answer) => {
-                let _ = answer.send(self.keyring.clone());
-                Next::Go
-            }
-            local::Request::Meetings(answer) => {
-                let _ = answer.send(self.meetings.clone());
-                Next::Go
-            }
-            local::Request::Leave { reason, done } => {
-                tracing::info!(reason, "leaving the network");
-                Next::Leave { code: PartCode::UNINSTALLED, description: reason, told: Some(done) }
-            }
-        }
-    }
-
     async fn on_nap_check(&mut self) -> Next {
         self.overlay.look_at_clock();
         self.act().await;
@@ -427,50 +353,6 @@ impl Driver {
         }
         self.act().await;
         Next::Go
-    }
-
-    /// Says goodbye, ends tasks, and lets the machine hand over what it holds.
-    async fn leave(
-        mut self,
-        inbox: &mut Inbox,
-        code: PartCode,
-        description: String,
-        told: Option<tokio::sync::oneshot::Sender<()>>,
-    ) -> Then {
-        // Nobody is sent here any more.
-        self.volunteer = None;
-        self.tasks.finish().await;
-        let farewell = async {
-            let contacts = self.table.last_sample().await;
-            self.keep_table_contacts(&contacts);
-            self.table.leave().await;
-            self.overlay.handle(Input::Leave { code, description });
-            self.act().await;
-            while self.overlay.station() != Station::Parted || !self.engine.is_finished() {
-                let timer = Instant::now() + self.overlay.until_timer().min(FAREWELL_STEP);
-                tokio::select! {
-                    Some(event) = inbox.net.recv() => self.on_net(event).await,
-                    Some(item) = inbox.outbox.recv() => { self.on_item(item, &mut inbox.outbox); }
-                    () = tokio::time::sleep_until(timer) => { self.on_timer().await; }
-                }
-            }
-            while let Ok(item) = inbox.outbox.try_recv() {
-                self.on_item(item, &mut inbox.outbox);
-            }
-        };
-        if tokio::time::timeout(GOODBYE, farewell).await.is_err() {
-            tracing::warn!("not everybody could be told that this node leaves");
-        }
-        self.on_spool_due();
-        self.control.close(self.farewell).await;
-        self.parts.keep_learned();
-        self.parts.processes.close();
-        self.overlay.close().await;
-        if let Some(told) = told {
-            // Who asked may have gone.
-            let _ = told.send(());
-        }
-        self.then
     }
 }
 

@@ -1,9 +1,20 @@
-//! By which way this node speaks with the master. Nothing else cares which it is.
+//! By which way this node speaks with the master, and what goes that way. Nothing else cares which it is.
 
+use bytes::Bytes;
 use muster_overlay::intent::Station;
+use muster_proto::control::v1::{Upstream, UpstreamItem};
 use muster_types::NodeId;
+use prost::Message;
+use tokio::sync::mpsc;
 
-use crate::driver::Driver;
+use crate::driver::history::Kept;
+use crate::driver::{Driver, Next};
+
+/// What one message to the master carries, but for one item that is larger: no more than may go at once after a
+/// reconnect, or the pacer would let too much through.
+const UPSTREAM_BYTES: usize = muster_net::pacer::REOPENING_BYTES as usize;
+/// Contract of `Upstream`.
+const UPSTREAM_ITEMS: usize = 256;
 
 /// The way of the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,5 +68,39 @@ impl Driver {
                 self.tell_what_the_master_lost();
             }
         }
+    }
+
+    /// Packs what waits, so that a burst of reports is one message.
+    pub(super) fn on_item(&mut self, first: UpstreamItem, outbox: &mut mpsc::Receiver<UpstreamItem>) -> Next {
+        let mut bytes = first.encoded_len();
+        let mut items = vec![first];
+        while items.len() < UPSTREAM_ITEMS && bytes < UPSTREAM_BYTES {
+            let Ok(item) = outbox.try_recv() else { break };
+            bytes += item.encoded_len();
+            items.push(item);
+        }
+        self.send_up(items);
+        Next::Go
+    }
+
+    /// By the route of the moment. Without one the journal keeps what matters.
+    pub(super) fn send_up(&mut self, items: Vec<UpstreamItem>) {
+        let count = items.len();
+        let node_id = Bytes::copy_from_slice(self.parts.identity.node.as_bytes());
+        let upstream = Upstream { node_id, items };
+        let sent = match self.route.clone() {
+            Route::None { .. } => false,
+            Route::Direct => self.carry(upstream),
+            Route::Lsn(lsn) => self.overlay.send_upstream(lsn, upstream),
+        };
+        if !sent {
+            tracing::debug!(count, "no way to the master now; the journal sends them again");
+        }
+    }
+
+    /// Keeps an item beside the loop, which does not wait for disks.
+    pub(super) fn keep(&self, (id, made, item): Kept) {
+        let outbox = self.parts.outbox.clone();
+        tokio::spawn(async move { outbox.keep(id, made, item).await });
     }
 }

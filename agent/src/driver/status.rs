@@ -1,12 +1,14 @@
-//! What `muster-agent status` shows.
+//! What people on this host ask for, and what `muster-agent status` shows them.
 
 use muster_overlay::intent::Station;
+use muster_overlay::message::PartCode;
 use muster_proto::agent::v1::GetStatusResponse;
 use muster_proto::control::v1::ClassUsage;
 use muster_types::NodeId;
 use muster_wire::time::to_wire;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Next};
+use crate::local;
 
 /// The first of the neighbor list (design, section 2).
 const DEPUTIES: usize = 2;
@@ -15,6 +17,32 @@ const DEPUTIES: usize = 2;
 const LISTED: usize = 50;
 
 impl Driver {
+    pub(super) fn on_request(&mut self, request: local::Request) -> Next {
+        match request {
+            local::Request::Status(answer) => {
+                // Who asked may have gone.
+                let _ = answer.send(self.status());
+                Next::Go
+            }
+            local::Request::Table(answer) => {
+                let _ = answer.send(self.table.handle());
+                Next::Go
+            }
+            local::Request::Keys(answer) => {
+                let _ = answer.send(self.keyring.clone());
+                Next::Go
+            }
+            local::Request::Meetings(answer) => {
+                let _ = answer.send(self.meetings.clone());
+                Next::Go
+            }
+            local::Request::Leave { reason, done } => {
+                tracing::info!(reason, "leaving the network");
+                Next::Leave { code: PartCode::UNINSTALLED, description: reason, told: Some(done) }
+            }
+        }
+    }
+
     pub(super) fn status(&self) -> GetStatusResponse {
         let parts = &self.parts;
         let machine = self.overlay.machine();
