@@ -11,6 +11,7 @@ use muster_proto::dht::v1::{
     Effort, FindNodesRequest, GetRecordsRequest, GetStatsRequest, PutRecordRequest, PutRecordResponse,
 };
 use muster_proto::overlay::v1::RecordKind;
+use muster_types::NodeId;
 use muster_wire::record::key_of;
 use muster_wire::window;
 use tonic::transport::Channel;
@@ -34,7 +35,11 @@ pub(super) enum Dht {
     /// The nodes closest to a key
     Find { key: String },
     /// The keys of any node, verified against the network's root
-    Keys { node: String },
+    Keys {
+        /// Its whole id, as `nodes/3cf0053e...` or the 40 hexadecimal digits alone
+        #[arg(value_parser = node_id)]
+        node: NodeId,
+    },
     /// This node's part in the table
     Stats,
 }
@@ -50,6 +55,11 @@ pub(super) enum Kind {
     Gsn,
     Revocations,
     Opaque,
+}
+
+fn node_id(text: &str) -> Result<NodeId, String> {
+    let id = text.strip_prefix("nodes/").unwrap_or(text);
+    id.parse().map_err(|_| "a node's whole id has 40 hexadecimal digits".to_owned())
 }
 
 pub(super) fn run(command: &Dht, config: &Config) -> anyhow::Result<ExitCode> {
@@ -108,8 +118,8 @@ impl Dht {
                 effort(found.effort.as_ref());
             }
             Self::Keys { node } => {
-                let found =
-                    agent.get_node_keys(GetNodeKeysRequest { node_id: wire(node) }).await?.into_inner();
+                let node_id = Bytes::copy_from_slice(node.as_bytes());
+                let found = agent.get_node_keys(GetNodeKeysRequest { node_id }).await?.into_inner();
                 println!("signing      {}", HEXLOWER.encode(&found.signing_key));
                 println!("sealing      {}", HEXLOWER.encode(&found.sealing_key));
                 println!("noise        {}", HEXLOWER.encode(&found.noise_key));
