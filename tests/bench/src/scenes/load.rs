@@ -35,8 +35,8 @@ pub(crate) struct Size {
 /// Calls and handshakes of the generator at once.
 const AT_ONCE: usize = 64;
 
-/// How long the quiet streams are watched: two heartbeats of each.
-const QUIET: Duration = Duration::from_secs(20);
+/// How long the quiet streams are watched: four heartbeats of each, one of them answered.
+const QUIET: Duration = Duration::from_secs(100);
 
 /// Nothing that is waited for takes so long, on a machine that does nothing else.
 const PATIENCE: Duration = Duration::from_secs(300);

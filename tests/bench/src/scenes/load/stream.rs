@@ -16,6 +16,7 @@ use muster_proto::control::v1::{
 };
 use muster_proto::task::v1::TaskOrder;
 use muster_types::NodeId;
+use muster_wire::time::span_from_wire;
 use prost::Message;
 use rand::Rng;
 use tokio::sync::mpsc;
@@ -29,8 +30,8 @@ use super::host::Host;
 /// Frames on their way up.
 const QUEUE: usize = 64;
 
-/// As topology's Welcome asks for.
-const BEAT: Duration = Duration::from_secs(10);
+/// As agents do: one heartbeat of so many asks for an answer.
+const ANSWERED: u64 = 4;
 
 /// The last of [`Host::reports`].
 const LAST_REPORT: u64 = 3;
@@ -51,6 +52,8 @@ pub(super) struct Lsn {
     /// The connection lives as long as this.
     _client: ControlServiceClient<MasterChannel>,
     update: u64,
+    /// As topology's Welcome asks for.
+    beat: Duration,
 }
 
 impl Lsn {
@@ -62,9 +65,10 @@ impl Lsn {
         up.send(AttachRequest { frame: Some(Up::Hello(host.hello(subnet)?)) }).await?;
         let down = client.attach(ReceiverStream::new(requests)).await?.into_inner();
         let hosts = HashMap::from([(host.id(), host.clone())]);
-        let mut lsn = Self { host, hosts, up, down, _client: client, update: 1 };
+        let mut lsn = Self { host, hosts, up, down, _client: client, update: 1, beat: Duration::ZERO };
         let welcomed = lsn.next().await?;
-        let Down::Welcome(_) = welcomed else { bail!("not welcome: {welcomed:?}") };
+        let Down::Welcome(welcome) = welcomed else { bail!("not welcome: {welcomed:?}") };
+        lsn.beat = welcome.heartbeat_interval.and_then(span_from_wire).context("no heartbeat is named")?;
         let table = PresenceUpdate { number: lsn.update, snapshot: true, changes: Vec::new() };
         lsn.say(Up::Update(table)).await?;
         while !matches!(lsn.next().await?, Down::UpdateAck(_)) {}
@@ -73,8 +77,8 @@ impl Lsn {
 
     /// Lives on; hosts that are named to it come under it.
     pub(super) async fn serve(mut self, mut coming: mpsc::Receiver<Arc<Host>>, ended: mpsc::Sender<Ended>) {
-        let first = Instant::now() + BEAT.mul_f64(rand::rng().random());
-        let mut beats = interval_at(first.into(), BEAT);
+        let first = Instant::now() + self.beat.mul_f64(rand::rng().random());
+        let mut beats = interval_at(first.into(), self.beat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sequence = 0;
         loop {
@@ -86,7 +90,8 @@ impl Lsn {
                 Some(host) = coming.recv() => self.show(host).await,
                 _ = beats.tick() => {
                     sequence += 1;
-                    self.say(Up::Heartbeat(Heartbeat { sequence, ..Heartbeat::default() })).await
+                    let unanswered = sequence % ANSWERED != 0;
+                    self.say(Up::Heartbeat(Heartbeat { sequence, unanswered, ..Heartbeat::default() })).await
                 }
             };
             if let Err(error) = step {
