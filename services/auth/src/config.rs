@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::token;
+
 /// Where auth keeps its things, and where others find the master.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +19,9 @@ pub struct Config {
     /// The secret that opens the authority's keys; none: a file in the data directory.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
+    /// The token in which authorities' keys are made; none: they are sealed in the store.
+    #[serde(default)]
+    pub pkcs11: Option<token::Settings>,
     /// `host:port` of the master as devices dial it, best first. The first stands in links.
     pub addresses: Vec<String>,
     /// Domain of `_muster._tcp` SRV records that name the master; empty: none.
@@ -40,6 +45,7 @@ impl Config {
             data_dir: data_dir.into(),
             database_url: None,
             secret_file: None,
+            pkcs11: None,
             addresses,
             discovery_domain: String::new(),
             replica: None,

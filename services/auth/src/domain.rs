@@ -8,6 +8,7 @@ pub mod authority;
 pub mod challenge;
 pub mod cooldown;
 pub mod crl;
+pub mod custody;
 pub mod device;
 pub mod enrollment;
 pub mod founding;

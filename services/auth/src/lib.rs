@@ -33,6 +33,7 @@ pub mod scep;
 mod secret;
 pub mod service;
 pub mod store;
+pub mod token;
 
 pub use config::Config;
 pub use secret::SecretError;
@@ -40,10 +41,12 @@ pub use service::{Auth, AuthError, Clock};
 
 use crl::Shelf;
 use domain::audit::MAIN_CHAIN;
+use domain::custody::TokenError;
 use domain::key::KeyKind;
 use domain::rotation;
 use domain::vault::Vault;
 use store::{PostgresStore, SqliteStore, Store, StoreError};
+use token::Pkcs11Token;
 
 /// How often auth looks for what is due.
 const TEND_INTERVAL: Duration = Duration::from_secs(600);
@@ -67,6 +70,8 @@ pub enum StartError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -75,7 +80,7 @@ pub enum StartError {
 /// Founds the network if there is none yet, and opens it. Safe to repeat, also by several at once.
 ///
 /// # Errors
-/// Store or secret cannot be opened, or do not belong together.
+/// Store, secret or token cannot be opened, or do not belong together.
 pub async fn init(config: &Config) -> Result<Arc<Auth>, StartError> {
     start(config, true, Arc::new(muster_kit::clock::wall)).await
 }
@@ -104,7 +109,7 @@ async fn start(config: &Config, may_found: bool, clock: Clock) -> Result<Arc<Aut
     if stored.is_empty() && !may_found {
         return Err(StartError::NotFounded(config.data_dir.clone()));
     }
-    let vault = secret::open(&config.secret_file(), !stored.is_empty())?;
+    let vault = open_vault(config, !stored.is_empty())?;
     let keys = Auth::found(store.as_ref(), &vault, clock()).await?;
     if !Auth::is_founded(&keys) {
         return Err(StartError::RootMissing(config.data_dir.clone()));
@@ -141,8 +146,16 @@ pub async fn complete(config: &Config, certificates: &[Vec<u8>]) -> Result<Arc<A
 async fn open_unfounded(config: &Config) -> Result<(Arc<dyn Store>, Vault), StartError> {
     create_private_dir(&config.data_dir)?;
     let store = open_store(config).await?;
-    let vault = secret::open(&config.secret_file(), !store.keys().await?.is_empty())?;
+    let vault = open_vault(config, !store.keys().await?.is_empty())?;
     Ok((store, vault))
+}
+
+fn open_vault(config: &Config, founded: bool) -> Result<Vault, StartError> {
+    let vault = secret::open(&config.secret_file(), founded)?;
+    Ok(match &config.pkcs11 {
+        Some(settings) => vault.with_token(Arc::new(Pkcs11Token::open(settings)?)),
+        None => vault,
+    })
 }
 
 /// The name of this replica's audit chain.

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::domain::approval::ApprovalError;
 use crate::domain::audit::{Action, Deed};
 use crate::domain::authority::AuthorityError;
+use crate::domain::custody;
 use crate::domain::device::DeviceError;
 use crate::domain::enrollment::EnrollmentError;
 use crate::domain::founding;
@@ -136,7 +137,7 @@ impl Auth {
         let keys = founding::found(vault, now, &mut rand::rng())?;
         let network = Authority::unseal(&keys, vault)?.network();
         let subject = format!("networks/{network}");
-        Self::add_keys(store, keys, Action::Found, OURSELVES, subject, now).await?;
+        Self::add_keys((store, vault), keys, Action::Found, OURSELVES, subject, now).await?;
         Ok(store.keys().await?)
     }
 
@@ -155,7 +156,7 @@ impl Auth {
         }
         let keys = founding::prepare(vault, now, &mut rand::rng())?;
         let subject = "networks/-".to_owned();
-        Self::add_keys(store, keys, Action::Found, OURSELVES, subject, now).await?;
+        Self::add_keys((store, vault), keys, Action::Found, OURSELVES, subject, now).await?;
         Ok(store.keys().await?)
     }
 
@@ -174,12 +175,12 @@ impl Auth {
         keys.extend(made.iter().cloned());
         let network = Authority::unseal(&keys, vault)?.network();
         let subject = format!("networks/{network}");
-        Self::add_keys(store, made, Action::Found, OURSELVES, subject, now).await
+        Self::add_keys((store, vault), made, Action::Found, OURSELVES, subject, now).await
     }
 
     /// Adds keys, all or none. Whoever finds them there already goes on with what is there.
     async fn add_keys(
-        store: &dyn Store,
+        (store, vault): (&dyn Store, &Vault),
         keys: Vec<StoredKey>,
         action: Action,
         actor: &str,
@@ -190,10 +191,16 @@ impl Auth {
             keys.iter().map(|key| format!("{}/{}", key.kind.as_str(), key.generation)).collect();
         let detail = kinds.join(" ");
         let deed = Deed { time: now, action, actor: actor.to_owned(), subject, detail };
-        let writes = keys.into_iter().map(Write::AddKey).collect();
+        let writes = keys.iter().cloned().map(Write::AddKey).collect();
         match store.commit(Change { writes, deed }).await {
             Ok(_) => tracing::info!(action = action.as_str(), "added keys"),
-            Err(StoreError::Conflict) => tracing::info!("another replica was first"),
+            Err(StoreError::Conflict) => {
+                tracing::info!("another replica was first");
+                // Whoever fails here leaves keys in the token that nobody uses, and goes on.
+                if let Err(error) = custody::discard(&keys, &store.keys().await?, vault) {
+                    tracing::warn!(%error, "keys that are not needed stay in the token");
+                }
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())

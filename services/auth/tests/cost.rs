@@ -12,7 +12,8 @@ use muster_auth::domain::link::{Terms, node_terms};
 use muster_auth::domain::request::{CertificateRequest, NodeKeys};
 use muster_auth::service::Wanted;
 use muster_types::{EnrollmentLink, Identity, Role};
-use world::{Device, World};
+use world::token::SoftHsm;
+use world::{Backend, Device, World};
 
 /// Enrollments measured.
 const COUNT: usize = 1_000;
@@ -32,7 +33,18 @@ fn processor_time() -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_enrollment_costs_a_few_milliseconds_of_a_core_at_most() {
-    let world = Arc::new(World::start().await);
+    measure(World::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enrollment_costs_little_more_where_the_key_is_in_a_token() {
+    let name = "an_enrollment_costs_little_more_where_the_key_is_in_a_token";
+    let Some(hsm) = SoftHsm::of(name) else { return };
+    measure(World::start_with(Backend::Sqlite, |config| config.pkcs11 = Some(hsm.settings())).await).await;
+}
+
+async fn measure(world: World) {
+    let world = Arc::new(world);
     let operator =
         Identity { network: world.auth.authority().network(), role: Role::Operator, name: "alice".into() };
     let terms = Terms { use_limit: 100_000, ..node_terms() };

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use muster_auth::domain::custody::AuthorityKey;
 use muster_auth::domain::founding;
 use muster_auth::domain::offline::{self, OfflineError};
 use muster_auth::join::pem;
@@ -85,7 +86,8 @@ fn print(output: Output, shown: &auth::CertificateAuthority) {
 
 /// A root's key and certificate, for a computer that stays off the network.
 fn make_root(out: &Path, key: &Path) -> Result<Exit, Failure> {
-    let made = founding::root(clock::wall(), &mut rand::rng())
+    let made = AuthorityKey::draw()
+        .and_then(|key| founding::root(key, clock::wall(), &mut rand::rng()))
         .map_err(|error| Failure::internal("cannot make a root", error))?;
     for file in [out, key] {
         if file.exists() {
@@ -93,7 +95,7 @@ fn make_root(out: &Path, key: &Path) -> Result<Exit, Failure> {
             return Err(Failure::usage(format!("will not write {}", file.display()), why));
         }
     }
-    let key_pem = pem::section("PRIVATE KEY", made.issuer.key().serialized_der());
+    let key_pem = pem::section("PRIVATE KEY", &made.issuer.key().at_rest());
     let written = files::write_private(key, key_pem.as_bytes())
         .and_then(|()| files::write_private(out, pem::section("CERTIFICATE", &made.certificate).as_bytes()));
     written.map_err(|error| Failure::usage("cannot keep the root", error))?;

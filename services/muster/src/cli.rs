@@ -81,6 +81,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         muster init\n  \
         muster init --secret-file /run/secrets/muster      keys encrypted under a secret kept elsewhere\n  \
+        muster init --pkcs11-module /usr/lib/softhsm/libsofthsm2.so --pkcs11-token muster \\\n    \
+          --pkcs11-pin-file /run/secrets/pin               keys made in a token, and kept there\n  \
         muster init --external-root > requests.pem         the root stays offline: sign these there,\n  \
         muster init --import signed.pem                    and bring back what it signed")]
     Init(Box<Init>),

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use muster_auth::token;
 use muster_kit::dirs;
 use muster_kit::listen::HANDSHAKES;
 use muster_kit::telemetry::{self, LogFormat, TelemetryConfig, TelemetryGuard};
@@ -68,6 +69,18 @@ pub struct Settings {
     /// The secret that opens the authority's keys; replicas share it [default: auth.secret in the data directory]
     #[arg(long, env = "MUSTER_SECRET_FILE", value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
+    /// The library of a PKCS#11 token; the keys of root and authorities are made in the token and stay there [default: none]
+    #[arg(long, env = "MUSTER_PKCS11_MODULE", value_name = "FILE")]
+    pub pkcs11_module: Option<PathBuf>,
+    /// The token's label
+    #[arg(long, env = "MUSTER_PKCS11_TOKEN", value_name = "LABEL")]
+    pub pkcs11_token: Option<String>,
+    /// The file with the PIN of the token's user
+    #[arg(long, env = "MUSTER_PKCS11_PIN_FILE", value_name = "FILE")]
+    pub pkcs11_pin_file: Option<PathBuf>,
+    /// What the labels of our keys in the token begin with [default: muster]
+    #[arg(long, env = "MUSTER_PKCS11_KEY_LABEL", value_name = "TEXT")]
+    pub pkcs11_key_label: Option<String>,
     /// Domain whose _muster._tcp SRV records name the master [default: none]
     #[arg(long, env = "MUSTER_DISCOVERY_DOMAIN", value_name = "DOMAIN")]
     pub discovery_domain: Option<String>,
@@ -116,6 +129,7 @@ pub struct MasterConfig {
     pub database_url: Option<String>,
     pub nats_url: Option<String>,
     pub secret_file: Option<PathBuf>,
+    pub pkcs11: Option<token::Settings>,
     pub behind_proxy: bool,
     pub telemetry: TelemetryConfig,
 }
@@ -128,6 +142,7 @@ impl Settings {
                 .next("leave it out, or use --data-dir"));
         }
         let file = read(self.config.as_deref())?;
+        let pkcs11 = self.token(&file)?;
         let data_dir = match &place.data_dir {
             Some(folder) => folder.clone(),
             None => dirs::master_data_dir().map_err(|error| {
@@ -177,8 +192,29 @@ impl Settings {
             est_listen: self.est_listen.or(file.est_listen),
             scep_listen: self.scep_listen.or(file.scep_listen),
             secret_file: self.secret_file.or(file.secret_file),
+            pkcs11,
             telemetry,
         })
+    }
+
+    /// The token with the authority's keys, if there is one: then it has a module, a label and a PIN.
+    fn token(&self, file: &Self) -> Result<Option<token::Settings>, Failure> {
+        let module = self.pkcs11_module.clone().or_else(|| file.pkcs11_module.clone());
+        let token = self.pkcs11_token.clone().or_else(|| file.pkcs11_token.clone());
+        let pin_file = self.pkcs11_pin_file.clone().or_else(|| file.pkcs11_pin_file.clone());
+        let key_label = self.pkcs11_key_label.clone().or_else(|| file.pkcs11_key_label.clone());
+        match (module, token, pin_file) {
+            (None, None, None) => Ok(None),
+            (Some(module), Some(token), Some(pin_file)) => {
+                let key_label = key_label.unwrap_or_else(|| token::KEY_LABEL.to_owned());
+                Ok(Some(token::Settings { module, token, pin_file, key_label }))
+            }
+            _ => Err(Failure::usage(
+                "the token is only half described",
+                "it takes a module, a label and a file with the PIN",
+            )
+            .next("--pkcs11-module FILE --pkcs11-token LABEL --pkcs11-pin-file FILE")),
+        }
     }
 }
 

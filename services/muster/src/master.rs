@@ -153,6 +153,7 @@ pub fn auth_config(config: &MasterConfig, addresses: Vec<String>) -> muster_auth
     muster_auth::Config {
         database_url: config.database_url.clone(),
         secret_file: config.secret_file.clone(),
+        pkcs11: config.pkcs11.clone(),
         discovery_domain: config.discovery_domain.clone(),
         est_listen: config.est_listen,
         scep_listen: config.scep_listen,

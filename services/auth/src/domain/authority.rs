@@ -4,13 +4,14 @@ use std::fmt;
 
 use muster_types::{Identity, NetworkId, RootKey, Timestamp};
 use rand::CryptoRng;
-use rcgen::{Issuer, KeyPair};
+use rcgen::{Issuer, PublicKeyData};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::custody::{AuthorityKey, TokenError};
 use super::founding::certify_signer;
 use super::key::{KeyKind, StoredKey, generations, newest};
 use super::leaf::{self, Leaf, SIGNER_LIFETIME};
@@ -23,6 +24,12 @@ use super::vault::{Vault, VaultError};
 pub enum AuthorityError {
     #[error(transparent)]
     Vault(#[from] VaultError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("the {} key in the token is not that of its certificate", .0.as_str())]
+    Mismatch(KeyKind),
+    #[error("the token that holds the authority's key did not sign")]
+    Unsigned,
     #[error("the store has no {} key with a certificate: the network was not founded, or not completely", .0.as_str())]
     Missing(KeyKind),
     #[error("the {} key is not here: export the request, have it signed where the key is, and import the answer", .0.as_str())]
@@ -39,7 +46,10 @@ pub enum AuthorityError {
 
 impl From<rcgen::Error> for AuthorityError {
     fn from(error: rcgen::Error) -> Self {
-        Self::Encoding(error.to_string())
+        match error {
+            rcgen::Error::RemoteKeyError => Self::Unsigned,
+            error => Self::Encoding(error.to_string()),
+        }
     }
 }
 
@@ -50,7 +60,7 @@ pub struct Subordinate {
     /// DER
     pub certificate: Vec<u8>,
     key: PublicKey,
-    pub(super) issuer: Issuer<'static, KeyPair>,
+    pub(super) issuer: Issuer<'static, AuthorityKey>,
 }
 
 impl fmt::Debug for Subordinate {
@@ -102,7 +112,7 @@ impl Authority {
         let challenge = newest(keys, KeyKind::Challenge)?;
         // Opened for the proof alone: a store whose root key belongs to another secret shall not start.
         if root.is_here() {
-            root.unseal(vault)?;
+            key_of(root, vault)?;
         }
         let roots = generations(keys, KeyKind::Root);
         // The network's name is that of its first root.
@@ -121,7 +131,7 @@ impl Authority {
             signers,
             retired: retired(keys)?,
             challenge_key: hmac::Key::new(hmac::HMAC_SHA256, &challenge.unseal(vault)?),
-            version: keys.iter().map(|key| u64::from(key.generation)).sum(),
+            version: Self::version_of(keys),
         })
     }
 
@@ -167,6 +177,11 @@ impl Authority {
         let leads_to_newest = |cross: &&Vec<u8>| spki_of(cross).is_ok_and(|spki| spki == newest);
         let crosses = self.crosses.iter().filter(leads_to_newest).cloned();
         self.issuing.first().map(|issuing| issuing.certificate.clone()).into_iter().chain(crosses).collect()
+    }
+
+    /// What [`Self::version`] is with these keys.
+    pub fn version_of(keys: &[StoredKey]) -> u64 {
+        keys.iter().map(|key| u64::from(key.generation)).sum()
     }
 
     /// Rises with every change of a key or certificate.
@@ -243,9 +258,9 @@ impl Authority {
                 continue;
             }
             let plain = current.unseal(vault)?;
-            let key = key_pair(current, &plain)?;
+            let spki = spki_of_key(current)?;
             let issuer = &self.issuing[0].issuer;
-            let certificate = certify_signer(issuer, self.network, purpose, &key, now, rng)?;
+            let certificate = certify_signer(issuer, self.network, purpose, &spki, now, rng)?;
             let generation = current.generation + 1;
             renewed.push(StoredKey::seal(kind, generation, &plain, certificate, (vault, now), rng)?);
         }
@@ -278,17 +293,27 @@ fn subordinates(
 }
 
 /// A stored authority, ready to sign.
-pub(super) fn issuer(key: &StoredKey, vault: &Vault) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
+pub(super) fn issuer(
+    key: &StoredKey,
+    vault: &Vault,
+) -> Result<Issuer<'static, AuthorityKey>, AuthorityError> {
+    let certificate = CertificateDer::from(key.certificate.as_slice());
+    Ok(Issuer::from_ca_cert_der(&certificate, key_of(key, vault)?)?)
+}
+
+/// A stored root's or authority's key.
+pub(super) fn key_of(key: &StoredKey, vault: &Vault) -> Result<AuthorityKey, AuthorityError> {
     if !key.is_here() {
         return Err(AuthorityError::Elsewhere(key.kind));
     }
-    let pair = key_pair(key, &key.unseal(vault)?)?;
-    let certificate = CertificateDer::from(key.certificate.as_slice());
-    Ok(Issuer::from_ca_cert_der(&certificate, pair)?)
-}
-
-pub(super) fn key_pair(key: &StoredKey, plain: &[u8]) -> Result<KeyPair, AuthorityError> {
-    KeyPair::try_from(plain).map_err(|error| unreadable(key.kind, error))
+    let opened = AuthorityKey::open(&key.unseal(vault)?, vault).map_err(|error| match error {
+        AuthorityError::Encoding(reason) => unreadable(key.kind, reason),
+        other => other,
+    })?;
+    if !key.certificate.is_empty() && spki_of_key(key)? != opened.subject_public_key_info() {
+        return Err(AuthorityError::Mismatch(key.kind));
+    }
+    Ok(opened)
 }
 
 fn unreadable(kind: KeyKind, reason: impl fmt::Display) -> AuthorityError {

@@ -9,11 +9,12 @@ use muster_types::{Identity, NetworkId, Role, RootKey, Timestamp};
 use rand::CryptoRng;
 use rcgen::{
     BasicConstraints, CertificateParams, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber, SubjectPublicKeyInfo,
+    NameConstraints, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber, SigningKey, SubjectPublicKeyInfo,
 };
 
 use super::authority::AuthorityError;
-use super::key::{KeyKind, StoredKey};
+use super::custody::AuthorityKey;
+use super::key::{KeyKind, StoredKey, label};
 use super::leaf::{self, CLOCK_TOLERANCE, Serial, common_name, date, whole_seconds};
 use super::request::PublicKey;
 use super::signer::Purpose;
@@ -40,10 +41,10 @@ pub fn found(
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<StoredKey>, AuthorityError> {
-    let root = root(now, rng)?;
+    let root = root(AuthorityKey::make(&label(KeyKind::Root, 1), vault, rng)?, now, rng)?;
     let mut keys = vec![root.store(KeyKind::Root, 1, (vault, now), rng)?];
     for kind in KeyKind::AUTHORITIES {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let key = AuthorityKey::make(&label(kind, 1), vault, rng)?;
         let made = subordinate(kind, key, &root.issuer, now, rng)?;
         keys.push(made.store(kind, 1, (vault, now), rng)?);
         if kind == KeyKind::Issuing {
@@ -78,13 +79,13 @@ pub(super) fn pending(
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<StoredKey, AuthorityError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    StoredKey::seal(kind, generation, key.serialized_der(), Vec::new(), (vault, now), rng)
+    let key = AuthorityKey::make(&label(kind, generation), vault, rng)?;
+    StoredKey::seal(kind, generation, &key.at_rest(), Vec::new(), (vault, now), rng)
 }
 
 /// The first signers of a network.
 pub(super) fn signers(
-    issuer: &Issuer<'_, KeyPair>,
+    issuer: &Issuer<'_, AuthorityKey>,
     network: NetworkId,
     (vault, now): (&Vault, Timestamp),
     rng: &mut impl CryptoRng,
@@ -92,7 +93,8 @@ pub(super) fn signers(
     let mut keys = Vec::new();
     for purpose in Purpose::ALL {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = certify_signer(issuer, network, purpose, &key, now, rng)?;
+        let spki = key.subject_public_key_info();
+        let certificate = certify_signer(issuer, network, purpose, &spki, now, rng)?;
         let kind = KeyKind::Signer(purpose);
         keys.push(StoredKey::seal(kind, 1, key.serialized_der(), certificate, (vault, now), rng)?);
     }
@@ -107,7 +109,7 @@ fn challenge(vault: &Vault, now: Timestamp, rng: &mut impl CryptoRng) -> Result<
 
 /// An authority that has just been made.
 pub struct Made {
-    pub issuer: Issuer<'static, KeyPair>,
+    pub issuer: Issuer<'static, AuthorityKey>,
     /// DER
     pub certificate: Vec<u8>,
 }
@@ -120,8 +122,8 @@ impl Made {
         (vault, now): (&Vault, Timestamp),
         rng: &mut impl CryptoRng,
     ) -> Result<StoredKey, AuthorityError> {
-        let plain = self.issuer.key().serialized_der();
-        StoredKey::seal(kind, generation, plain, self.certificate.clone(), (vault, now), rng)
+        let plain = self.issuer.key().at_rest();
+        StoredKey::seal(kind, generation, &plain, self.certificate.clone(), (vault, now), rng)
     }
 }
 
@@ -130,12 +132,11 @@ fn root_network(root: &Made) -> Result<NetworkId, AuthorityError> {
     Ok(RootKey::from_spki(&spki).map_err(|_| AuthorityError::Algorithm)?.network_id())
 }
 
-/// A new root. Its subject follows from the key, so that whoever has the key can make a trust anchor without the certificate.
+/// A new root of `key`. Its subject follows from the key, so that whoever has the key can make a trust anchor without the certificate.
 ///
 /// # Errors
-/// The system has no randomness.
-pub fn root(now: Timestamp, rng: &mut impl CryptoRng) -> Result<Made, AuthorityError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+/// The certificate could not be encoded or signed.
+pub fn root(key: AuthorityKey, now: Timestamp, rng: &mut impl CryptoRng) -> Result<Made, AuthorityError> {
     let params = root_params(&key.subject_public_key_info(), now, rng)?;
     let certificate = params.self_signed(&key)?.der().to_vec();
     Ok(Made { issuer: Issuer::new(params, key), certificate })
@@ -147,7 +148,7 @@ pub fn root(now: Timestamp, rng: &mut impl CryptoRng) -> Result<Made, AuthorityE
 /// The key is none of a root.
 pub fn cross(
     spki: &[u8],
-    by: &Issuer<'_, KeyPair>,
+    by: &Issuer<'_, impl SigningKey>,
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, AuthorityError> {
@@ -171,8 +172,8 @@ fn root_params(
 /// An authority of `kind` for `key`, signed by a root.
 pub(super) fn subordinate(
     kind: KeyKind,
-    key: KeyPair,
-    root: &Issuer<'_, KeyPair>,
+    key: AuthorityKey,
+    root: &Issuer<'_, AuthorityKey>,
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<Made, AuthorityError> {
@@ -188,7 +189,7 @@ pub(super) fn subordinate(
 pub fn certify_authority(
     kind: KeyKind,
     spki: &[u8],
-    root: &Issuer<'_, KeyPair>,
+    root: &Issuer<'_, impl SigningKey>,
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, AuthorityError> {
@@ -233,15 +234,14 @@ fn authority(
 
 /// The certificate of a signer's key; also when an old one runs out.
 pub(super) fn certify_signer(
-    issuer: &Issuer<'_, KeyPair>,
+    issuer: &Issuer<'_, AuthorityKey>,
     network: NetworkId,
     purpose: Purpose,
-    key: &KeyPair,
+    spki: &[u8],
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, AuthorityError> {
     let identity = Identity { network, role: Role::Signer, name: purpose.as_str().to_owned() };
-    let spki = key.subject_public_key_info();
-    let public_key = PublicKey::from_spki(&spki).ok_or(AuthorityError::Algorithm)?;
+    let public_key = PublicKey::from_spki(spki).ok_or(AuthorityError::Algorithm)?;
     Ok(leaf::issue(issuer, "", &identity, &public_key, now, rng)?.der)
 }

@@ -70,7 +70,7 @@ pub struct StoredKey {
     pub kind: KeyKind,
     /// Counts from 1; the highest is in use.
     pub generation: u32,
-    /// The private key, sealed by the vault for this kind and generation; empty where it is elsewhere.
+    /// The private key, or its name in a token, sealed by the vault for this kind and generation; empty where it is elsewhere.
     pub sealed: Vec<u8>,
     /// DER; empty for a key without certificate, and of an authority that waits for its root's signature.
     pub certificate: Vec<u8>,
@@ -99,7 +99,7 @@ impl StoredKey {
         Ok(vault.unseal(&label(self.kind, self.generation), &self.sealed)?)
     }
 
-    /// Whether the private key is here.
+    /// Whether we can sign by the private key.
     pub fn is_here(&self) -> bool {
         !self.sealed.is_empty()
     }
@@ -110,7 +110,7 @@ impl StoredKey {
 }
 
 /// As in `issuing/2`.
-fn label(kind: KeyKind, generation: u32) -> String {
+pub(super) fn label(kind: KeyKind, generation: u32) -> String {
     format!("{}/{generation}", kind.as_str())
 }
 

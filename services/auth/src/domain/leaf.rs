@@ -5,8 +5,8 @@ use muster_types::{Identity, Role, Timestamp};
 use rand::CryptoRng;
 use rcgen::string::Ia5String;
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose,
+    SanType, SerialNumber, SigningKey, SubjectPublicKeyInfo,
 };
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -74,7 +74,7 @@ impl Leaf {
 /// # Errors
 /// The certificate could not be encoded or signed: our own fault, never the holder's.
 pub(super) fn issue(
-    issuer: &Issuer<'_, KeyPair>,
+    issuer: &Issuer<'_, impl SigningKey>,
     issuer_name: &str,
     identity: &Identity,
     key: &PublicKey,

@@ -8,9 +8,10 @@ use rand::CryptoRng;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::authority::{AuthorityError, issuer, key_pair, spki_of};
+use super::authority::{AuthorityError, issuer, key_of, spki_of};
+use super::custody::AuthorityKey;
 use super::founding::{self, cross, pending, subordinate};
-use super::key::{KeyKind, StoredKey, generations, newest, next_generation};
+use super::key::{KeyKind, StoredKey, generations, label, newest, next_generation};
 use super::leaf::common_name;
 use super::request::PublicKey;
 use super::signer::Purpose;
@@ -55,7 +56,7 @@ pub fn rotate_issuing(
             if !root.is_here() {
                 return pending(kind, generation, vault, now, rng);
             }
-            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+            let key = AuthorityKey::make(&label(kind, generation), vault, rng)?;
             subordinate(kind, key, &issuer(root, vault)?, now, rng)?.store(
                 kind,
                 generation,
@@ -83,7 +84,8 @@ pub fn rotate_signers(
         .map(|purpose| {
             let kind = KeyKind::Signer(purpose);
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-            let certificate = founding::certify_signer(&issuing, network, purpose, &key, now, rng)?;
+            let spki = key.subject_public_key_info();
+            let certificate = founding::certify_signer(&issuing, network, purpose, &spki, now, rng)?;
             let generation = next_generation(keys, kind);
             StoredKey::seal(kind, generation, &key.serialize_der(), certificate, (vault, now), rng)
         })
@@ -102,19 +104,22 @@ pub fn rotate_root(
 ) -> Result<Vec<StoredKey>, AuthorityError> {
     let old = newest(keys, KeyKind::Root)?;
     let old_issuer = issuer(old, vault)?;
-    let new = founding::root(now, rng)?;
+    let next_root = next_generation(keys, KeyKind::Root);
+    let key = AuthorityKey::make(&label(KeyKind::Root, next_root), vault, rng)?;
+    let new = founding::root(key, now, rng)?;
     let generation = next_generation(keys, KeyKind::Cross);
     let forth = cross(&new.issuer.key().subject_public_key_info(), &old_issuer, now, rng)?;
     let back = cross(&spki_of(&old.certificate)?, &new.issuer, now, rng)?;
     let mut made = vec![
-        new.store(KeyKind::Root, next_generation(keys, KeyKind::Root), (vault, now), rng)?,
+        new.store(KeyKind::Root, next_root, (vault, now), rng)?,
         StoredKey::elsewhere(KeyKind::Cross, generation, forth, now),
         StoredKey::elsewhere(KeyKind::Cross, generation + 1, back, now),
     ];
     for kind in KeyKind::AUTHORITIES {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let generation = next_generation(keys, kind);
+        let key = AuthorityKey::make(&label(kind, generation), vault, rng)?;
         let authority = subordinate(kind, key, &new.issuer, now, rng)?;
-        made.push(authority.store(kind, next_generation(keys, kind), (vault, now), rng)?);
+        made.push(authority.store(kind, generation, (vault, now), rng)?);
     }
     Ok(made)
 }
@@ -127,7 +132,7 @@ pub fn requests(keys: &[StoredKey], vault: &Vault) -> Result<Vec<(KeyKind, Vec<u
     let mut requests = Vec::new();
     for kind in KeyKind::AUTHORITIES {
         let Some(key) = waiting(keys, kind) else { continue };
-        let pair = key_pair(key, &key.unseal(vault)?)?;
+        let pair = key_of(key, vault)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(kind.common_name());
         requests.push((kind, params.serialize_request(&pair)?.der().to_vec()));
@@ -208,9 +213,8 @@ fn place(
     }
     for kind in KeyKind::AUTHORITIES {
         let Some(key) = waiting(keys, kind) else { continue };
-        let plain = key.unseal(vault).map_err(ImportError::Authority)?;
-        if key_pair(key, &plain)?.subject_public_key_info() == spki {
-            let generation = key.generation + 1;
+        if key_of(key, vault)?.subject_public_key_info() == spki {
+            let (plain, generation) = (key.unseal(vault)?, key.generation + 1);
             return Ok(StoredKey::seal(kind, generation, &plain, der.to_vec(), (vault, now), rng)?);
         }
     }
@@ -271,7 +275,7 @@ mod tests {
         let vault = vault(&mut rng);
         let mut keys = founding::prepare(&vault, NOW, &mut rng).unwrap();
         assert!(Authority::unseal(&keys, &vault).is_err());
-        let root = founding::root(NOW, &mut rng).unwrap();
+        let root = founding::root(AuthorityKey::draw().unwrap(), NOW, &mut rng).unwrap();
         let mut answer = vec![root.certificate.clone()];
         for (kind, request) in requests(&keys, &vault).unwrap() {
             let (_, parsed) =
@@ -279,7 +283,7 @@ mod tests {
             let spki = parsed.certification_request_info.subject_pki.raw;
             answer.push(certify_authority(kind, spki, &root.issuer, NOW, &mut rng).unwrap());
         }
-        let stranger = founding::root(NOW, &mut rng).unwrap();
+        let stranger = founding::root(AuthorityKey::draw().unwrap(), NOW, &mut rng).unwrap();
         let refused = import(&keys, &[stranger.certificate, answer[1].clone()], &vault, NOW, &mut rng);
         assert!(matches!(refused, Err(ImportError::Stranger(_))));
         let refused = import(&keys, &answer[..1], &vault, NOW, &mut rng);

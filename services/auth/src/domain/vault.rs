@@ -1,11 +1,14 @@
 //! Private keys at rest: sealed under a secret that lives beside the database, not in it, so that a dump of the
-//! database alone is no certificate authority.
+//! database alone is no certificate authority. With a token only the names of authorities' keys are sealed.
 
 use std::fmt;
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use rand::CryptoRng;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+
+use super::custody::Token;
 
 /// Bytes of the secret.
 const SECRET_BYTES: usize = 32;
@@ -24,6 +27,8 @@ pub enum VaultError {
 /// The secret under which private keys are sealed. It cannot be printed.
 pub struct Vault {
     key: LessSafeKey,
+    /// Where the keys of authorities are made.
+    token: Option<Arc<dyn Token>>,
 }
 
 impl fmt::Debug for Vault {
@@ -47,7 +52,17 @@ impl Vault {
     pub fn open(text: &str) -> Result<Self, VaultError> {
         let secret = HEXLOWER.decode(text.trim().as_bytes()).map_err(|_| VaultError::Secret)?;
         let key = UnboundKey::new(&AES_256_GCM, &secret).map_err(|_| VaultError::Secret)?;
-        Ok(Self { key: LessSafeKey::new(key) })
+        Ok(Self { key: LessSafeKey::new(key), token: None })
+    }
+
+    /// The same vault, with authorities' keys in `token` from now on.
+    #[must_use]
+    pub fn with_token(self, token: Arc<dyn Token>) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    pub(super) fn token(&self) -> Option<&Arc<dyn Token>> {
+        self.token.as_ref()
     }
 
     /// Seals a private key; `label` says whose it is and must be the same at [`Vault::unseal`].

@@ -140,6 +140,14 @@ pub(super) fn authority(error: &AuthorityError) -> Fault {
     if let AuthorityError::Elsewhere(_) = error {
         return fault(Code::FailedPrecondition, "KEY_ELSEWHERE", error.to_string());
     }
+    if let AuthorityError::Token(_) | AuthorityError::Unsigned = error {
+        tracing::error!(%error, "the token failed");
+        return fault(
+            Code::Unavailable,
+            "TOKEN_UNAVAILABLE",
+            "the token with the authority's keys does not work; auth's log says why",
+        );
+    }
     tracing::error!(%error, "the authority failed");
     fault(Code::Internal, "AUTHORITY_FAILED", "the authority could not do its work; its log says why")
 }

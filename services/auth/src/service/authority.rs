@@ -57,7 +57,8 @@ impl Auth {
 
     async fn adopt(&self, actor: &str, made: Vec<StoredKey>) -> Result<(), AuthError> {
         let subject = format!("networks/{}", self.authority().network());
-        Self::add_keys(self.store.as_ref(), made, Action::Rotate, actor, subject, self.now()).await?;
+        Self::add_keys((self.store.as_ref(), &self.vault), made, Action::Rotate, actor, subject, self.now())
+            .await?;
         self.refresh().await?;
         Ok(())
     }

@@ -76,10 +76,10 @@ impl Auth {
     /// # Errors
     /// The store does not answer, or a key is damaged.
     pub async fn refresh(&self) -> Result<bool, AuthError> {
-        let fresh = Authority::unseal(&self.store.keys().await?, &self.vault)?;
-        let changed = fresh.version() != self.authority().version();
+        let keys = self.store.keys().await?;
+        let changed = Authority::version_of(&keys) != self.authority().version();
         if changed {
-            self.authority.store(Arc::new(fresh));
+            self.authority.store(Arc::new(Authority::unseal(&keys, &self.vault)?));
         }
         Ok(changed)
     }

@@ -31,6 +31,8 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPa
 use tempfile::TempDir;
 use tonic::Status;
 
+pub mod token;
+
 pub const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Where a world keeps its truth.
