@@ -3,7 +3,7 @@
 use muster_proto::task::v1::{Disk, HardwareSection, NetworkInterface};
 use sysinfo::{CpuRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 
-use super::line;
+use super::{keys, line};
 
 /// Where the kernel shows what the firmware says of itself (SMBIOS). Serial and uuid are for root only.
 const DMI: &str = "/sys/class/dmi/id";
@@ -19,7 +19,7 @@ pub(super) fn collect() -> HardwareSection {
         .with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(what).ok();
     let system = system.as_ref();
-    HardwareSection {
+    let mut hardware = HardwareSection {
         vendor: dmi("sys_vendor"),
         model: or_tree(dmi("product_name"), "model"),
         serial: hardware_serial(),
@@ -31,7 +31,10 @@ pub(super) fn collect() -> HardwareSection {
         memory_bytes: system.map_or(0, System::total_memory),
         disks: disks(),
         interfaces: interfaces(),
-    }
+        keys: Vec::new(),
+    };
+    hardware.keys = keys::judge(&hardware, &dmi("board_serial"), &line("/etc/machine-id"));
+    hardware
 }
 
 /// The machine's serial number as its firmware says it; empty where it does not, or not to us.
@@ -68,7 +71,8 @@ fn interfaces() -> Vec<NetworkInterface> {
         let v4 = interface.ipv4.iter().map(ToString::to_string);
         let addresses = v4.chain(interface.ipv6.iter().map(ToString::to_string)).collect();
         let mac = interface.mac_addr.map(|mac| mac.to_string()).unwrap_or_default();
-        NetworkInterface { name: interface.name, mac, addresses }
+        let up = interface.is_up();
+        NetworkInterface { name: interface.name, mac, addresses, up }
     };
     netdev::get_interfaces().into_iter().take(LISTED).map(interface).collect()
 }

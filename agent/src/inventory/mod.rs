@@ -2,6 +2,7 @@
 
 mod hardware;
 mod host;
+mod keys;
 mod packages;
 
 use std::str::FromStr;

@@ -21,7 +21,7 @@ pub use admission::{LinkCommand, LinkCreate, LinkRole, Lock, Login, Lost, Revoke
 pub use authority::{AuditCommand, CaCommand, CaTier, RequestsCommand};
 pub use dht::{DhtCommand, DhtKind};
 pub use gsn::{GsnCommand, GsnState};
-pub use hosts::{Clone, LabelChange, NodeState, NodesFilter, Ping, Refresh, Watch};
+pub use hosts::{Clone, Forget, LabelChange, NodeState, NodesFilter, Ping, Refresh, Watch};
 pub use operator_root::{OperatorRootCommand, OperatorRootPolicy, OperatorRootSign};
 pub use tasks::{Inventory, Patience, Run, Section, Task, Tasks};
 pub use upkeep::{Backup, Doctor, Init, Invite, Restore};
@@ -147,7 +147,8 @@ pub enum Command {
     /// Ask hosts what they are and have: system, hardware, installed packages
     #[command(after_help = "Examples:\n  \
         muster inventory --on build-7\n  \
-        muster inventory --all -o json --section packages")]
+        muster inventory --all -o json --section packages\n  \
+        muster inventory --all --glpi > fleet.jsonl    for a CMDB that takes GLPI's format")]
     Inventory(Inventory),
     /// End somebody's admission for good: a host, an operator, a CMDB
     #[command(after_help = "Examples:\n  \
@@ -164,6 +165,11 @@ pub enum Command {
         /// Id, the beginning of an id, or host name
         node: String,
     },
+    /// A host is gone for good: it is shown no more, and what it still owed ends. It has to be offline; revoke it, too
+    #[command(after_help = "Examples:\n  \
+        muster revoke build-7 --reason ceased && muster forget build-7\n  \
+        muster forget old-1 old-2 old-3")]
+    Forget(Forget),
     /// A held host: several devices, copies of one disk perhaps, have its identity. Decide about them
     #[command(after_help = "Examples:\n  \
         muster node build-7                            which devices there are\n  \

@@ -10,6 +10,7 @@ use crate::cli::{Inventory, Output, Place, Section};
 use crate::context::Session;
 use crate::exit::{Exit, Failure};
 use crate::fleet as listing;
+use crate::glpi;
 use crate::render::table::Table;
 use crate::render::{json, words};
 use crate::run;
@@ -38,6 +39,7 @@ pub async fn run(place: &Place, output: Output, wanted: Inventory) -> Result<Exi
     let mut missing = 0;
     for target in &targets {
         match document(&session, &name, target).await? {
+            Some(inventory) if wanted.glpi => println!("{}", glpi::document(&target.node, &inventory)),
             Some(inventory) if output == Output::Json => json::print(
                 "Inventory",
                 [("node", target.node.clone().into()), ("inventory", value(&inventory))],
@@ -50,7 +52,7 @@ pub async fn run(place: &Place, output: Output, wanted: Inventory) -> Result<Exi
             }
         }
     }
-    if output == Output::Table {
+    if output == Output::Table && !wanted.glpi {
         table.print();
     }
     Ok(if missing == 0 { Exit::Ok } else { Exit::Incomplete })
@@ -162,6 +164,13 @@ fn hardware(hardware: &task::HardwareSection) -> Value {
             "name": interface.name,
             "mac": interface.mac,
             "addresses": interface.addresses,
+            "up": interface.up,
+        })).collect::<Value>(),
+        "keys": hardware.keys.iter().map(|key| json!({
+            "kind": words::hardware_key(key.kind()),
+            "value": key.value,
+            "confidence": words::confidence(key.confidence()),
+            "reason": key.reason,
         })).collect::<Value>(),
     })
 }

@@ -25,6 +25,7 @@ pub mod dht;
 pub mod doctor;
 pub mod exit;
 pub mod fleet;
+pub mod glpi;
 pub mod gsn;
 pub mod init;
 pub mod inventory;
@@ -98,6 +99,7 @@ async fn perform(place: Place, output: Output, command: Command) -> Result<Exit,
         Command::Revoke(revoke) => revoke::revoke(&place, output, revoke).await,
         Command::Lost(lost) => revoke::lost(&place, output, lost).await,
         Command::Clone(clone) => clone::decide(&place, output, clone).await,
+        Command::Forget(forget) => nodes::forget(&place, output, forget).await,
         Command::Found { node } => revoke::found(&place, output, &node).await,
         Command::Lock(lock) => revoke::lock(&place, output, lock).await,
         Command::Erase { node, sign_with } => revoke::erase(&place, output, &node, sign_with).await,

@@ -2,7 +2,7 @@
 
 use muster_proto::fleet::v1::{self as fleet, Node};
 
-use crate::cli::{LabelChange, NodeState, NodesFilter, Output, Place, Refresh};
+use crate::cli::{Forget, LabelChange, NodeState, NodesFilter, Output, Place, Refresh};
 use crate::context::Session;
 use crate::exit::{Exit, Failure};
 use crate::fleet as listing;
@@ -70,6 +70,30 @@ pub async fn refresh(place: &Place, output: Output, refresh: Refresh) -> Result<
         }
     }
     Ok(if silent.is_empty() { Exit::Ok } else { Exit::Incomplete })
+}
+
+/// One after another; who is not forgotten is named with the reason, and the rest are.
+pub async fn forget(place: &Place, output: Output, wanted: Forget) -> Result<Exit, Failure> {
+    let session = Session::open(place).await?;
+    let mut forgotten = Vec::new();
+    for name in &wanted.nodes {
+        let node = listing::node(&session, name).await?;
+        let request = fleet::DeleteNodeRequest {
+            name: node.name.clone(),
+            etag: node.etag.clone(),
+            confirm_mass_delete: wanted.confirm_mass_delete,
+        };
+        let answer = session.fleet().delete_node(request).await;
+        answer.map_err(session.failed("cannot forget the host"))?;
+        if output == Output::Table {
+            eprintln!("{} is forgotten.", words::host(&node.host_name, &node.name));
+        }
+        forgotten.push(node);
+    }
+    if output == Output::Json {
+        json::print("Nodes", [("nodes", forgotten.iter().map(json::node).collect())]);
+    }
+    Ok(Exit::Ok)
 }
 
 pub async fn label(place: &Place, output: Output, change: LabelChange) -> Result<Exit, Failure> {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::{Authority, AuthorityError, Statement};
+use crate::brake::Brake;
 use crate::domain::clone::LIVES;
 use crate::domain::opaque::Opaque;
 use crate::peers::{self, Word};
@@ -110,6 +111,7 @@ pub(crate) struct Hub {
     pub(crate) refused: Mutex<BTreeSet<NodeId>>,
     /// Lists of revocations, by their hashes, that auth has taken back in.
     pub(crate) adopted: Mutex<BTreeSet<Key>>,
+    pub(crate) brake: Brake,
     /// Too many deeds wait for the audit log.
     pub(crate) audit_full: AtomicBool,
     /// Up to where revocations are known here; every stream listens.

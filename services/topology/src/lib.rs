@@ -20,6 +20,7 @@ use muster_proto::fleet::v1::fleet_service_server::FleetServiceServer;
 mod admissions;
 mod audit;
 pub mod authority;
+mod brake;
 mod census;
 mod clones;
 pub mod config;
@@ -144,6 +145,7 @@ pub async fn run_with(
         probes: Mutex::default(),
         refused: Mutex::default(),
         adopted: Mutex::default(),
+        brake: brake::Brake::default(),
         audit_full: AtomicBool::new(false),
         revoked: tokio::sync::watch::Sender::new(0),
         sealing: sealed::own_key(&config.sealing_key_file)?,

@@ -157,6 +157,7 @@ pub trait Store: Send + Sync + 'static {
     async fn cells_by_id(&self, ids: &[CellId]) -> Result<Vec<Stored<Cell>>, StoreError>;
     async fn cells_by_lineage(&self, lineages: &[u64]) -> Result<Vec<Stored<Cell>>, StoreError>;
     async fn cells_by_key(&self, keys: &[SubnetKey]) -> Result<Vec<Stored<Cell>>, StoreError>;
+    async fn count_nodes(&self) -> Result<usize, StoreError>;
     async fn count_nodes_of(&self, cell: CellId) -> Result<usize, StoreError>;
 
     async fn attachments(&self, nodes: &[NodeId]) -> Result<Vec<Stored<Attachment>>, StoreError>;

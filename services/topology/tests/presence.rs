@@ -105,6 +105,27 @@ fn admission(name: u8) -> Admission {
 }
 
 #[tokio::test]
+async fn who_deletes_a_great_part_of_the_fleet_is_stopped_until_it_says_that_it_means_it() {
+    let world = World::start().await;
+    let admitted = |name| world.authority.admitted.lock().unwrap().push(admission(name));
+    (1..=30).for_each(admitted);
+    world.until_node(NodeId([30; 20]), NodeState::NeverSeen).await;
+    let request = |name: u8, confirm_mass_delete| {
+        let name = format!("nodes/{}", NodeId([name; 20]));
+        fleet::DeleteNodeRequest { name, confirm_mass_delete, ..Default::default() }
+    };
+    for name in 1..=20 {
+        world.fleet().delete_node(request(name, false)).await.unwrap();
+    }
+    let stopped = world.fleet().delete_node(request(21, false)).await.unwrap_err();
+    assert_eq!(status::reason(&stopped).as_deref(), Some("MASS_DELETE"));
+    assert!(stopped.message().contains("20 nodes"), "{stopped}");
+    // Somebody else has not deleted anything.
+    world.fleet_as(Role::Admin).delete_node(request(22, false)).await.unwrap();
+    world.fleet().delete_node(request(21, true)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_node_that_was_deleted_does_not_come_back_by_auths_old_word() {
     let mut world = World::start().await;
     let admit = |world: &World, name| world.authority.admitted.lock().unwrap().push(admission(name));
@@ -369,7 +390,7 @@ async fn labels_are_the_operators_and_a_stale_etag_is_refused() {
     assert_eq!((labelled.place.as_str(), labelled.labels.contains_key("fleet")), ("Turku", false));
     let stale = world.fleet().update_node_labels(request).await.unwrap_err();
     assert_eq!(status::reason(&stale).as_deref(), Some("ETAG_MISMATCH"));
-    let delete = fleet::DeleteNodeRequest { name: shown.name, etag: String::new() };
+    let delete = fleet::DeleteNodeRequest { name: shown.name, ..Default::default() };
     let refused = world.fleet().delete_node(delete).await.unwrap_err();
     assert_eq!(status::reason(&refused).as_deref(), Some("NODE_ONLINE"));
 }

@@ -62,3 +62,37 @@ async fn only_the_sections_asked_for_are_gathered() -> Result<()> {
     ensure!(inventory["packages"].is_null() && inventory["hardware"].is_null(), "{inventory}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_cmdb_gets_glpis_format_with_credible_keys_only_and_may_forget_a_host_that_is_gone() -> Result<()> {
+    let master = Master::up().await?;
+    let mut agent = Agent::of(&master).await?;
+    let name = agent.name()?;
+    let printed = master.muster(&["inventory", "--all", "--glpi"]).await?.expect(0)?.stdout;
+    let document: Value = serde_json::from_str(&printed)?;
+    ensure!(document["deviceid"] == name.trim_start_matches("nodes/"), "{}", document["deviceid"]);
+    let content = &document["content"];
+    let software = content["softwares"].as_array().context("softwares are a list")?;
+    ensure!(software.len() == installed()?.len() && software.iter().all(|it| it["from"] == "dpkg"));
+    let networks = content["networks"].as_array().context("networks are a list")?;
+    let states = |it: &Value| matches!(it["status"].as_str(), Some("up" | "down"));
+    ensure!(!networks.is_empty() && networks.iter().all(states), "{networks:?}");
+
+    let whole = master.muster(&["inventory", "--all", "--output", "json"]).await?.expect(0)?;
+    let keys = whole.document("Inventory")?["inventory"]["hardware"]["keys"].clone();
+    let credible = |kind: &str| {
+        let is = |key: &&Value| key["kind"] == kind && key["confidence"] != "none";
+        keys.as_array().into_iter().flatten().find(is).map(|key| text(&key["value"]))
+    };
+    ensure!(credible("serial") == content["bios"]["ssn"].as_str().map(str::to_owned), "{keys}");
+    ensure!(credible("uuid") == content["hardware"]["uuid"].as_str().map(str::to_owned), "{keys}");
+
+    let early = master.muster(&["forget", &name]).await?;
+    ensure!(early.code != 0 && early.stderr.contains("NODE_ONLINE"), "{early}");
+    agent.stop().await?;
+    agent.until_offline(&master).await?;
+    master.muster(&["forget", &name]).await?.expect(0)?;
+    let left = master.muster(&["nodes", "--output", "json"]).await?.expect(0)?.document("Nodes")?;
+    ensure!(left["nodes"].as_array().is_some_and(Vec::is_empty), "{left}");
+    Ok(())
+}

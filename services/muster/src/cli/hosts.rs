@@ -40,6 +40,16 @@ pub struct Clone {
 }
 
 #[derive(Debug, Args)]
+pub struct Forget {
+    /// Ids, beginnings of ids, or host names
+    #[arg(required = true, value_name = "NODE")]
+    pub nodes: Vec<String>,
+    /// Go on when so many are forgotten within an hour that the master stops it
+    #[arg(long)]
+    pub confirm_mass_delete: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Watch {
     /// Begin with every host as it is now
     #[arg(long, conflicts_with = "resume")]

@@ -87,6 +87,9 @@ pub struct Inventory {
     /// Only this part; may be given more than once
     #[arg(long = "section", value_enum)]
     pub sections: Vec<Section>,
+    /// One document a line, as GLPI's inventory format has it: for GLPI itself and for whatever else takes it
+    #[arg(long)]
+    pub glpi: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

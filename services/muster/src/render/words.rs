@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_kit::clock;
 use muster_proto::fleet::v1::NodeState;
-use muster_proto::task::v1::TaskState;
+use muster_proto::task::v1::{Confidence, HardwareKeyKind, TaskState};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -28,6 +28,14 @@ pub fn node_state(state: NodeState) -> String {
 
 pub fn task_state(state: TaskState) -> String {
     of_enum(state.as_str_name(), "TASK_STATE_")
+}
+
+pub fn hardware_key(kind: HardwareKeyKind) -> String {
+    of_enum(kind.as_str_name(), "HARDWARE_KEY_KIND_")
+}
+
+pub fn confidence(confidence: Confidence) -> String {
+    of_enum(confidence.as_str_name(), "CONFIDENCE_")
 }
 
 /// `nodes/ab12...` to its first eight digits; an operator's or service's name stays.

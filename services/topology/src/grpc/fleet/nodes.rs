@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use muster_kit::clock;
-use muster_kit::status::Fault;
+use muster_kit::status::{Fault, fault};
 use muster_proto::fleet::v1 as fleet;
 use muster_types::NodeId;
 use muster_wire::time::to_wire;
+use tokio::time::Instant;
+use tonic::Code;
 
 use super::{page, policy, select};
+use crate::brake::Brake;
 use crate::domain::cell::Cell;
 use crate::domain::filter::NodeFilter;
 use crate::domain::labels::SetLabels;
@@ -96,10 +99,27 @@ pub(super) async fn delete(
 ) -> Result<fleet::DeleteNodeResponse, Fault> {
     let node = page::node_id(&request.name)?;
     policy::may_label(hub, &actor, &stored(hub, node).await?.row, [])?;
-    let command = ForgetNode { node, actor, seen: seen(&request.etag)? };
+    if !request.confirm_mass_delete {
+        brake(hub, &actor).await?;
+    }
+    let command = ForgetNode { node, actor: actor.clone(), seen: seen(&request.etag)? };
     let answer = hub.writer.submit(command).await.map_err(|error| refusal::write(&error))?;
     answer.map_err(|it| refusal::node(it, &node.to_string()))?;
+    hub.brake.note(&actor, Instant::now());
     Ok(fleet::DeleteNodeResponse {})
+}
+
+async fn brake(hub: &Hub, actor: &str) -> Result<(), Fault> {
+    let Some(deleted) = hub.brake.is_near(actor, Instant::now()) else { return Ok(()) };
+    let left = hub.store.count_nodes().await.map_err(|error| refusal::store(&error))?;
+    if !Brake::is_mass(deleted, left) {
+        return Ok(());
+    }
+    let message = format!(
+        "{actor} has deleted {deleted} nodes within an hour, and {left} are left; if more are meant to go, set \
+         confirm_mass_delete (--confirm-mass-delete)"
+    );
+    Err(fault(Code::FailedPrecondition, "MASS_DELETE", message))
 }
 
 /// A page of nodes, whatever their state, in their cells; and who is online without one.

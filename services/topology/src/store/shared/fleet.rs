@@ -65,6 +65,11 @@ impl ThisStore {
         self.documents(sql, hex_list(keys.iter().map(SubnetKey::as_bytes))).await
     }
 
+    pub(super) async fn read_count_nodes(&self) -> Result<usize, StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM nodes").fetch_one(self.readers()).await?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
     pub(super) async fn read_count_nodes_of(&self, cell: CellId) -> Result<usize, StoreError> {
         let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM nodes WHERE cell = $1 AND online = 1")
             .bind(cell.0.cast_signed())

@@ -80,6 +80,10 @@ impl Store for ThisStore {
         self.read_cells_by_key(keys).await
     }
 
+    async fn count_nodes(&self) -> Result<usize, StoreError> {
+        self.read_count_nodes().await
+    }
+
     async fn count_nodes_of(&self, cell: CellId) -> Result<usize, StoreError> {
         self.read_count_nodes_of(cell).await
     }
