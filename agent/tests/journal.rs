@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use bytes::Bytes;
+use futures::FutureExt;
 use muster_agent::journal::{self, Admission, Journal, Offer, Report, Stage, TaskKey, Trust};
 use muster_types::Timestamp;
 use sqlx::{ConnectOptions, Connection};
@@ -39,8 +40,9 @@ async fn an_order_is_accepted_once_whatever_happened_to_it_since() {
     assert!(!journal.start(report(1, 3, false)).await.unwrap(), "it has started already");
     assert_eq!(journal.admit(offer(1), true, NOW).await.unwrap(), Admission::Known(Stage::Started));
     journal.append(report(1, 4, true)).await.unwrap();
-    journal.acknowledge(key(1), 4).await.unwrap();
+    let forgotten = journal.acknowledge(key(1), 4);
     assert_eq!(journal.admit(offer(1), true, NOW).await.unwrap(), Admission::Known(Stage::Finished));
+    forgotten.await.unwrap();
 }
 
 #[tokio::test]
@@ -60,7 +62,8 @@ async fn a_new_life_finds_what_waited_what_was_interrupted_and_what_nobody_has_h
         journal.admit(offer(2), true, NOW).await.unwrap();
         journal.admit(offer(3), true, NOW).await.unwrap();
         journal.append(report(3, 2, true)).await.unwrap();
-        journal.acknowledge(key(2), 1).await.unwrap();
+        // Committed when the journal closes.
+        drop(journal.acknowledge(key(2), 1));
     }
     let (journal, trust) = open(&folder).await;
     assert_eq!(trust, Trust::Complete);
@@ -70,6 +73,17 @@ async fn a_new_life_finds_what_waited_what_was_interrupted_and_what_nobody_has_h
     let unheard: Vec<_> = journal.unacknowledged(None).await.unwrap();
     let names: Vec<_> = unheard.iter().map(|report| (report.key.clone(), report.sequence)).collect();
     assert_eq!(names, [(key(1), 1), (key(3), 1), (key(3), 2)]);
+}
+
+#[tokio::test]
+async fn what_the_master_has_heard_is_forgotten_with_the_next_work_that_somebody_waits_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(&folder).await;
+    journal.admit(offer(1), true, NOW).await.unwrap();
+    let forgotten = journal.acknowledge(key(1), 1);
+    journal.settle().await.unwrap();
+    assert!(forgotten.now_or_never().is_some_and(|done| done.is_ok()));
+    assert!(journal.unacknowledged(None).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -100,7 +114,7 @@ async fn ids_are_forgotten_only_when_old_finished_and_heard_of() {
     }
     journal.append(report(1, 2, true)).await.unwrap();
     journal.append(report(2, 2, true)).await.unwrap();
-    journal.acknowledge(key(1), 2).await.unwrap();
+    drop(journal.acknowledge(key(1), 2));
     let later = Timestamp::from_micros(NOW.as_micros() + 1);
     assert_eq!(journal.purge(NOW).await.unwrap(), 0);
     assert_eq!(journal.purge(later).await.unwrap(), 1, "only the first is old, finished and acknowledged");

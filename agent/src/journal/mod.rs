@@ -68,9 +68,15 @@ impl Journal {
         self.writer.submit(move |db| Box::pin(statements::adopt(db, tasks, now)))
     }
 
-    /// Forgets the reports of a task up to `sequence`: the master has them.
+    /// Forgets the reports of a task up to `sequence`: the master has them. It may take a second; a crash before that has
+    /// the master hear them once more.
     pub fn acknowledge(&self, key: TaskKey, sequence: u64) -> Commit<()> {
-        self.writer.submit(move |db| Box::pin(statements::acknowledge(db, key, sequence)))
+        self.writer.submit_idly(move |db| Box::pin(statements::acknowledge(db, key, sequence)))
+    }
+
+    /// Commits what was put off.
+    pub fn settle(&self) -> Commit<()> {
+        self.writer.submit(|_| Box::pin(std::future::ready(Ok(()))))
     }
 
     /// The next reports after `after`, in order of task and sequence, at most [`REPORT_PAGE`].

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use muster_types::Timestamp;
-use sqlx::{Error, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Error, QueryBuilder, Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::journal::REPORT_PAGE;
 use crate::journal::record::{Admission, Item, Offer, Recovered, Report, Stage, TaskKey};
@@ -19,29 +19,43 @@ pub(super) async fn admit(
     start: bool,
     now: Timestamp,
 ) -> Result<Admission, Error> {
-    if let Some(stage) = stage(db, &offer.key).await? {
-        return Ok(Admission::Known(stage));
-    }
     let finished = offer.reports.iter().any(|report| report.terminal);
-    let stage = match (finished, start) {
+    let stage_now = match (finished, start) {
         (true, _) => Stage::Finished,
         (false, true) => Stage::Started,
         (false, false) => Stage::Delivered,
     };
-    sqlx::query(
-        "INSERT INTO task (task_id, occurrence, stage, accepted, next_sequence, offer) VALUES ($1, $2, $3, $4, 1, $5)",
+    let next = offer.reports.iter().map(|report| report.sequence.saturating_add(1)).max().unwrap_or(1);
+    let inserted = sqlx::query(
+        "INSERT INTO task (task_id, occurrence, stage, accepted, next_sequence, offer) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
     )
     .bind(&offer.key.task[..])
     .bind(&offer.key.occurrence)
-    .bind(stage.column())
+    .bind(stage_now.column())
     .bind(now.as_micros())
-    .bind((stage == Stage::Delivered).then_some(&offer.bytes[..]))
+    .bind(column(next))
+    .bind((stage_now == Stage::Delivered).then_some(&offer.bytes[..]))
     .execute(&mut *db)
     .await?;
-    for report in offer.reports {
-        append(db, report).await?;
+    if inserted.rows_affected() == 0 {
+        // Whose row is there, and then not, is no task that may be started.
+        return Ok(Admission::Known(stage(db, &offer.key).await?.unwrap_or(Stage::Finished)));
     }
+    insert_reports(db, &offer.reports).await?;
     Ok(Admission::New)
+}
+
+/// Of a task's first steps: two at most, so there are two such statements to be kept prepared.
+async fn insert_reports(db: &mut SqliteConnection, reports: &[Report]) -> Result<(), Error> {
+    let mut statement =
+        QueryBuilder::new("INSERT INTO report (task_id, occurrence, sequence, class, envelope) ");
+    statement.push_values(reports, |mut row, report| {
+        row.push_bind(report.key.task.to_vec()).push_bind(report.key.occurrence.clone());
+        row.push_bind(column(report.sequence)).push_bind(report.class).push_bind(report.envelope.to_vec());
+    });
+    statement.build().execute(db).await?;
+    Ok(())
 }
 
 async fn stage(db: &mut SqliteConnection, key: &TaskKey) -> Result<Option<Stage>, Error> {
@@ -70,24 +84,18 @@ pub(super) async fn start(db: &mut SqliteConnection, report: Report) -> Result<b
     Ok(begun)
 }
 
+/// Both statements in one: each costs a way to SQLite's thread and back.
 pub(super) async fn append(db: &mut SqliteConnection, report: Report) -> Result<(), Error> {
     sqlx::query(
-        "INSERT OR REPLACE INTO report (task_id, occurrence, sequence, class, envelope) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT OR REPLACE INTO report (task_id, occurrence, sequence, class, envelope) VALUES ($1, $2, $3, $4, $5); \
+         UPDATE task SET next_sequence = MAX(next_sequence, $3 + 1), stage = CASE WHEN $6 THEN $7 ELSE stage END, \
+         offer = CASE WHEN $6 THEN NULL ELSE offer END WHERE task_id = $1 AND occurrence = $2",
     )
     .bind(&report.key.task[..])
     .bind(&report.key.occurrence)
     .bind(column(report.sequence))
     .bind(report.class)
     .bind(&report.envelope[..])
-    .execute(&mut *db)
-    .await?;
-    sqlx::query(
-        "UPDATE task SET next_sequence = MAX(next_sequence, $3), stage = CASE WHEN $4 THEN $5 ELSE stage END, \
-         offer = CASE WHEN $4 THEN NULL ELSE offer END WHERE task_id = $1 AND occurrence = $2",
-    )
-    .bind(&report.key.task[..])
-    .bind(&report.key.occurrence)
-    .bind(column(report.sequence.saturating_add(1)))
     .bind(report.terminal)
     .bind(Stage::Finished.column())
     .execute(db)

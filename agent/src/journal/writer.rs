@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -58,10 +59,31 @@ pub(crate) async fn connect(path: &Path) -> Result<SqliteConnection, JournalErro
     Ok(connection)
 }
 
-type Work =
+/// Work that nobody waits for is committed with the next that somebody does, or after this. What it forgets is small, and
+/// forgotten again if it comes again.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// A statement, and whether its commit may wait for others.
+struct Work {
+    run: Run,
+    idle: bool,
+}
+
+type Run =
     Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<Deliver, sqlx::Error>> + Send>;
 /// Hands a statement's answer over, once the transaction that held it is durable or undone.
 type Deliver = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// What runs inside a transaction and answers `T`.
+pub(crate) trait Statement<T>:
+    for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static
+{
+}
+
+impl<T, F> Statement<T> for F where
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static
+{
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Writer {
@@ -88,14 +110,18 @@ impl Writer {
     }
 
     /// Puts work in line. It is in line before this returns unless the line is full; then when first polled.
-    pub(crate) fn submit<T: Send + 'static>(
-        &self,
-        work: impl for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
-        + Send
-        + 'static,
-    ) -> Commit<T> {
+    pub(crate) fn submit<T: Send + 'static>(&self, work: impl Statement<T>) -> Commit<T> {
+        self.enqueue(work, false)
+    }
+
+    /// The same for what may wait up to [`IDLE`] for other work.
+    pub(crate) fn submit_idly<T: Send + 'static>(&self, work: impl Statement<T>) -> Commit<T> {
+        self.enqueue(work, true)
+    }
+
+    fn enqueue<T: Send + 'static>(&self, work: impl Statement<T>, idle: bool) -> Commit<T> {
         let (answer, answered) = oneshot::channel();
-        let work: Work = Box::new(move |db| {
+        let run: Run = Box::new(move |db| {
             let done = work(db);
             Box::pin(async move {
                 let value = done.await?;
@@ -106,7 +132,7 @@ impl Writer {
                 Ok(deliver)
             })
         });
-        let refused = match self.queue.try_send(work) {
+        let refused = match self.queue.try_send(Work { run, idle }) {
             Ok(()) => None,
             Err(mpsc::error::TrySendError::Full(work) | mpsc::error::TrySendError::Closed(work)) => {
                 Some(work)
@@ -127,7 +153,7 @@ impl Writer {
 
 async fn commit_groups(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Work>) {
     let mut group = Vec::with_capacity(GROUP);
-    while queue.recv_many(&mut group, GROUP).await > 0 {
+    while gather(&mut queue, &mut group).await {
         let mut answers = Vec::with_capacity(group.len());
         let outcome = commit(&mut connection, group.drain(..), &mut answers).await;
         if let Err(error) = &outcome {
@@ -143,6 +169,23 @@ async fn commit_groups(mut connection: SqliteConnection, mut queue: mpsc::Receiv
     }
 }
 
+/// Waits for a group that is worth a commit; `false` when there will be none.
+async fn gather(queue: &mut mpsc::Receiver<Work>, group: &mut Vec<Work>) -> bool {
+    if queue.recv_many(group, GROUP).await == 0 {
+        return false;
+    }
+    let patience = tokio::time::sleep(IDLE);
+    tokio::pin!(patience);
+    while group.len() < GROUP && group.iter().all(|work| work.idle) {
+        let room = GROUP - group.len();
+        tokio::select! {
+            more = queue.recv_many(group, room) => if more == 0 { break },
+            () = &mut patience => break,
+        }
+    }
+    true
+}
+
 async fn commit(
     connection: &mut SqliteConnection,
     group: impl Iterator<Item = Work>,
@@ -150,7 +193,7 @@ async fn commit(
 ) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     for work in group {
-        answers.push(work(&mut transaction).await?);
+        answers.push((work.run)(&mut transaction).await?);
     }
     transaction.commit().await
 }

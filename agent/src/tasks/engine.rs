@@ -275,6 +275,9 @@ impl Engine {
         for stop in self.running.values() {
             stop.send_replace(Some(Stop::Shutdown));
         }
+        // What is not urgent is not waited for: it is committed now.
+        let settled = self.journal().settle();
+        self.commits.push(Box::pin(async move { logged(settled.await.map(|()| Done::Nothing), None) }));
         let ended = async {
             while self.executions.join_next().await.is_some() {}
             while self.commits.next().await.is_some() {}
