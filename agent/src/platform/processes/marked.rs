@@ -11,15 +11,31 @@ use super::MARK;
 /// Sweeps over the process table: a process may fork while we read it.
 const SWEEPS: u32 = 8;
 
+/// The session that a task's program leads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Session {
+    leader: u32,
+    /// When that process began: what belongs to it is no older.
+    since: u64,
+}
+
+impl Session {
+    /// Of a leader that nobody has waited for yet.
+    pub(super) fn of(leader: u32) -> Self {
+        let since = read(leader).map_or(0, |stat| stat.start);
+        Self { leader, since }
+    }
+}
+
 /// Kills the processes of a task.
-pub(super) fn kill(mark: &str, leader: Option<u32>) {
-    if let Some(group) = leader.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+pub(super) fn kill(mark: &str, session: Option<Session>) {
+    if let Some(group) = session.and_then(|it| Pid::from_raw(i32::try_from(it.leader).ok()?)) {
         // Its members may all have ended.
         let _ = kill_process_group(group, Signal::KILL);
     }
     let mark = format!("{MARK}={mark}");
     for _ in 0..SWEEPS {
-        let found: Vec<_> = pids().filter(|pid| belongs(*pid, &mark, leader)).collect();
+        let found: Vec<_> = pids().filter(|pid| belongs(*pid, &mark, session)).collect();
         if found.is_empty() {
             return;
         }
@@ -34,33 +50,59 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn belongs(pid: u32, mark: &str, session: Option<u32>) -> bool {
-    let Some((state, sid)) = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|s| parse(&s))
-    else {
-        return false;
-    };
+fn belongs(pid: u32, mark: &str, session: Option<Session>) -> bool {
+    let Some(stat) = read(pid) else { return false };
     // A zombie is dead already; its parent has yet to look.
-    if state == 'Z' {
+    if stat.state == 'Z' {
         return false;
     }
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    session == Some(sid) || environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+    match session {
+        Some(session) if session.leader == stat.session => true,
+        // Most of a host is older, and its environments are many pages.
+        Some(session) if stat.start < session.since => false,
+        _ => {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+        }
+    }
 }
 
-/// State and session of proc(5)'s stat; the command's name in parentheses may hold anything.
-fn parse(stat: &str) -> Option<(char, u32)> {
+/// What proc(5)'s stat says of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    session: u32,
+    /// Clock ticks since the system's start.
+    start: u64,
+}
+
+fn read(pid: u32) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Fields 3, 6 and 22; the command's name in parentheses may hold anything.
+fn parse(stat: &str) -> Option<Stat> {
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(2)?.parse().ok()?))
+    let session = fields.nth(2)?.parse().ok()?;
+    Some(Stat { state, session, start: fields.nth(15)?.parse().ok()? })
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
     use super::*;
 
     #[test]
     fn a_commands_name_cannot_fake_its_session() {
-        assert_eq!(parse("42 (a) Z 1 2 3 (b) S 10 42 41 0 -1"), Some(('S', 41)));
+        let stat = "42 (a) Z 1 2 3 (b) S 10 42 41 0 -1 4 5 6 7 8 9 10 11 12 20 0 1 0 7700 1 2";
+        assert_eq!(parse(stat), Some(Stat { state: 'S', session: 41, start: 7_700 }));
         assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn this_process_began_after_the_systems_first() {
+        assert!(read(std::process::id()).unwrap().start > read(1).unwrap().start);
     }
 }

@@ -124,7 +124,7 @@ impl Processes {
         let tree = tree.with_leader(child.id());
         let stdout = child.stdout.take();
         let stderr = child.stderr.take();
-        Ok(Running { child, stdout, stderr, tree, processes: self.clone() })
+        Ok(Running { child, stdout, stderr, tree, killed: false, processes: self.clone() })
     }
 
     /// The one that waits, or a new one.
@@ -146,7 +146,7 @@ impl Processes {
 #[derive(Debug)]
 enum Tree {
     Cgroup(cgroup::Group),
-    Marked { mark: String, session: Option<u32> },
+    Marked { mark: String, session: Option<marked::Session> },
 }
 
 impl Tree {
@@ -159,7 +159,7 @@ impl Tree {
 
     fn with_leader(self, leader: Option<u32>) -> Self {
         match self {
-            Self::Marked { mark, .. } => Self::Marked { mark, session: leader },
+            Self::Marked { mark, .. } => Self::Marked { mark, session: leader.map(marked::Session::of) },
             cgroup => cgroup,
         }
     }
@@ -192,6 +192,8 @@ pub struct Running {
     pub stdout: Option<ChildStdout>,
     pub stderr: Option<ChildStderr>,
     tree: Tree,
+    /// Nobody of the tree is left.
+    killed: bool,
     processes: Processes,
 }
 
@@ -205,13 +207,16 @@ impl Running {
     }
 
     /// Kills the whole tree at once.
-    pub fn kill(&self) {
+    pub fn kill(&mut self) {
         self.tree.kill();
+        self.killed = true;
     }
 
     /// Kills what is left of the tree and removes its traces.
     pub async fn finish(mut self) {
-        self.tree.kill();
+        if !self.killed {
+            self.tree.kill();
+        }
         if let Err(error) = self.child.wait().await {
             tracing::warn!(%error, "a task's process could not be waited for");
         }
