@@ -85,6 +85,18 @@ pub struct Feed {
     pub forgotten: Position,
 }
 
+/// What happened in a task behind some place, and how it stood at the same moment.
+#[derive(Debug, Clone)]
+pub struct TaskLog {
+    /// Targets that have not ended.
+    pub open: u32,
+    /// The last committed entry, be it shown yet or not.
+    pub end: Position,
+    pub rows: Vec<TaskHappening>,
+    /// Host names of the rows' nodes; of those that were deleted none.
+    pub host_names: BTreeMap<NodeId, String>,
+}
+
 #[derive(Debug, Clone)]
 pub struct TaskHappening {
     pub position: Position,
@@ -113,6 +125,15 @@ pub struct WaitingDeed {
     pub deed: Deed,
 }
 
+/// What is to go down one carrier's stream, as far as the store knows; each list holds [`READ_ROWS`] at most.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    /// Queued targets of living tasks whose nodes are online under this carrier.
+    pub offers: Vec<Offer>,
+    /// Cancelled tasks that have not ended on nodes under this carrier.
+    pub cancellations: Vec<(TaskId, NodeId)>,
+}
+
 /// An order that waits for a node whose presence comes by one carrier.
 #[derive(Debug, Clone)]
 pub struct Offer {
@@ -137,7 +158,8 @@ pub trait Store: Send + Sync + 'static {
 
     async fn nodes_by_id(&self, ids: &[NodeId]) -> Result<Vec<Stored<Node>>, StoreError>;
     async fn nodes_by_carrier(&self, carriers: &[NodeId]) -> Result<Vec<Stored<Node>>, StoreError>;
-    async fn nodes_by_host_name(&self, name: &str) -> Result<Vec<Stored<Node>>, StoreError>;
+    /// Nodes that bear one of these host names, two of each name at most: the second tells that it is ambiguous.
+    async fn ids_by_host_name(&self, names: &[&str]) -> Result<Vec<(String, NodeId)>, StoreError>;
     /// In the order of ids, at most [`READ_ROWS`].
     async fn nodes_after(&self, after: Option<NodeId>) -> Result<Vec<Stored<Node>>, StoreError>;
 
@@ -209,21 +231,18 @@ pub trait Store: Send + Sync + 'static {
         before: Option<TaskId>,
         limit: i64,
     ) -> Result<Vec<Target>, StoreError>;
-    /// Queued targets of living tasks whose nodes are online under this carrier.
-    async fn offers(&self, carrier: NodeId, now: Timestamp) -> Result<Vec<Offer>, StoreError>;
-    /// Cancelled tasks that have not ended on nodes under this carrier.
-    async fn cancellations(&self, carrier: NodeId) -> Result<Vec<(TaskId, NodeId)>, StoreError>;
+    async fn due(&self, carrier: NodeId, now: Timestamp) -> Result<Due, StoreError>;
     /// Whose streams lead to open targets of a task.
     async fn carriers_of(&self, task: TaskId) -> Result<Vec<NodeId>, StoreError>;
     async fn overdue(&self, now: Timestamp, limit: i64) -> Result<Vec<Overdue>, StoreError>;
 
+    /// Of one snapshot: what ended the task is behind `after` or among the rows, unless it lies beyond `limit` or the horizon.
     async fn task_log(
         &self,
         task: TaskId,
         after: Position,
         limit: i64,
-    ) -> Result<Vec<TaskHappening>, StoreError>;
-    async fn task_log_end(&self, task: TaskId) -> Result<Position, StoreError>;
+    ) -> Result<Option<TaskLog>, StoreError>;
     async fn outputs(
         &self,
         task: TaskId,

@@ -25,13 +25,16 @@ pub struct Wakes(broadcast::Receiver<Batch>);
 type Batch = Option<Arc<BTreeSet<Wake>>>;
 
 impl Wakes {
-    /// Waits for one of `interest`, or for having missed some.
+    /// Waits for one of `interest`, or for having missed some. All that have come by then are one: who is woken looks at
+    /// whatever there is.
     pub async fn next(&mut self, interest: impl Fn(&Wake) -> bool) {
         loop {
             match self.0.recv().await {
-                Ok(Some(wakes)) if wakes.iter().any(&interest) => return,
-                Ok(Some(_)) => {}
-                Ok(None) | Err(RecvError::Lagged(_)) => return,
+                Ok(Some(wakes)) if !wakes.iter().any(&interest) => {}
+                Ok(_) | Err(RecvError::Lagged(_)) => {
+                    self.0 = self.0.resubscribe();
+                    return;
+                }
                 // The bus is gone with its service; whoever waits is about to end too.
                 Err(RecvError::Closed) => std::future::pending().await,
             }
@@ -68,6 +71,7 @@ impl WakeBus for LocalBus {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use muster_types::NodeId;
 
     use super::*;
@@ -80,6 +84,18 @@ mod tests {
         bus.publish(BTreeSet::from([Wake::Carrier(NodeId([2; 20]))]));
         bus.publish(BTreeSet::from([mine]));
         wakes.next(|wake| *wake == mine).await;
+    }
+
+    #[tokio::test]
+    async fn wake_ups_that_came_together_are_one() {
+        let bus = LocalBus::default();
+        let mut wakes = bus.subscribe();
+        bus.publish(BTreeSet::from([Wake::Events]));
+        bus.publish(BTreeSet::from([Wake::Events]));
+        wakes.next(|wake| *wake == Wake::Events).await;
+        assert!(wakes.next(|wake| *wake == Wake::Events).now_or_never().is_none());
+        bus.publish(BTreeSet::from([Wake::Events]));
+        wakes.next(|wake| *wake == Wake::Events).await;
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use muster_topology::domain::opaque::Opaque;
 use muster_topology::domain::reports::{Report, Reports};
 use muster_topology::domain::target::{Ending, Step, TargetState};
 use muster_topology::domain::task::{Approval, MasterEnding, OfflinePolicy, Task, TaskId};
-use muster_topology::domain::tasks::{CreateTask, EndTargets};
+use muster_topology::domain::tasks::{CancelTask, CreateTask, EndTargets};
 use muster_topology::store::postgres::PostgresStore;
 use muster_topology::store::sqlite::SqliteStore;
 use muster_topology::store::{DEEDS, Position, Retention, Store, StoreError};
@@ -130,7 +130,7 @@ async fn a_task_goes_from_creation_to_done_with_all_its_traces(bench: &Bench) {
     command.task.id = TaskId(Uuid::now_v7());
     assert_eq!(writer.submit(command).await.unwrap(), task, "the same request, the same task");
     assert_eq!(store.request(&request).await.unwrap(), Some(task));
-    assert_eq!(store.offers(id(1), now()).await.unwrap().len(), 1);
+    assert_eq!(store.due(id(1), now()).await.unwrap().offers.len(), 1);
     assert_eq!(store.order(task, 0).await.unwrap(), Some(Opaque(vec![2])));
 
     let output = Step::Output(Opaque(b"x".to_vec()));
@@ -139,22 +139,73 @@ async fn a_task_goes_from_creation_to_done_with_all_its_traces(bench: &Bench) {
     let reports = (1..).zip(steps).map(|(sequence, step)| said(task, sequence, step)).collect();
     let acknowledged = writer.submit(Reports { node: id(1), reports }).await.unwrap();
     assert_eq!(acknowledged[0].upto, 4);
-    assert!(store.offers(id(1), now()).await.unwrap().is_empty());
+    assert!(store.due(id(1), now()).await.unwrap().offers.is_empty());
     writer.submit(Reports { node: id(1), reports: vec![finished(task, 5)] }).await.unwrap();
     assert_eq!(store.task(task).await.unwrap().unwrap().open, 1);
     writer.submit(Reports { node: id(2), reports: vec![finished(task, 1)] }).await.unwrap();
 
     let summary = store.task(task).await.unwrap().unwrap();
     assert_eq!((summary.open, summary.counts), (0, BTreeMap::from([(TargetState::Succeeded, 2)])));
-    let log = store.task_log(task, Position::default(), 100).await.unwrap();
-    assert_eq!(log.len(), 5, "delivered, output, the last progress, two ends");
-    assert_eq!(log.last().unwrap().position, store.task_log_end(task).await.unwrap());
-    assert!(log.is_sorted_by_key(|it| it.position));
+    let log = store.task_log(task, Position::default(), 100).await.unwrap().unwrap();
+    assert_eq!(log.rows.len(), 5, "delivered, output, the last progress, two ends");
+    assert_eq!((log.open, log.rows.last().unwrap().position), (0, log.end));
+    assert!(log.rows.is_sorted_by_key(|it| it.position));
+    assert_eq!(log.host_names[&id(2)], format!("host-{}", id(2).short()));
+    let rest = store.task_log(task, log.end, 100).await.unwrap().unwrap();
+    assert_eq!((rest.open, rest.end, rest.rows.len()), (0, log.end, 0));
+    assert!(store.task_log(TaskId(Uuid::now_v7()), Position::default(), 1).await.unwrap().is_none());
     assert_eq!(store.outputs(task, id(1), Position::default(), 9).await.unwrap().len(), 1);
     let events = store.events(start, 100).await.unwrap();
     assert_eq!(events.len(), 2, "created, done");
     assert_eq!(store.tasks_before(None, true, 9).await.unwrap().len(), 0);
     assert_eq!(store.targets_of(id(1), None, 9).await.unwrap()[0].task, task);
+}
+
+async fn what_a_stream_is_to_say_is_read_at_once(bench: &Bench) {
+    let Bench { store, writer } = bench;
+    let nodes = [id(51), id(52)];
+    for node in nodes {
+        writer.submit(attach(node)).await.unwrap();
+    }
+    assert!(store.due(nodes[0], now()).await.unwrap().offers.is_empty());
+    let lifetime = Duration::from_secs(60);
+    let mut waiting = create(&nodes, OfflinePolicy::Queue, lifetime);
+    waiting.task.approval = Approval::Wanted;
+    writer.submit(waiting).await.unwrap();
+    let offered = writer.submit(create(&nodes, OfflinePolicy::Queue, lifetime)).await.unwrap();
+    let cancelled = writer.submit(create(&nodes, OfflinePolicy::Queue, lifetime)).await.unwrap();
+    let (actor, order) = ("operators/a".to_owned(), Opaque(vec![3]));
+    writer.submit(CancelTask { task: cancelled, actor, order, carriers: Vec::new() }).await.unwrap();
+    let due = store.due(nodes[0], now()).await.unwrap();
+    assert_eq!(due.offers.iter().map(|it| (it.task, it.node)).collect::<Vec<_>>(), [(offered, nodes[0])]);
+    assert_eq!(due.cancellations, [(cancelled, nodes[0])]);
+    assert!(store.due(nodes[0], now() + 2 * lifetime).await.unwrap().offers.is_empty(), "its life is over");
+}
+
+async fn a_host_name_that_several_bear_is_told_twice(bench: &Bench) {
+    let twins = [id(61), id(62), id(63)];
+    for (node, name) in twins.into_iter().chain([id(64)]).zip(["twin", "twin", "twin", "one"]) {
+        let mut attach = attach(node);
+        attach.profile.host_name = name.to_owned();
+        bench.writer.submit(attach).await.unwrap();
+    }
+    let mut found = bench.store.ids_by_host_name(&["twin", "one", "no\"body"]).await.unwrap();
+    found.sort();
+    let bears = |name: &str, node| (name.to_owned(), node);
+    assert_eq!(found, [bears("one", id(64)), bears("twin", id(61)), bears("twin", id(62))]);
+}
+
+/// More rows than one statement takes.
+async fn a_large_task_is_written_whole(bench: &Bench) {
+    let Bench { store, writer } = bench;
+    let nodes: Vec<_> = (0..1_201_u32)
+        .map(|number| NodeId(std::array::from_fn(|at| (number >> (8 * (at % 4))) as u8)))
+        .collect();
+    let task = writer.submit(create(&nodes, OfflinePolicy::Skip, Duration::from_secs(60))).await.unwrap();
+    let counts = store.task(task).await.unwrap().unwrap().counts;
+    assert_eq!(counts, BTreeMap::from([(TargetState::Expired, 1_201)]));
+    let log = store.task_log(task, Position::default(), 2_000).await.unwrap().unwrap();
+    assert_eq!((log.open, log.rows.len()), (0, 1_201));
 }
 
 async fn a_held_node_stays_held_until_an_operator_has_decided(bench: &Bench) {
@@ -292,6 +343,9 @@ async fn suite(store: Arc<dyn Store>) {
     let bench = Bench::new(store);
     a_write_that_read_an_older_revision_loses(&bench).await;
     a_task_goes_from_creation_to_done_with_all_its_traces(&bench).await;
+    what_a_stream_is_to_say_is_read_at_once(&bench).await;
+    a_host_name_that_several_bear_is_told_twice(&bench).await;
+    a_large_task_is_written_whole(&bench).await;
     time_ends_what_no_host_will(&bench).await;
     a_held_node_stays_held_until_an_operator_has_decided(&bench).await;
     many_writers_at_once_lose_nothing(&bench).await;
@@ -353,7 +407,7 @@ async fn two_replicas_on_postgres_settle_their_races() {
     }
     let summary = one.store.task(task).await.unwrap().unwrap();
     assert_eq!((summary.open, summary.counts[&TargetState::Succeeded]), (0, 20));
-    assert_eq!(one.store.task_log(task, Position::default(), 100).await.unwrap().len(), 20);
+    assert_eq!(one.store.task_log(task, Position::default(), 100).await.unwrap().unwrap().rows.len(), 20);
 }
 
 #[tokio::test]

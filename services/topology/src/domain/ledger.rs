@@ -31,6 +31,8 @@ pub trait Command: Send + 'static {
 #[derive(Debug, Default)]
 pub struct Wanted {
     pub nodes: BTreeSet<NodeId>,
+    /// Nodes that bring nothing along: they are read, and not changed.
+    pub bare_nodes: BTreeSet<NodeId>,
     /// Nodes whose presence comes by these.
     pub carried_by: BTreeSet<NodeId>,
     pub cells: BTreeSet<CellId>,

@@ -24,7 +24,7 @@ impl Command for CreateTask {
     type Answer = TaskId;
 
     fn wants(&self, wanted: &mut Wanted) {
-        wanted.nodes.extend(self.targets.iter().map(|(node, _)| *node));
+        wanted.bare_nodes.extend(self.targets.iter().map(|(node, _)| *node));
         wanted.requests.extend(self.request.clone());
     }
 

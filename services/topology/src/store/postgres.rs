@@ -1,6 +1,7 @@
 //! The shared store of several replicas: PostgreSQL, the only truth.
 
 use muster_kit::database;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Pool, Postgres, Transaction};
 
@@ -23,6 +24,9 @@ const BYTES_OF_JSON: &str = "SELECT decode(value, 'hex') FROM json_array_element
 /// The same for numbers.
 const NUMBERS_OF_JSON: &str = "SELECT value::bigint FROM json_array_elements_text($1::json)";
 
+/// The same for texts.
+const TEXTS_OF_JSON: &str = "SELECT json_array_elements_text($1::json)";
+
 /// Before a statement: how it would be done; and in which column of the answer that is told.
 const EXPLAIN: &str = "EXPLAIN";
 const EXPLAINED_IN: usize = 0;
@@ -44,8 +48,8 @@ impl PostgresStore {
         Ok(Self { pool })
     }
 
-    fn readers(&self) -> &Pool<Db> {
-        &self.pool
+    async fn reader(&self) -> Result<PoolConnection<Db>, sqlx::Error> {
+        self.pool.acquire().await
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Db>, StoreError> {

@@ -8,8 +8,11 @@ use sqlx::{Pool, Sqlite, Transaction};
 
 use super::StoreError;
 
+mod readers;
 #[path = "shared/mod.rs"]
 mod shared;
+
+use readers::{Reader, Readers};
 
 type Db = Sqlite;
 
@@ -25,6 +28,9 @@ const BYTES_OF_JSON: &str = "SELECT unhex(value) FROM json_each($1)";
 /// The same for numbers.
 const NUMBERS_OF_JSON: &str = "SELECT value FROM json_each($1)";
 
+/// The same for texts.
+const TEXTS_OF_JSON: &str = NUMBERS_OF_JSON;
+
 /// Before a statement: how it would be done; and in which column of the answer that is told.
 const EXPLAIN: &str = "EXPLAIN QUERY PLAN";
 const EXPLAINED_IN: usize = 3;
@@ -32,7 +38,7 @@ const EXPLAINED_IN: usize = 3;
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     writer: Pool<Db>,
-    readers: Pool<Db>,
+    readers: Readers,
 }
 
 impl SqliteStore {
@@ -43,10 +49,10 @@ impl SqliteStore {
     pub async fn open(file: &Path) -> Result<Self, StoreError> {
         let options = database::sqlite(file);
         // A file's connection does not break; asking it before each use would double the way of every query.
-        let pool = || SqlitePoolOptions::new().test_before_acquire(false);
-        let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+        let pool = SqlitePoolOptions::new().test_before_acquire(false).max_connections(1);
+        let writer = pool.connect_with(options.clone()).await?;
         sqlx::migrate!("src/store/migrations/sqlite").run(&writer).await?;
-        let readers = pool().max_connections(READERS).connect_with(options).await?;
+        let readers = Readers::connect(&options, READERS).await?;
         Ok(Self { writer, readers })
     }
 
@@ -65,8 +71,8 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
-    fn readers(&self) -> &Pool<Db> {
-        &self.readers
+    async fn reader(&self) -> Result<Reader, sqlx::Error> {
+        self.readers.lend().await
     }
 
     /// `IMMEDIATE`: the lock is taken before anything is read.

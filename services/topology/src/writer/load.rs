@@ -12,6 +12,7 @@ pub(super) async fn ledger(store: &dyn Store, wanted: &Wanted, now: Timestamp) -
     let mut ledger = Ledger::at(now);
     load_nodes(store, wanted, &mut ledger).await?;
     load_cells(store, wanted, &mut ledger).await?;
+    load_bare(store, wanted, &mut ledger).await?;
     load_tasks(store, wanted, &mut ledger).await?;
     Ok(ledger)
 }
@@ -30,6 +31,17 @@ async fn load_nodes(store: &dyn Store, wanted: &Wanted, ledger: &mut Ledger) -> 
     }
     for stored in found {
         ledger.nodes.load(stored.row.id, stored);
+    }
+    Ok(())
+}
+
+async fn load_bare(store: &dyn Store, wanted: &Wanted, ledger: &mut Ledger) -> Result<(), StoreError> {
+    let unknown: Vec<_> =
+        wanted.bare_nodes.iter().copied().filter(|node| ledger.nodes.find(node).is_none()).collect();
+    if !unknown.is_empty() {
+        for stored in store.nodes_by_id(&unknown).await? {
+            ledger.nodes.load(stored.row.id, stored);
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What goes down a stream: orders to nodes that have not taken them, and cancellations.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 
 use bytes::Bytes;
@@ -32,20 +32,31 @@ fn due<K: Hash + Eq + Copy>(sent: &mut HashMap<K, Timestamp>, open: &[K], now: T
 }
 
 impl Sent {
-    /// One message for each order, to all nodes of this stream that have not taken it.
-    pub(super) async fn orders(
+    /// What this stream is to say now.
+    pub(super) async fn due(
         &mut self,
         hub: &Hub,
         carrier: NodeId,
         lost: bool,
     ) -> Result<Vec<Downstream>, StoreError> {
         let now = clock::wall();
-        let mut open = hub.store.offers(carrier, now).await?;
-        if lost {
-            open = only_for_the_lost(hub, open).await?;
-        }
+        let open = hub.store.due(carrier, now).await?;
+        let offers = if lost { only_for_the_lost(hub, open.offers).await? } else { open.offers };
+        let mut messages = self.orders(hub, carrier, offers, now).await?;
+        messages.extend(self.cancellations(hub, &open.cancellations, now).await?);
+        Ok(messages)
+    }
+
+    /// One message for each order, to all nodes of this stream that have not taken it.
+    async fn orders(
+        &mut self,
+        hub: &Hub,
+        carrier: NodeId,
+        open: Vec<Offer>,
+        now: Timestamp,
+    ) -> Result<Vec<Downstream>, StoreError> {
         let keys: Vec<_> = open.iter().map(|offer| (offer.task, offer.node)).collect();
-        let due = due(&mut self.offers, &keys, now);
+        let due: HashSet<_> = due(&mut self.offers, &keys, now).into_iter().collect();
         let mut orders: BTreeMap<(TaskId, u32), (String, Vec<NodeId>)> = BTreeMap::new();
         for offer in open.into_iter().filter(|offer| due.contains(&(offer.task, offer.node))) {
             let order = orders.entry((offer.task, offer.part)).or_insert((offer.traceparent, Vec::new()));
@@ -67,14 +78,14 @@ impl Sent {
     }
 
     /// One message for each cancelled task that has not ended on nodes of this stream.
-    pub(super) async fn cancellations(
+    async fn cancellations(
         &mut self,
         hub: &Hub,
-        carrier: NodeId,
+        open: &[(TaskId, NodeId)],
+        now: Timestamp,
     ) -> Result<Vec<Downstream>, StoreError> {
-        let open = hub.store.cancellations(carrier).await?;
         let mut tasks: BTreeMap<TaskId, Vec<NodeId>> = BTreeMap::new();
-        for (task, node) in due(&mut self.cancellations, &open, clock::wall()) {
+        for (task, node) in due(&mut self.cancellations, open, now) {
             tasks.entry(task).or_default().push(node);
         }
         let mut messages = Vec::with_capacity(tasks.len());

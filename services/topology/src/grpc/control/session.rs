@@ -392,11 +392,8 @@ impl Session {
     /// Orders and cancellations that nodes of this stream have not answered.
     async fn send_down(&mut self) -> Result<(), End> {
         self.tell_bundle().await?;
-        let (hub, node) = (self.hub.clone(), self.node);
-        let orders = self.sent.orders(&hub, node, self.lost).await;
-        let cancellations = self.sent.cancellations(&hub, node).await;
-        match orders.and_then(|orders| Ok((orders, cancellations?))) {
-            Ok((orders, cancellations)) => self.send_each(orders.into_iter().chain(cancellations)).await,
+        match self.sent.due(&self.hub, self.node, self.lost).await {
+            Ok(messages) => self.send_each(messages).await,
             Err(error) => {
                 tracing::warn!(%error, "cannot read what is due; tried again in the next round");
                 Ok(())

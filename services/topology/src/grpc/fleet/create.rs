@@ -143,18 +143,17 @@ async fn freeze(
     if !request.all_nodes && filter == NodeFilter::default() {
         return Err(invalid("NO_TARGETS", "name the nodes by a filter, or set all_nodes"));
     }
-    let selected = select::nodes(hub, &filter, None, TARGETS + 1).await?;
+    let selected = select::targets(hub, &filter, TARGETS + 1).await?;
     if selected.is_empty() {
         return Err(invalid("NO_TARGETS", "the filter selects no node"));
     }
     if selected.len() > TARGETS {
         return Err(invalid("TOO_MANY_TARGETS", format!("a task has at most {TARGETS} targets")));
     }
-    let nodes = selected.iter().map(|it| &it.stored.row);
-    policy.check(creator, kind, nodes).map_err(|refused| rules::out_of_scope(&refused))?;
+    policy.check(creator, kind, &selected).map_err(|refused| rules::out_of_scope(&refused))?;
     let mut cells: BTreeMap<Option<CellId>, Vec<NodeId>> = BTreeMap::new();
-    for it in selected {
-        cells.entry(it.stored.row.cell).or_default().push(it.stored.row.id);
+    for node in selected {
+        cells.entry(node.cell).or_default().push(node.id);
     }
     let parts = cells
         .into_values()

@@ -1,6 +1,6 @@
 //! Which nodes a filter means: names to ids, then whom the store finds by its columns, each matched once more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use muster_kit::status::Fault;
 use muster_proto::fleet::v1 as fleet;
@@ -52,67 +52,81 @@ pub(super) async fn filter(hub: &Hub, wire: fleet::NodeFilter) -> Result<NodeFil
     Ok(filter)
 }
 
+/// Resource names, ids, beginnings of ids, or host names; each must mean one node.
 async fn resolve(hub: &Hub, names: &[String]) -> Result<BTreeSet<NodeId>, Fault> {
-    let mut ids = BTreeSet::new();
-    for name in names {
-        ids.insert(resolve_one(hub, name).await?);
-    }
-    Ok(ids)
-}
-
-/// A resource name, an id, the beginning of one, or a host name; it must mean one node.
-async fn resolve_one(hub: &Hub, name: &str) -> Result<NodeId, Fault> {
     let store = |error| refusal::store(&error);
-    let text = name.strip_prefix("nodes/").unwrap_or(name);
-    let mut found: BTreeSet<NodeId> = BTreeSet::new();
-    if let Ok(id) = text.parse::<NodeId>() {
-        found.extend(hub.store.nodes_by_id(&[id]).await.map_err(store)?.iter().map(|it| it.row.id));
-    } else {
-        found.extend(hub.store.nodes_by_host_name(text).await.map_err(store)?.iter().map(|it| it.row.id));
-        if found.is_empty() && !text.is_empty() {
-            found = by_prefix(hub, &text.to_lowercase()).await?;
+    let texts: Vec<_> = names.iter().map(|name| name.strip_prefix("nodes/").unwrap_or(name)).collect();
+    let (mut known, mut named) = (BTreeSet::new(), HashMap::new());
+    let ids: Vec<NodeId> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+    if !ids.is_empty() {
+        known.extend(hub.store.nodes_by_id(&ids).await.map_err(store)?.iter().map(|it| it.row.id));
+    }
+    if ids.len() < texts.len() {
+        for (name, id) in hub.store.ids_by_host_name(&texts).await.map_err(store)? {
+            named.entry(name).or_insert_with(Vec::new).push(id);
         }
     }
-    let mut found = found.into_iter();
-    match (found.next(), found.next()) {
-        (Some(id), None) => Ok(id),
-        (Some(one), Some(other)) => Err(invalid(
+    let mut found = BTreeSet::new();
+    for (name, text) in names.iter().zip(texts) {
+        let meant = match (text.parse(), named.get(text)) {
+            (Ok(id), _) => known.get(&id).copied().into_iter().collect(),
+            (_, Some(ids)) => ids.clone(),
+            _ if text.is_empty() => Vec::new(),
+            _ => by_prefix(hub, &text.to_lowercase()).await?,
+        };
+        found.insert(the_one(name, &meant)?);
+    }
+    Ok(found)
+}
+
+fn the_one(name: &str, meant: &[NodeId]) -> Result<NodeId, Fault> {
+    match meant {
+        [one] => Ok(*one),
+        [one, other, ..] => Err(invalid(
             "NAME_AMBIGUOUS",
             format!("{name:?} means several nodes: {one}, {other}, ...; write more of the id"),
         )
         .with("name", name)),
-        (None, _) => Err(not_found("NODE_NOT_FOUND", name)),
+        [] => Err(not_found("NODE_NOT_FOUND", name)),
     }
 }
 
 /// Up to two nodes whose ids begin so.
-async fn by_prefix(hub: &Hub, prefix: &str) -> Result<BTreeSet<NodeId>, Fault> {
+async fn by_prefix(hub: &Hub, prefix: &str) -> Result<Vec<NodeId>, Fault> {
+    let store = |error| refusal::store(&error);
     let bytes = data_encoding::HEXLOWER.decode(format!("{prefix:0<40}").as_bytes());
     let Some(first) = bytes.ok().and_then(|bytes| NodeId::try_from(&bytes[..]).ok()) else {
-        return Ok(BTreeSet::new());
+        return Ok(Vec::new());
     };
-    let mut found = BTreeSet::new();
-    found.extend(
-        hub.store
-            .nodes_by_id(&[first])
-            .await
-            .map_err(|error| refusal::store(&error))?
-            .iter()
-            .map(|it| it.row.id),
-    );
-    let page = hub.store.nodes_after(Some(first)).await.map_err(|error| refusal::store(&error))?;
-    found.extend(page.iter().map(|it| it.row.id).take_while(|id| id.to_string().starts_with(prefix)).take(2));
-    Ok(found)
+    let mut found = hub.store.nodes_by_id(&[first]).await.map_err(store)?;
+    found.extend(hub.store.nodes_after(Some(first)).await.map_err(store)?);
+    let ids = found.iter().map(|it| it.row.id).take_while(|id| id.to_string().starts_with(prefix));
+    Ok(ids.take(2).collect())
 }
 
 /// Nodes that match, in the order of ids, after one, at most `limit`.
 pub(super) async fn nodes(
     hub: &Hub,
     filter: &NodeFilter,
-    mut after: Option<NodeId>,
+    after: Option<NodeId>,
     limit: usize,
 ) -> Result<Vec<Selected>, Fault> {
-    let places = places(hub).await?;
+    select(hub, &places(hub).await?, filter, (after, limit)).await
+}
+
+/// The same where nobody asks in which places they are: cells are read only for a filter that names some.
+pub(super) async fn targets(hub: &Hub, filter: &NodeFilter, limit: usize) -> Result<Vec<Node>, Fault> {
+    let places = if filter.places.is_empty() { Places::of([]) } else { places(hub).await? };
+    let selected = select(hub, &places, filter, (None, limit)).await?;
+    Ok(selected.into_iter().map(|it| it.stored.row).collect())
+}
+
+async fn select(
+    hub: &Hub,
+    places: &Places,
+    filter: &NodeFilter,
+    (mut after, limit): (Option<NodeId>, usize),
+) -> Result<Vec<Selected>, Fault> {
     let mut selected = Vec::new();
     let mut take = |page: Vec<Stored<Node>>| {
         for stored in page {

@@ -22,7 +22,11 @@ use crate::store::{Position, TaskSummary};
 
 pub(super) async fn summary(hub: &Hub, id: TaskId) -> Result<TaskSummary, Fault> {
     let found = hub.store.task(id).await.map_err(|error| refusal::store(&error))?;
-    found.ok_or_else(|| not_found("TASK_NOT_FOUND", &render::task_name(id)))
+    found.ok_or_else(|| unknown(id))
+}
+
+pub(super) fn unknown(id: TaskId) -> Fault {
+    not_found("TASK_NOT_FOUND", &render::task_name(id))
 }
 
 pub(super) async fn get(hub: &Hub, request: fleet::GetTaskRequest) -> Result<fleet::Task, Fault> {

@@ -1,6 +1,5 @@
 //! Streams of what happens: read from the store by position, woken by the bus, and looked at now and then anyway.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use muster_kit::shutdown::Shutdown;
 use muster_kit::status::{Fault, fault};
 use muster_proto::fleet::v1 as fleet;
 use muster_proto::task::v1 as task;
-use muster_types::NodeId;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,7 +24,8 @@ use crate::grpc::{refusal, render};
 use crate::hub::Hub;
 use crate::metrics;
 use crate::revocations;
-use crate::store::{Event, Position, TaskHappening};
+use crate::store::{Event, Position, TaskHappening, TaskLog};
+use crate::wake::Wakes;
 
 /// Messages on their way to one watcher; a slow one makes its own stream wait, and nobody else.
 const OUTBOUND: usize = 64;
@@ -36,9 +35,6 @@ const ROWS: i64 = 500;
 
 /// The feed is read this often even if nothing wakes the stream.
 const POLL: Duration = Duration::from_secs(2);
-
-/// Host names that one watcher remembers.
-const NAMES: usize = 10_000;
 
 type Outbound<T> = mpsc::Sender<Result<T, Status>>;
 
@@ -98,11 +94,13 @@ pub(super) async fn task(
     request: fleet::WatchTaskRequest,
 ) -> Result<ReceiverStream<Result<fleet::WatchTaskResponse, Status>>, Fault> {
     let hub = audience.hub.clone();
-    let id = tasks::summary(&hub, page::task_id(&request.name)?).await?.task.id;
+    let id = page::task_id(&request.name)?;
     let after = page::position(hub.epoch, &request.resume_token)?.unwrap_or_default();
     let (out, stream) = mpsc::channel(OUTBOUND);
-    let watcher = TaskWatcher { hub, id, after, names: HashMap::new(), out: out.clone() };
-    audience.spawn(watcher.run(), out);
+    let wakes = hub.bus.subscribe();
+    let watcher = TaskWatcher { hub, id, after, out: out.clone() };
+    let log = watcher.read().await?;
+    audience.spawn(watcher.run(log, wakes), out);
     Ok(ReceiverStream::new(stream))
 }
 
@@ -110,23 +108,24 @@ struct TaskWatcher {
     hub: Arc<Hub>,
     id: TaskId,
     after: Position,
-    names: HashMap<NodeId, String>,
     out: Outbound<fleet::WatchTaskResponse>,
 }
 
 impl TaskWatcher {
-    async fn run(mut self) -> Result<(), End> {
-        let mut wakes = self.hub.bus.subscribe();
+    async fn read(&self) -> Result<TaskLog, Fault> {
+        let found = self.hub.store.task_log(self.id, self.after, ROWS).await;
+        let found = found.map_err(|error| refusal::store(&error))?;
+        found.ok_or_else(|| tasks::unknown(self.id))
+    }
+
+    async fn run(mut self, mut log: TaskLog, mut wakes: Wakes) -> Result<(), End> {
         let id = self.id;
         loop {
-            // Read before the log: what ended the task is in the log then.
-            let summary = tasks::summary(&self.hub, id).await?;
-            let store = |error| refusal::store(&error);
-            let end = self.hub.store.task_log_end(id).await.map_err(store)?;
-            let rows = self.hub.store.task_log(id, self.after, ROWS).await.map_err(store)?;
-            let more = i64::try_from(rows.len()).is_ok_and(|count| count == ROWS);
-            self.tell(rows).await?;
-            if summary.open == 0 && self.after >= end {
+            let (open, end) = (log.open, log.end);
+            let more = i64::try_from(log.rows.len()).is_ok_and(|count| count == ROWS);
+            self.tell(log).await?;
+            if open == 0 && self.after >= end {
+                let summary = tasks::summary(&self.hub, id).await?;
                 let update = fleet::watch_task_response::Update::Done(render::task(&summary));
                 return self.send(update).await;
             }
@@ -137,6 +136,7 @@ impl TaskWatcher {
                     () = self.out.closed() => return Err(End::Gone),
                 }
             }
+            log = self.read().await?;
         }
     }
 
@@ -145,42 +145,35 @@ impl TaskWatcher {
         send(&self.out, fleet::WatchTaskResponse { resume_token, update: Some(update) }).await
     }
 
-    async fn tell(&mut self, rows: Vec<TaskHappening>) -> Result<(), End> {
-        let unknown: Vec<_> =
-            rows.iter().map(|row| row.node).filter(|node| !self.names.contains_key(node)).collect();
-        if !unknown.is_empty() {
-            if self.names.len() > NAMES {
-                self.names.clear();
-            }
-            self.names.extend(tasks::host_names(&self.hub, unknown).await?);
-        }
+    async fn tell(&mut self, log: TaskLog) -> Result<(), End> {
+        let TaskLog { rows, host_names, .. } = log;
         for row in rows {
             self.after = row.position;
-            if let Some(update) = self.render(row) {
+            let host_name = host_names.get(&row.node).cloned().unwrap_or_default();
+            if let Some(update) = render(row, host_name) {
                 self.send(update).await?;
             }
         }
         Ok(())
     }
+}
 
-    fn render(&self, row: TaskHappening) -> Option<fleet::watch_task_response::Update> {
-        use fleet::watch_task_response::Update;
-        let host_name = self.names.get(&row.node).cloned().unwrap_or_default();
-        let node = render::node_name(row.node);
-        Some(match row.body {
-            LogBody::State(it) => {
-                Update::Target(render::target(row.node, host_name, it.state, it.ending.as_ref(), row.at))
-            }
-            LogBody::Output(bytes) => {
-                let output = Some(task::Output::decode(&bytes.0[..]).ok()?);
-                Update::Output(fleet::TaskOutput { node, host_name, output })
-            }
-            LogBody::Progress(bytes) => {
-                let progress = Some(task::Progress::decode(&bytes.0[..]).ok()?);
-                Update::Progress(fleet::TaskProgress { node, host_name, progress })
-            }
-        })
-    }
+fn render(row: TaskHappening, host_name: String) -> Option<fleet::watch_task_response::Update> {
+    use fleet::watch_task_response::Update;
+    let node = render::node_name(row.node);
+    Some(match row.body {
+        LogBody::State(it) => {
+            Update::Target(render::target(row.node, host_name, it.state, it.ending.as_ref(), row.at))
+        }
+        LogBody::Output(bytes) => {
+            let output = Some(task::Output::decode(&bytes.0[..]).ok()?);
+            Update::Output(fleet::TaskOutput { node, host_name, output })
+        }
+        LogBody::Progress(bytes) => {
+            let progress = Some(task::Progress::decode(&bytes.0[..]).ok()?);
+            Update::Progress(fleet::TaskProgress { node, host_name, progress })
+        }
+    })
 }
 
 pub(super) async fn events(

@@ -12,7 +12,7 @@ impl ThisStore {
     pub(super) async fn read_feed(&self) -> Result<Feed, StoreError> {
         let (epoch, transaction, number) =
             sqlx::query_as("SELECT number, forgotten_tx, forgotten_number FROM epoch WHERE one = 1")
-                .fetch_one(self.readers())
+                .fetch_one(&mut *self.reader().await?)
                 .await?;
         Ok(Feed { epoch, forgotten: Position { transaction, number } })
     }
@@ -82,7 +82,7 @@ impl ThisStore {
             sqlx::query_as("SELECT name, renewed_at FROM replicas WHERE name <> $1 AND lease_until > $2")
                 .bind(replica)
                 .bind(now.as_micros())
-                .fetch_all(self.readers())
+                .fetch_all(&mut *self.reader().await?)
                 .await?;
         Ok(rows.into_iter().map(|(name, at)| (name, Timestamp::from_micros(at))).collect())
     }

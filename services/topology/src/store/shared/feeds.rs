@@ -1,5 +1,7 @@
 //! Reads of feeds: what happened in a task, and everywhere.
 
+use std::collections::BTreeMap;
+
 use muster_types::{NodeId, Timestamp};
 use sqlx::AssertSqlSafe;
 
@@ -8,10 +10,24 @@ use super::decode::{node_id, row};
 use crate::domain::log::{LogBody, LogKind};
 use crate::domain::opaque::Opaque;
 use crate::domain::task::TaskId;
-use crate::store::{Event, Position, StoreError, TaskHappening};
+use crate::store::{Event, Position, StoreError, TaskHappening, TaskLog};
 
 /// A row of the log: transaction, number, node, time, kind, body.
 type LogRow = (i64, i64, Vec<u8>, i64, i64, Vec<u8>);
+
+/// Open targets, the log's end, a node's host name, and a [`LogRow`].
+type WatchedRow = (
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<Vec<u8>>,
+    Option<i64>,
+    Option<i64>,
+    Option<Vec<u8>>,
+);
 
 fn happening((transaction, number, node, at, kind, body): LogRow) -> Result<TaskHappening, StoreError> {
     let body = match kind {
@@ -27,36 +43,48 @@ fn happening((transaction, number, node, at, kind, body): LogRow) -> Result<Task
     })
 }
 
+/// The task's row beside each of the log; without any, beside nothing.
+fn watched(rows: Vec<WatchedRow>) -> Result<Option<TaskLog>, StoreError> {
+    let Some((open, transaction, number, ..)) = rows.first() else { return Ok(None) };
+    let end = transaction.zip(*number).map(|(transaction, number)| Position { transaction, number });
+    let open = u32::try_from(*open).unwrap_or_default();
+    let mut log =
+        TaskLog { open, end: end.unwrap_or_default(), rows: Vec::new(), host_names: BTreeMap::new() };
+    for row in rows {
+        let (.., host_name, Some(transaction), Some(number), Some(node), Some(at), Some(kind), Some(body)) =
+            row
+        else {
+            continue;
+        };
+        let row = happening((transaction, number, node, at, kind, body))?;
+        log.host_names.insert(row.node, host_name.unwrap_or_default());
+        log.rows.push(row);
+    }
+    Ok(Some(log))
+}
+
 impl ThisStore {
     pub(super) async fn read_task_log(
         &self,
         task: TaskId,
         after: Position,
         limit: i64,
-    ) -> Result<Vec<TaskHappening>, StoreError> {
+    ) -> Result<Option<TaskLog>, StoreError> {
         let sql = format!(
-            "SELECT tx, number, node, at, kind, body FROM task_log \
-             WHERE task = $1 AND (tx, number) > ($2, $3) AND tx < {HORIZON} ORDER BY tx, number LIMIT $4"
+            "SELECT k.open, e.tx, e.number, n.host_name, l.tx, l.number, l.node, l.at, l.kind, l.body FROM tasks k \
+             LEFT JOIN (SELECT tx, number FROM task_log WHERE task = $1 ORDER BY tx DESC, number DESC LIMIT 1) e ON 1 = 1 \
+             LEFT JOIN task_log l ON l.task = k.id AND (l.tx, l.number) > ($2, $3) AND l.tx < {HORIZON} \
+             LEFT JOIN nodes n ON n.id = l.node \
+             WHERE k.id = $1 ORDER BY l.tx, l.number LIMIT $4"
         );
-        let rows: Vec<LogRow> = sqlx::query_as(AssertSqlSafe(sql))
+        let rows: Vec<WatchedRow> = sqlx::query_as(AssertSqlSafe(sql))
             .bind(task.as_bytes())
             .bind(after.transaction)
             .bind(after.number)
             .bind(limit)
-            .fetch_all(self.readers())
+            .fetch_all(&mut *self.reader().await?)
             .await?;
-        rows.into_iter().map(happening).collect()
-    }
-
-    /// The last committed entry, be it above the horizon or not.
-    pub(super) async fn read_task_log_end(&self, task: TaskId) -> Result<Position, StoreError> {
-        let end: Option<(i64, i64)> = sqlx::query_as(
-            "SELECT tx, number FROM task_log WHERE task = $1 ORDER BY tx DESC, number DESC LIMIT 1",
-        )
-        .bind(task.as_bytes())
-        .fetch_optional(self.readers())
-        .await?;
-        Ok(end.map_or_else(Position::default, |(transaction, number)| Position { transaction, number }))
+        watched(rows)
     }
 
     pub(super) async fn read_outputs(
@@ -76,7 +104,7 @@ impl ThisStore {
         .bind(after.transaction)
         .bind(after.number)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         rows.into_iter().map(happening).collect()
     }
@@ -90,7 +118,7 @@ impl ThisStore {
             .bind(after.transaction)
             .bind(after.number)
             .bind(limit)
-            .fetch_all(self.readers())
+            .fetch_all(&mut *self.reader().await?)
             .await?;
         rows.into_iter()
             .map(|(transaction, number, at, doc)| {
@@ -106,7 +134,7 @@ impl ThisStore {
             "SELECT tx, number FROM events WHERE tx < {HORIZON} ORDER BY tx DESC, number DESC LIMIT 1"
         );
         let end: Option<(i64, i64)> =
-            sqlx::query_as(AssertSqlSafe(sql)).fetch_optional(self.readers()).await?;
+            sqlx::query_as(AssertSqlSafe(sql)).fetch_optional(&mut *self.reader().await?).await?;
         let end =
             end.map_or_else(Position::default, |(transaction, number)| Position { transaction, number });
         Ok(end.max(self.read_feed().await?.forgotten))
@@ -115,7 +143,7 @@ impl ThisStore {
     pub(super) async fn read_cursor(&self, feed: &str) -> Result<u64, StoreError> {
         let position: Option<i64> = sqlx::query_scalar("SELECT position FROM cursors WHERE feed = $1")
             .bind(feed)
-            .fetch_optional(self.readers())
+            .fetch_optional(&mut *self.reader().await?)
             .await?;
         Ok(position.unwrap_or_default().unsigned_abs())
     }

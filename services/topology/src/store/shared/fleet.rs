@@ -3,8 +3,8 @@
 use muster_types::{NodeId, SubnetKey, Timestamp};
 use sqlx::AssertSqlSafe;
 
-use super::super::{BYTES_OF_JSON, NUMBERS_OF_JSON, ThisStore};
-use super::decode::{hex_list, node_id, number_list, stored};
+use super::super::{BYTES_OF_JSON, NUMBERS_OF_JSON, TEXTS_OF_JSON, ThisStore};
+use super::decode::{document, hex_list, node_id, number_list, stored};
 use crate::domain::attachment::Attachment;
 use crate::domain::cell::{Cell, CellId};
 use crate::domain::node::Node;
@@ -15,7 +15,9 @@ type Found<T> = Result<Vec<Stored<T>>, StoreError>;
 
 impl ThisStore {
     async fn documents<T: serde::de::DeserializeOwned>(&self, sql: String, parameter: String) -> Found<T> {
-        stored(sqlx::query_as(AssertSqlSafe(sql)).bind(parameter).fetch_all(self.readers()).await?)
+        stored(
+            sqlx::query_as(AssertSqlSafe(sql)).bind(parameter).fetch_all(&mut *self.reader().await?).await?,
+        )
     }
 
     pub(super) async fn read_nodes_by_id(&self, ids: &[NodeId]) -> Found<Node> {
@@ -28,9 +30,19 @@ impl ThisStore {
         self.documents(sql, hex_list(carriers.iter().map(NodeId::as_bytes))).await
     }
 
-    pub(super) async fn read_nodes_by_host_name(&self, name: &str) -> Found<Node> {
-        let sql = format!("SELECT doc, revision FROM nodes WHERE host_name = $1 LIMIT {READ_ROWS}");
-        self.documents(sql, name.to_owned()).await
+    pub(super) async fn read_ids_by_host_name(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<(String, NodeId)>, StoreError> {
+        let sql = format!(
+            "SELECT host_name, id FROM (SELECT host_name, id, ROW_NUMBER() OVER (PARTITION BY host_name ORDER BY id) \
+             AS place FROM nodes WHERE host_name IN ({TEXTS_OF_JSON})) named WHERE place <= 2"
+        );
+        let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(document(&names)?)
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        rows.into_iter().map(|(name, id)| Ok((name, node_id(&id)?))).collect()
     }
 
     pub(super) async fn read_nodes_after(&self, after: Option<NodeId>) -> Found<Node> {
@@ -38,13 +50,17 @@ impl ThisStore {
         let rows = sqlx::query_as("SELECT doc, revision FROM nodes WHERE id > $1 ORDER BY id LIMIT $2")
             .bind(after)
             .bind(READ_ROWS)
-            .fetch_all(self.readers())
+            .fetch_all(&mut *self.reader().await?)
             .await?;
         stored(rows)
     }
 
     pub(super) async fn read_cells(&self) -> Found<Cell> {
-        stored(sqlx::query_as("SELECT doc, revision FROM cells ORDER BY id").fetch_all(self.readers()).await?)
+        stored(
+            sqlx::query_as("SELECT doc, revision FROM cells ORDER BY id")
+                .fetch_all(&mut *self.reader().await?)
+                .await?,
+        )
     }
 
     pub(super) async fn read_cells_by_id(&self, ids: &[CellId]) -> Found<Cell> {
@@ -66,14 +82,15 @@ impl ThisStore {
     }
 
     pub(super) async fn read_count_nodes(&self) -> Result<usize, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM nodes").fetch_one(self.readers()).await?;
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM nodes").fetch_one(&mut *self.reader().await?).await?;
         Ok(usize::try_from(count).unwrap_or_default())
     }
 
     pub(super) async fn read_count_nodes_of(&self, cell: CellId) -> Result<usize, StoreError> {
         let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM nodes WHERE cell = $1 AND online = 1")
             .bind(cell.0.cast_signed())
-            .fetch_one(self.readers())
+            .fetch_one(&mut *self.reader().await?)
             .await?;
         Ok(usize::try_from(count).unwrap_or_default())
     }
@@ -87,7 +104,7 @@ impl ThisStore {
         let rows: Vec<Vec<u8>> =
             sqlx::query_scalar("SELECT node FROM attachments WHERE live = 0 AND settled = 0 LIMIT $1")
                 .bind(READ_ROWS)
-                .fetch_all(self.readers())
+                .fetch_all(&mut *self.reader().await?)
                 .await?;
         rows.iter().map(|bytes| node_id(bytes)).collect()
     }
@@ -100,7 +117,7 @@ impl ThisStore {
         )
         .bind(now.as_micros())
         .bind(READ_ROWS)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         rows.into_iter()
             .map(|(node, replica, renewed)| {

@@ -1,5 +1,6 @@
 //! Queries that both databases understand, compiled once for each: `super` says which, and in what they differ.
 
+mod batch;
 mod decode;
 mod deeds;
 mod epoch;
@@ -25,8 +26,8 @@ use crate::domain::target::Target;
 use crate::domain::task::TaskId;
 use crate::domain::tasks::Overdue;
 use crate::store::{
-    Event, Feed, Offer, OrphanedStream, Position, Retention, Store, StoreError, TaskHappening, TaskSummary,
-    WaitingDeed,
+    Due, Event, Feed, OrphanedStream, Position, Retention, Store, StoreError, TaskHappening, TaskLog,
+    TaskSummary, WaitingDeed,
 };
 
 #[async_trait]
@@ -43,8 +44,8 @@ impl Store for ThisStore {
         self.read_nodes_by_carrier(carriers).await
     }
 
-    async fn nodes_by_host_name(&self, name: &str) -> Result<Vec<Stored<Node>>, StoreError> {
-        self.read_nodes_by_host_name(name).await
+    async fn ids_by_host_name(&self, names: &[&str]) -> Result<Vec<(String, NodeId)>, StoreError> {
+        self.read_ids_by_host_name(names).await
     }
 
     async fn nodes_after(&self, after: Option<NodeId>) -> Result<Vec<Stored<Node>>, StoreError> {
@@ -177,12 +178,8 @@ impl Store for ThisStore {
         self.read_targets_of(node, before, limit).await
     }
 
-    async fn offers(&self, carrier: NodeId, now: Timestamp) -> Result<Vec<Offer>, StoreError> {
-        self.read_offers(carrier, now).await
-    }
-
-    async fn cancellations(&self, carrier: NodeId) -> Result<Vec<(TaskId, NodeId)>, StoreError> {
-        self.read_cancellations(carrier).await
+    async fn due(&self, carrier: NodeId, now: Timestamp) -> Result<Due, StoreError> {
+        self.read_due(carrier, now).await
     }
 
     async fn carriers_of(&self, task: TaskId) -> Result<Vec<NodeId>, StoreError> {
@@ -198,12 +195,8 @@ impl Store for ThisStore {
         task: TaskId,
         after: Position,
         limit: i64,
-    ) -> Result<Vec<TaskHappening>, StoreError> {
+    ) -> Result<Option<TaskLog>, StoreError> {
         self.read_task_log(task, after, limit).await
-    }
-
-    async fn task_log_end(&self, task: TaskId) -> Result<Position, StoreError> {
-        self.read_task_log_end(task).await
     }
 
     async fn outputs(

@@ -18,7 +18,7 @@ impl ThisStore {
         // SUM of BIGINT is NUMERIC in PostgreSQL.
         let kept: i64 =
             sqlx::query_scalar("SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM task_log WHERE kind = 2")
-                .fetch_one(self.readers())
+                .fetch_one(&mut *self.reader().await?)
                 .await?;
         let too_many = kept > i64::try_from(retention.output_bytes).unwrap_or(i64::MAX);
         let mut tx = self.begin().await?;
@@ -40,7 +40,7 @@ impl ThisStore {
         let old: Option<Vec<u8>> =
             sqlx::query_scalar("SELECT id FROM tasks WHERE created_at < $1 AND open = 0 ORDER BY id LIMIT 1")
                 .bind((now - retention.tasks).as_micros())
-                .fetch_optional(self.readers())
+                .fetch_optional(&mut *self.reader().await?)
                 .await?;
         let Some(task) = old else { return Ok(0) };
         let mut tx = self.begin().await?;

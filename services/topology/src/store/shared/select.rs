@@ -80,7 +80,7 @@ impl ThisStore {
         for text in texts {
             query = query.bind(text);
         }
-        stored(query.fetch_all(self.readers()).await?)
+        stored(query.fetch_all(&mut *self.reader().await?).await?)
     }
 
     pub(super) async fn read_plan(
@@ -93,7 +93,7 @@ impl ThisStore {
         for text in texts {
             query = query.bind(text);
         }
-        let rows = query.fetch_all(self.readers()).await?;
+        let rows = query.fetch_all(&mut *self.reader().await?).await?;
         rows.iter().map(|row| Ok(sqlx::Row::try_get(row, EXPLAINED_IN)?)).collect()
     }
 }

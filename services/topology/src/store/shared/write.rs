@@ -4,20 +4,19 @@ use muster_types::{NodeId, Timestamp};
 use sqlx::Transaction;
 
 use super::super::{Db, ThisStore};
+use super::batch;
 use super::decode::document;
 use crate::domain::attachment::Attachment;
 use crate::domain::cell::{Cell, CellId};
 use crate::domain::event::{EventBody, NewEvent};
 use crate::domain::ledger::{Cancellation, Changes, NewTask};
-use crate::domain::log::{LogBody, LogEntry};
 use crate::domain::node::Node;
 use crate::domain::table::Change;
-use crate::domain::target::Target;
 use crate::domain::task::{OfflinePolicy, Task, TaskId};
 use crate::store::StoreError;
 
 type Tx = Transaction<'static, Db>;
-type Written = Result<(), StoreError>;
+pub(super) type Written = Result<(), StoreError>;
 
 /// A write that found another revision has lost.
 fn one(rows: u64) -> Written {
@@ -39,31 +38,26 @@ impl ThisStore {
         for new in &changes.tasks {
             task(&mut tx, new).await?;
         }
-        for change in &changes.targets {
-            target(&mut tx, change).await?;
-        }
+        batch::targets(&mut tx, &changes.targets).await?;
         for it in &changes.cancellations {
             cancellation(&mut tx, it).await?;
         }
         for task in &changes.approvals {
             approval(&mut tx, task).await?;
         }
-        for entry in &changes.log {
-            log(&mut tx, entry).await?;
-        }
-        for new in &changes.events {
-            event(&mut tx, new).await?;
-        }
-        super::deeds::write(&mut tx, &changes.deeds).await?;
+        batch::log(&mut tx, &changes.log).await?;
+        let mut done = Vec::new();
         for (task, count) in &changes.ended {
-            ended(&mut tx, *task, *count, now).await?;
+            done.extend(ended(&mut tx, *task, *count, now).await?);
         }
+        batch::events(&mut tx, changes.events.iter().chain(&done)).await?;
+        super::deeds::write(&mut tx, &changes.deeds).await?;
         tx.commit().await.map_err(conflict)
     }
 }
 
 /// Two replicas that met in one row: the loser reads again.
-fn conflict(error: sqlx::Error) -> StoreError {
+pub(super) fn conflict(error: sqlx::Error) -> StoreError {
     match error.as_database_error().and_then(|it| it.code()).as_deref() {
         // serialization_failure, deadlock_detected, unique_violation (PostgreSQL, appendix A)
         Some("40001" | "40P01" | "23505") => StoreError::Conflict,
@@ -194,35 +188,7 @@ async fn task(tx: &mut Tx, new: &NewTask) -> Written {
     .bind(document(task)?)
     .execute(&mut **tx)
     .await?;
-    for (part, order) in new.orders.iter().enumerate() {
-        sqlx::query("INSERT INTO task_orders (task, part, envelope) VALUES ($1, $2, $3)")
-            .bind(task.id.as_bytes())
-            .bind(i64::try_from(part).unwrap_or(i64::MAX))
-            .bind(&order.0)
-            .execute(&mut **tx)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn target(tx: &mut Tx, change: &Change<(TaskId, NodeId), Target>) -> Written {
-    let Some(target) = &change.after else { return Ok(()) };
-    let written = sqlx::query(
-        "INSERT INTO task_targets (task, node, part, state, doc, revision) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (task, node) DO UPDATE SET state = excluded.state, doc = excluded.doc, \
-         revision = excluded.revision WHERE task_targets.revision = $7",
-    )
-    .bind(target.task.as_bytes())
-    .bind(target.node.as_bytes())
-    .bind(i64::from(target.part))
-    .bind(target.state.number())
-    .bind(document(target)?)
-    .bind(change.revision + 1)
-    .bind(change.revision)
-    .execute(&mut **tx)
-    .await
-    .map_err(conflict)?;
-    one(written.rows_affected())
+    batch::orders(tx, task.id, &new.orders).await
 }
 
 async fn approval(tx: &mut Tx, task: &Task) -> Written {
@@ -247,44 +213,14 @@ async fn cancellation(tx: &mut Tx, it: &Cancellation) -> Written {
     Ok(())
 }
 
-async fn log(tx: &mut Tx, entry: &LogEntry) -> Written {
-    let body = match &entry.body {
-        LogBody::State(standing) => document(standing)?.into_bytes(),
-        LogBody::Output(bytes) | LogBody::Progress(bytes) => bytes.0.clone(),
-    };
-    if matches!(entry.body, LogBody::Progress(_)) {
-        // Of a host's progress only the last counts.
-        sqlx::query("DELETE FROM task_log WHERE task = $1 AND node = $2 AND kind = $3")
-            .bind(entry.task.as_bytes())
-            .bind(entry.node.as_bytes())
-            .bind(entry.body.kind().number())
-            .execute(&mut **tx)
-            .await?;
-    }
-    sqlx::query("INSERT INTO task_log (task, node, at, kind, size, body) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(entry.task.as_bytes())
-        .bind(entry.node.as_bytes())
-        .bind(entry.at.as_micros())
-        .bind(entry.body.kind().number())
-        .bind(i64::try_from(body.len()).unwrap_or(i64::MAX))
-        .bind(body)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-async fn event(tx: &mut Tx, new: &NewEvent) -> Written {
-    sqlx::query("INSERT INTO events (at, dedupe, doc) VALUES ($1, $2, $3) ON CONFLICT (dedupe) DO NOTHING")
-        .bind(new.at.as_micros())
-        .bind(&new.key)
-        .bind(document(&new.body)?)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-/// Counts ended targets off their task. Two replicas that end the last two wait for each other here.
-async fn ended(tx: &mut Tx, task: TaskId, count: u32, now: Timestamp) -> Written {
+/// Counts ended targets off their task, and says if that was the last. Two replicas that end the last two wait for each
+/// other here.
+async fn ended(
+    tx: &mut Tx,
+    task: TaskId,
+    count: u32,
+    now: Timestamp,
+) -> Result<Option<NewEvent>, StoreError> {
     let open: Option<i64> =
         sqlx::query_scalar("UPDATE tasks SET open = open - $2 WHERE id = $1 RETURNING open")
             .bind(task.as_bytes())
@@ -292,8 +228,6 @@ async fn ended(tx: &mut Tx, task: TaskId, count: u32, now: Timestamp) -> Written
             .fetch_optional(&mut **tx)
             .await
             .map_err(conflict)?;
-    if open == Some(0) {
-        event(tx, &NewEvent { at: now, body: EventBody::TaskChanged { task }, key: None }).await?;
-    }
-    Ok(())
+    let body = EventBody::TaskChanged { task };
+    Ok((open == Some(0)).then_some(NewEvent { at: now, body, key: None }))
 }
