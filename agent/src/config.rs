@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use muster_kit::connect::{Proxies, ProxyConfig};
 use muster_kit::dirs;
 use muster_kit::telemetry::TelemetryConfig;
 use muster_types::limits::DEFAULT_PORT;
 use serde::{Deserialize, Serialize};
+
+use crate::identity::PROXY;
 
 /// The file that is read if it exists.
 pub const FILE: &str = "/etc/muster/agent.toml";
@@ -35,6 +38,8 @@ pub struct Config {
     pub master_addresses: Vec<String>,
     /// The domain whose `_muster._tcp` SRV records name the master. Default: what the network says.
     pub discovery_domain: Option<String>,
+    /// The HTTP proxy on the way to the master.
+    pub proxy: ProxyConfig,
     pub super_node: SuperNodeConfig,
     pub lock: LockConfig,
     pub erase: EraseConfig,
@@ -50,6 +55,7 @@ impl Default for Config {
             port: DEFAULT_PORT,
             master_addresses: Vec::new(),
             discovery_domain: None,
+            proxy: ProxyConfig::default(),
             super_node: SuperNodeConfig::default(),
             lock: LockConfig::default(),
             erase: EraseConfig::default(),
@@ -142,6 +148,14 @@ impl Config {
     /// None is set and the home directory is unknown.
     pub fn state_dir(&self) -> Result<PathBuf, ConfigError> {
         self.state_dir.clone().map_or_else(|| Ok(dirs::agent_state_dir()?), Ok)
+    }
+
+    /// Where a proxy may be named; last of all in the environment that this device was enrolled with.
+    ///
+    /// # Errors
+    /// As [`Config::state_dir`].
+    pub fn proxies(&self) -> Result<Proxies, ConfigError> {
+        Ok(Proxies::new(self.proxy.clone()).or_kept_in(self.state_dir()?.join(PROXY)))
     }
 
     /// # Errors

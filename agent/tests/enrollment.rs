@@ -81,7 +81,7 @@ async fn master(leaf: Material, root: Option<&Pki>, auth: Refusing) -> (SocketAd
 
 async fn attempt(pki: &Pki, address: SocketAddr, state: &Path) -> EnrollError {
     let link = pki.link(&address.to_string(), [7; 16]);
-    match enroll(&link, &StateDir::new(state)).await {
+    match enroll(&link, &StateDir::new(state), Arc::default()).await {
         Ok(_) => panic!("a refusing auth enrolled somebody"),
         Err(error) => error,
     }

@@ -3,8 +3,10 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
+use muster_kit::connect::kept_proxy;
 use muster_types::EnrollmentLink;
 use muster_types::link::LinkError;
 
@@ -101,7 +103,12 @@ fn join(link: &EnrollmentLink, config: &Config) -> Result<Identity, EnrollError>
     let internal = |error: String| EnrollError::Internal(error);
     let state = StateDir::new(config.state_dir().map_err(|error| internal(error.to_string()))?);
     let runtime = runtime().map_err(|error| internal(error.to_string()))?;
-    runtime.block_on(enroll(link, &state))
+    let proxies = Arc::new(config.proxies().map_err(|error| internal(error.to_string()))?);
+    let identity = runtime.block_on(enroll(link, &state, proxies))?;
+    if let Some(variables) = kept_proxy() {
+        state.keep_proxy(&variables)?;
+    }
+    Ok(identity)
 }
 
 fn read_file(path: &Path) -> Result<String, EnrollError> {

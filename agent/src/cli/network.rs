@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use muster_proto::agent::v1::{
-    CheckNetworkRequest, CheckNetworkResponse, ReachRequest, ReachResponse, TriedAddress,
+    CheckNetworkRequest, CheckNetworkResponse, ProxyStanding, ReachRequest, ReachResponse, TriedAddress,
 };
 use muster_types::NodeId;
 use muster_wire::time::{span_from_wire, span_to_wire};
@@ -188,6 +188,10 @@ fn print_check(check: &CheckNetworkResponse) {
     println!("mapping        {} (ports: {})", check.mapping, check.ports);
     println!("filtering      {}", check.filtering);
     println!("UDP            {}", if check.udp { "passes" } else { "no answer by UDP" });
+    println!(
+        "proxy          {}",
+        check.proxy.as_ref().map_or_else(|| "none is named".to_owned(), proxy_line)
+    );
     for relay in &check.relays {
         let connected = if relay.connected { "connected" } else { "not needed now" };
         println!("relay          {} at {}: {connected}", relay.name, relay.addresses.join(", "));
@@ -195,6 +199,16 @@ fn print_check(check: &CheckNetworkResponse) {
     if check.relays.is_empty() {
         println!("relay          none is known");
     }
+}
+
+fn proxy_line(proxy: &ProxyStanding) -> String {
+    let ProxyStanding { address, source, tried, trouble } = proxy;
+    let outcome = match (tried, trouble.as_str()) {
+        (false, _) => "not needed yet".to_owned(),
+        (true, "") => "carries what goes to the master".to_owned(),
+        (true, trouble) => format!("{trouble}; the master is tried without it"),
+    };
+    format!("{address}, named by {source}: {outcome}")
 }
 
 fn check_json(check: &CheckNetworkResponse) -> Value {
@@ -215,6 +229,9 @@ fn check_json(check: &CheckNetworkResponse) -> Value {
         "hairpin": check.hairpin,
         "ports": check.ports,
         "udp": check.udp,
+        "proxy": check.proxy.as_ref().map(|it| {
+            json!({"address": it.address, "source": it.source, "tried": it.tried, "trouble": it.trouble})
+        }),
         "relays": relays.collect::<Vec<_>>(),
     })
 }

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use muster_kit::backoff::Backoff;
 use muster_kit::clock::{BootClock, MasterClock};
-use muster_kit::connect::{DHT_BOOTSTRAP, Master, TOPOLOGY};
+use muster_kit::connect::{DHT_BOOTSTRAP, Master, Proxies, Proxy, TOPOLOGY, Tried};
 use muster_kit::tls::ClientTls;
 use muster_net::TrafficClass;
 use muster_net::pacer::Pacer;
@@ -74,6 +74,7 @@ pub enum Event {
 #[derive(Clone)]
 pub struct Client {
     pub addresses: Addresses,
+    pub proxies: Arc<Proxies>,
     pub tls: Arc<ClientTls>,
     pub clock: MasterClock,
     /// Says up to where this node knows every revocation.
@@ -83,10 +84,30 @@ pub struct Client {
 type ControlClient = ControlServiceClient<muster_kit::connect::MasterChannel>;
 
 impl Client {
+    /// The way to the master as of now.
+    pub async fn master(&self) -> Master {
+        self.at(self.addresses.current().await, self.tls.clone())
+    }
+
+    /// The way to one of the master's services that is at these addresses.
+    pub fn at(&self, addresses: Vec<String>, tls: Arc<ClientTls>) -> Master {
+        Master::new(addresses, tls).through(self.proxies.clone())
+    }
+
+    /// The proxy on the way to the master, if one is named, and what came of the last connection that was to go by it.
+    pub fn proxy(&self) -> Option<(Proxy, Option<Arc<Tried>>)> {
+        let proxies = self.proxies.to(&self.addresses.known());
+        let proxy = proxies.into_iter().flatten().next()?;
+        let last = self.proxies.last().filter(|tried| tried.proxy == proxy.address());
+        Some((proxy, last))
+    }
+
+    async fn to_topology(&self) -> Master {
+        self.master().await.lost_after(pulse::PATIENCE)
+    }
+
     async fn connect(&self) -> ControlClient {
-        let addresses = self.addresses.current().await;
-        let master = Master::new(addresses, self.tls.clone()).lost_after(pulse::PATIENCE);
-        ControlServiceClient::new(master.service(TOPOLOGY))
+        ControlServiceClient::new(self.to_topology().await.service(TOPOLOGY))
     }
 
     /// Which LSNs topology knows for these keys.
@@ -102,8 +123,7 @@ impl Client {
     /// # Errors
     /// The bootstrap service cannot be reached or refuses.
     pub async fn dht_contacts(&self, request: ContactsRequest) -> Result<ContactsResponse, Status> {
-        let addresses = self.addresses.current().await;
-        let channel = Master::new(addresses, self.tls.clone()).service(DHT_BOOTSTRAP);
+        let channel = self.master().await.service(DHT_BOOTSTRAP);
         Ok(BootstrapServiceClient::new(channel).contacts(request).await?.into_inner())
     }
 
@@ -295,9 +315,9 @@ impl Keeper {
         hello.known_revocation = self.client.trust.load().revocations().number();
         // Frames meant for the stream before mean nothing to this one.
         self.outgoing.frames.take();
-        let client = self.client.connect().await;
+        let master = self.client.to_topology().await;
         let opened = tokio::select! {
-            opened = session::open(client, hello, &self.client.clock) => opened,
+            opened = session::open(master, hello, &self.client.clock) => opened,
             // The wish changed before it was fulfilled.
             () = another_wanted(&mut self.wants) => return Some(session::Ended::Unwanted),
         };

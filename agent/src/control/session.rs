@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use muster_kit::clock::MasterClock;
-use muster_kit::connect::LOSS_IS_SEEN;
+use muster_kit::connect::{Master, TOPOLOGY};
 use muster_kit::status;
 use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::attach_response::Frame as Answer;
+use muster_proto::control::v1::control_service_client::ControlServiceClient;
 use muster_proto::control::v1::{AttachRequest, AttachResponse, Heartbeat, Hello, Part, Welcome};
 use muster_wire::time::{from_wire, span_from_wire};
 use tokio::sync::{mpsc, watch};
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{ControlClient, Event, Outgoing, Wish};
+use super::{Event, Outgoing, Wish};
 use crate::control::pulse::Pulse;
 
 /// From Hello to Welcome, connecting included.
@@ -52,15 +53,19 @@ pub(super) enum Ended {
 pub(super) struct Stream {
     requests: mpsc::Sender<AttachRequest>,
     answers: Streaming<AttachResponse>,
+    /// Whether it ends by itself when the way is gone.
+    sees_loss: bool,
 }
 
 /// Attaches, and learns the master's clock from the Welcome.
 pub(super) async fn open(
-    mut client: ControlClient,
+    master: Master,
     hello: Hello,
     clock: &MasterClock,
 ) -> Result<(Stream, Welcome), Ended> {
     let failed = |reason: String| Ended::Failed { reason, retry_after: None };
+    let sees_loss = master.sees_loss();
+    let mut client = ControlServiceClient::new(master.service(TOPOLOGY));
     let (requests, outgoing) = mpsc::channel(OUTGOING);
     let opening = async {
         let asked = Instant::now();
@@ -85,7 +90,7 @@ pub(super) async fn open(
     };
     let limit = tokio::time::timeout(OPENING, opening).await;
     let (answers, welcome) = limit.map_err(|_| failed(format!("no welcome within {OPENING:?}")))??;
-    Ok((Stream { requests, answers }, welcome))
+    Ok((Stream { requests, answers, sees_loss }, welcome))
 }
 
 fn refused(status: &Status) -> Ended {
@@ -121,7 +126,7 @@ impl Stream {
         let lost = |reason: &str| Ended::Lost { reason: reason.to_owned(), retry_after: None };
         let beat = beat.and_then(span_from_wire).unwrap_or(HEARTBEAT);
         let beat = beat.clamp(*HEARTBEATS.start(), *HEARTBEATS.end());
-        let mut pulse = Pulse::begin(beat, LOSS_IS_SEEN, Instant::now());
+        let mut pulse = Pulse::begin(beat, self.sees_loss, Instant::now());
         loop {
             let frame = tokio::select! {
                 biased;

@@ -1,6 +1,8 @@
 //! One identity on several devices: the master holds them all. This one takes no part in the overlay, keeps its own stream
 //! to the master, and hears by it whether it is the only one again, or is to become another device.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use muster_kit::backoff::Backoff;
 use muster_kit::shutdown::Shutdown;
@@ -101,10 +103,11 @@ pub(super) async fn become_another(
     shutdown: &Shutdown,
 ) -> Result<(), RunError> {
     let state = StateDir::new(config.state_dir()?);
+    let proxies = Arc::new(config.proxies()?);
     Journal::forget_everything(state.path()).await?;
     let mut backoff = Backoff::new();
     loop {
-        let error = match enrollment::become_another(link, &state).await {
+        let error = match enrollment::become_another(link, &state, proxies.clone()).await {
             Ok(identity) => {
                 tracing::info!(node = %identity.node, "this device has an identity of its own");
                 return Ok(());

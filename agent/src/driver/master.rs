@@ -183,9 +183,11 @@ impl Driver {
         let (now, identity) = (self.parts.clock.now(), self.parts.identity.clone());
         if identity.validity().is_ok_and(|validity| renewal::wait(validity, identity.node, now).is_zero()) {
             let (clock, done) = (self.parts.clock.clone(), self.parts.done.clone());
-            let addresses = self.parts.client.addresses.clone();
+            let client = self.parts.client.clone();
             tokio::spawn(async move {
-                let renewed = renewal::renew(&identity, addresses.current().await, &clock).await;
+                let addresses = client.addresses.current().await;
+                let master = |tls| client.at(addresses, tls);
+                let renewed = renewal::renew(&identity, master, &clock).await;
                 // The loop may have ended.
                 let _ = done.send(Done::Renewed(Box::new(renewed))).await;
             });

@@ -83,7 +83,13 @@ impl Parts {
             .with(Erase::new(config.erase.clone()));
         let (done, results) = mpsc::channel(DONE);
         Ok(Self {
-            client: Client { addresses, tls, clock: clock.clone(), trust: trust.clone() },
+            client: Client {
+                addresses,
+                proxies: Arc::new(config.proxies()?),
+                tls,
+                clock: clock.clone(),
+                trust: trust.clone(),
+            },
             trust,
             bundle,
             operators: Arc::new(ArcSwapOption::from_pointee(state.operator_policy(identity.network)?)),

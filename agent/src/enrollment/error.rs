@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use muster_kit::connect::{Trouble, diagnose, presented_root};
+use muster_kit::connect::{Proxies, Trouble, diagnose, presented_root};
 use muster_kit::{status, tls};
 use muster_types::EnrollmentLink;
 use muster_types::link::LinkError;
@@ -54,6 +54,10 @@ pub enum EnrollError {
     )]
     NotAMaster { address: String, detail: String },
     #[error(
+        "{detail}.\nNo way without it was found. Correct the proxy where it is named; then enroll again with the same link."
+    )]
+    Proxy { detail: String },
+    #[error(
         "something between this host and {address} re-signs TLS: the master there has the root of this link, but the certificate that arrives was signed by somebody else.\nMuster never accepts that. Exempt {address} from TLS inspection, then enroll again with the same link."
     )]
     ReSigned { address: String },
@@ -91,7 +95,7 @@ pub enum EnrollError {
 
 impl EnrollError {
     /// Reads a failed call, and looks once at what answers there if TLS was not trusted.
-    pub(super) async fn of(status: &Status, link: &EnrollmentLink) -> Self {
+    pub(super) async fn of(status: &Status, link: &EnrollmentLink, proxies: &Proxies) -> Self {
         let address = link.address.clone();
         let detail = || root_cause(status);
         match diagnose(status) {
@@ -99,7 +103,8 @@ impl EnrollError {
             Some(Trouble::Busy) => Self::Master(detail()),
             Some(Trouble::NotReached | Trouble::Lost) => Self::Unreachable { address, detail: detail() },
             Some(Trouble::NotAMaster | Trouble::WrongName) => Self::NotAMaster { address, detail: detail() },
-            Some(Trouble::UntrustedRoot) => untrusted(link).await,
+            Some(Trouble::Proxy) => Self::Proxy { detail: detail() },
+            Some(Trouble::UntrustedRoot) => untrusted(link, proxies).await,
             Some(Trouble::NotValidNow) => Self::Clock { host_time: host_time() },
             Some(Trouble::CertificateRefused) => Self::Refused(detail()),
             None => Self::answered(status),
@@ -142,6 +147,7 @@ impl EnrollError {
             Self::NotResolved { .. }
             | Self::Unreachable { .. }
             | Self::NotAMaster { .. }
+            | Self::Proxy { .. }
             | Self::Master(_) => 4,
             Self::ReSigned { .. }
             | Self::AnotherRoot { .. }
@@ -154,9 +160,9 @@ impl EnrollError {
 }
 
 /// Tells a proxy from a foreign master by the root that is served in the clear. Only a diagnosis: nothing is trusted.
-async fn untrusted(link: &EnrollmentLink) -> EnrollError {
+async fn untrusted(link: &EnrollmentLink, proxies: &Proxies) -> EnrollError {
     let address = link.address.clone();
-    let Ok(root) = presented_root(&address).await else { return EnrollError::Untrusted { address } };
+    let Ok(root) = presented_root(&address, proxies).await else { return EnrollError::Untrusted { address } };
     match tls::root_key(&root) {
         Ok(key) if key == link.root_key => EnrollError::ReSigned { address },
         Ok(key) => {

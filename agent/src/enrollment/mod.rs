@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use muster_kit::backoff::Backoff;
 use muster_kit::clock::{self, MasterClock};
-use muster_kit::connect::{AUTH, Master};
+use muster_kit::connect::{AUTH, Master, Proxies};
 use muster_kit::tls::ClientTls;
 use muster_kit::{crash, status};
 use muster_proto::auth::v1::enrollment_service_client::EnrollmentServiceClient;
@@ -33,12 +33,16 @@ const RETURNS: u32 = 20;
 ///
 /// # Errors
 /// What stands in the way, with what to do about it. Nothing half-written stays behind.
-pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity, EnrollError> {
+pub async fn enroll(
+    link: &EnrollmentLink,
+    state: &StateDir,
+    proxies: Arc<Proxies>,
+) -> Result<Identity, EnrollError> {
     if state.is_enrolled() {
         let by = state.identity().map(|identity| identity.node.to_string()).unwrap_or_default();
         return Err(EnrollError::AlreadyEnrolled { node: by, state: state.path().to_owned() });
     }
-    let Redeemed { identity, master_time, asked } = redeemed(link, state).await?;
+    let Redeemed { identity, master_time, asked } = redeemed(link, state, proxies).await?;
     if let Some(policy) = &identity.credentials.operator_policy {
         OperatorPolicy::pin(policy, identity.network)
             .map_err(|error| EnrollError::Internal(error.to_string()))?;
@@ -54,9 +58,13 @@ pub async fn enroll(link: &EnrollmentLink, state: &StateDir) -> Result<Identity,
 ///
 /// # Errors
 /// As [`enroll`]; the link may be another network's. The identity is as it was.
-pub async fn become_another(link: &EnrollmentLink, state: &StateDir) -> Result<Identity, EnrollError> {
+pub async fn become_another(
+    link: &EnrollmentLink,
+    state: &StateDir,
+    proxies: Arc<Proxies>,
+) -> Result<Identity, EnrollError> {
     let network = state.identity()?.network;
-    let Redeemed { identity, master_time, asked } = redeemed(link, state).await?;
+    let Redeemed { identity, master_time, asked } = redeemed(link, state, proxies).await?;
     if identity.network != network {
         return Err(EnrollError::Refused(format!("the link is of network {}", identity.network)));
     }
@@ -71,12 +79,16 @@ struct Redeemed {
     asked: Instant,
 }
 
-async fn redeemed(link: &EnrollmentLink, state: &StateDir) -> Result<Redeemed, EnrollError> {
+async fn redeemed(
+    link: &EnrollmentLink,
+    state: &StateDir,
+    proxies: Arc<Proxies>,
+) -> Result<Redeemed, EnrollError> {
     let keys = state.enrolling(link)?.keys;
     crash::point("enroll.keys");
     let tls =
         ClientTls::trusting(&link.root_key).map_err(|error| EnrollError::Internal(error.to_string()))?;
-    let master = Master::new([link.address.clone()], tls);
+    let master = Master::new([link.address.clone()], tls).through(proxies.clone());
     let request = keys.certificate_request().map_err(|error| EnrollError::Internal(error.to_string()))?;
     let request = EnrollRequest {
         token: link.token.reveal(),
@@ -90,7 +102,7 @@ async fn redeemed(link: &EnrollmentLink, state: &StateDir) -> Result<Redeemed, E
     let answer = match redeem(&master, request).await {
         Ok(answer) => answer,
         Err(status) => {
-            let error = EnrollError::of(&status, link).await;
+            let error = EnrollError::of(&status, link, &proxies).await;
             if error.is_final() {
                 state.forget_enrolling()?;
             }

@@ -77,11 +77,11 @@ pub fn first(validity: Validity, node: NodeId, now: Timestamp, random: f64) -> D
 /// Auth refuses, cannot be reached, or its answer does not fit.
 pub async fn renew(
     identity: &Identity,
-    addresses: Vec<String>,
+    master: impl FnOnce(Arc<ClientTls>) -> Master,
     clock: &MasterClock,
 ) -> Result<Identity, RenewalError> {
     let tls: Arc<ClientTls> = ClientTls::trusting(&identity.root_key)?;
-    let mut auth = EnrollmentServiceClient::new(Master::new(addresses, tls).service(AUTH));
+    let mut auth = EnrollmentServiceClient::new(master(tls).service(AUTH));
     let challenge = auth.create_renewal_challenge(CreateRenewalChallengeRequest {}).await.map_err(failed)?;
     let challenge = challenge.into_inner().challenge;
     let request = identity.keys.certificate_request()?;

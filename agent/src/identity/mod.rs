@@ -24,7 +24,7 @@ pub use keys::{DeviceKeys, KeyError};
 pub use learned::Learned;
 pub(crate) use learned::{decoded, encoded};
 pub use revoked::KeptRevocations;
-pub use state_dir::{Enrolling, StateDir, StateError};
+pub use state_dir::{Enrolling, PROXY, StateDir, StateError};
 
 /// Why credentials do not fit this device.
 #[derive(Debug, thiserror::Error)]

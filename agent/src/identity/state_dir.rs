@@ -25,6 +25,8 @@ const ENROLLING: &str = "enrolling.json";
 const LEARNED: &str = "learned.json";
 /// The operators' policy, as it was pinned.
 const OPERATORS: &str = "operator-policy";
+/// The proxy that the environment named when this device was enrolled, for a service does not inherit that.
+pub const PROXY: &str = "proxy";
 
 /// Version of the files' form.
 const FORM: u32 = 1;
@@ -171,6 +173,12 @@ impl StateDir {
     /// It cannot be written.
     pub fn keep_operator_policy(&self, sealed: &Envelope) -> Result<(), StateError> {
         Ok(files::write_private(&self.path.join(OPERATORS), &sealed.encode_to_vec())?)
+    }
+
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep_proxy(&self, variables: &str) -> Result<(), StateError> {
+        Ok(files::write_private(&self.path.join(PROXY), variables.as_bytes())?)
     }
 
     /// Who is not admitted any more, as far as earlier lives knew.

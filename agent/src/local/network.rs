@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::StreamExt;
+use muster_kit::connect::{self, Proxy};
 use muster_kit::status::{Fault, fault};
 use muster_overlay::meeting::{Ports, Tried};
 use muster_proto::agent::v1::{
-    CheckNetworkResponse, ReachRequest, ReachResponse, RelayStanding, Sight, TriedAddress,
+    CheckNetworkResponse, ProxyStanding, ReachRequest, ReachResponse, RelayStanding, Sight, TriedAddress,
 };
 use muster_types::NodeId;
 use muster_wire::time::{span_from_wire, span_to_wire};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use crate::meetings::{Command, Meetings, Progress, REPORTS};
+use crate::meetings::{Checked, Command, Meetings, Progress, REPORTS};
 
 pub(super) type Reports = Pin<Box<dyn futures::Stream<Item = Result<ReachResponse, Status>> + Send>>;
 
@@ -86,7 +87,7 @@ pub(super) async fn check(meetings: &Meetings) -> Result<CheckNetworkResponse, F
     let (answer, answered) = oneshot::channel();
     meetings.tell(Command::Check(answer)).await;
     let checked = tokio::time::timeout(CHECK, answered).await.map_err(|_| late())?;
-    let (sight, relays) = checked.map_err(|_| late())?;
+    let Checked { sight, relays, proxy } = checked.map_err(|_| late())?;
     let sights = sight.seen.iter().map(|seen| Sight {
         server: seen.server.to_string(),
         seen: seen.answer.map(|(at, _)| at.to_string()).unwrap_or_default(),
@@ -101,11 +102,22 @@ pub(super) async fn check(meetings: &Meetings) -> Result<CheckNetworkResponse, F
         ports: ports(sight.ports()).to_owned(),
         udp: sight.seen.iter().any(|seen| seen.answer.is_some()),
         meaning: sight.meaning(&relays),
+        proxy: proxy.map(|(proxy, last)| standing(&proxy, last.as_deref())),
         relays: relays
             .into_iter()
             .map(|it| RelayStanding { name: it.name, addresses: it.addresses, connected: it.connected })
             .collect(),
     })
+}
+
+fn standing(proxy: &Proxy, last: Option<&connect::Tried>) -> ProxyStanding {
+    let fault = last.and_then(|tried| tried.fault.as_ref());
+    ProxyStanding {
+        address: proxy.address(),
+        source: proxy.source().to_string(),
+        tried: last.is_some(),
+        trouble: fault.map(ToString::to_string).unwrap_or_default(),
+    }
 }
 
 fn ports(ports: Ports) -> &'static str {

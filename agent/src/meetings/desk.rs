@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::pair::{self, Pair};
-use super::{Command, Done, Here, Outgoing, Progress, Sight, Surroundings};
-use crate::relays::{self, Standing};
+use super::{Checked, Command, Done, Here, Outgoing, Progress, Sight, Surroundings};
+use crate::relays;
 
 /// Peers at once. Who is met stays as long as its session.
 const PAIRS: usize = 256;
@@ -259,11 +259,12 @@ impl Desk {
         }
     }
 
-    fn check(&mut self, answer: oneshot::Sender<(Sight, Vec<Standing>)>) {
+    fn check(&mut self, answer: oneshot::Sender<Checked>) {
         let (sight, relays) = (self.take_sight(), self.around.relays.clone());
         self.beside.spawn(async move {
             // Who asked may have gone.
-            let _ = answer.send((sight.await, relays.standing().await));
+            let (sight, relays, proxy) = (sight.await, relays.standing().await, relays.proxy());
+            let _ = answer.send(Checked { sight, relays, proxy });
             Done::Checked
         });
     }

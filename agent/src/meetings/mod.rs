@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use muster_kit::clock::MasterClock;
+use muster_kit::connect::{Proxy, Tried};
 use muster_net::sealed::Sealed;
 use muster_net::{Endpoint, Path, Session};
 use muster_proto::trust::v1::Envelope;
@@ -53,7 +54,14 @@ pub(crate) enum Command {
     Opened(Session),
     Closed(Session, String),
     PathChanged(Session),
-    Check(oneshot::Sender<(Sight, Vec<Standing>)>),
+    Check(oneshot::Sender<Checked>),
+}
+
+/// How this host is seen, and by what it could reach others.
+pub(crate) struct Checked {
+    pub(crate) sight: Sight,
+    pub(crate) relays: Vec<Standing>,
+    pub(crate) proxy: Option<(Proxy, Option<Arc<Tried>>)>,
 }
 
 /// Where this node is, as far as it knows by itself.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_kit::connect::{GSN_REGISTRY, Master, RELAY};
+use muster_kit::connect::{GSN_REGISTRY, Proxy, RELAY, Tried};
 use muster_net::{Endpoint, Path};
 use muster_proto::gsn::v1::registry_service_client::RegistryServiceClient;
 use muster_proto::gsn::v1::{
@@ -138,6 +138,11 @@ impl Relays {
         standing.collect()
     }
 
+    /// The proxy that the way to relays and registry goes by, as [`Client::proxy`] has it.
+    pub(crate) fn proxy(&self) -> Option<(Proxy, Option<Arc<Tried>>)> {
+        self.0.client.proxy()
+    }
+
     /// Asks for a channel to `peer`; [`Event::Here`] says when it is there too. Also renews one.
     ///
     /// # Errors
@@ -195,7 +200,8 @@ impl Relays {
         match place {
             Place::Service(relay) => {
                 let addresses = known::tcp_addresses(relay);
-                let master = Master::new(addresses, self.0.client.tls.clone()).keep_alive(KEEP_ALIVE);
+                let client = &self.0.client;
+                let master = client.at(addresses, client.tls.clone()).keep_alive(KEEP_ALIVE);
                 let (answers, udp) =
                     tokio::join!(seat::by_stream(master.service(RELAY), outgoing), known::udp_address(relay));
                 Ok((answers?, udp))
@@ -237,9 +243,7 @@ impl Relays {
     }
 
     async fn registry(&self) -> RegistryServiceClient<muster_kit::connect::MasterChannel> {
-        let addresses = self.0.client.addresses.current().await;
-        let master = Master::new(addresses, self.0.client.tls.clone());
-        RegistryServiceClient::new(master.service(GSN_REGISTRY))
+        RegistryServiceClient::new(self.0.client.master().await.service(GSN_REGISTRY))
     }
 
     async fn listing(&self, anew: bool) -> Result<Listing, String> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_kit::connect::{GSN_REGISTRY, Master};
+use muster_kit::connect::GSN_REGISTRY;
 use muster_proto::gsn::v1::offer_request::Request as Say;
 use muster_proto::gsn::v1::offer_response::Response as Hear;
 use muster_proto::gsn::v1::registry_service_client::RegistryServiceClient;
@@ -73,7 +73,7 @@ async fn open(
     terms: &Terms,
     saying: mpsc::Receiver<OfferRequest>,
 ) -> Result<Streaming<OfferResponse>, Status> {
-    let master = Master::new(terms.client.addresses.current().await, terms.client.tls.clone());
+    let master = terms.client.master().await;
     let mut registry = RegistryServiceClient::new(master.keep_alive(KEEP_ALIVE).service(GSN_REGISTRY));
     Ok(registry.offer(ReceiverStream::new(saying)).await?.into_inner())
 }

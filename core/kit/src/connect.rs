@@ -1,12 +1,11 @@
 //! The client's way to the master: several addresses, one TLS identity, a channel for each service by its own name.
 //!
-//! addresses -> names resolved -> staggered attempts (TCP and TLS each) -> the first that stands carries HTTP/2.
+//! addresses -> names resolved, or a proxy's tunnel -> staggered attempts (TCP and TLS each) -> the first that stands carries HTTP/2.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::FutureExt;
 use http::{HeaderValue, Request};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -21,16 +20,20 @@ use crate::tls::ClientTls;
 mod attempt;
 mod loss;
 mod overheard;
+mod proxies;
+mod proxy;
 mod root;
 mod srv;
 mod trouble;
 
+use attempt::Aim;
 pub use attempt::ConnectError;
-pub use loss::IS_SEEN as LOSS_IS_SEEN;
 use overheard::Overheard;
+pub use proxies::{Proxies, ProxyConfig, ProxyUrl, Source, Tried, kept as kept_proxy};
+pub use proxy::{Proxy, ProxyFault};
 pub use root::presented_root;
 pub use srv::by_domain;
-pub use trouble::{Trouble, diagnose};
+pub use trouble::{Trouble, connect_error, diagnose};
 
 /// The name of the auth service, which TLS verifies.
 pub const AUTH: &str = "auth.muster";
@@ -59,6 +62,7 @@ pub struct Master {
     addresses: Arc<[String]>,
     /// Whose SRV records name it, if it is not at its addresses any more.
     domain: Option<Arc<str>>,
+    proxies: Arc<Proxies>,
     tls: Arc<ClientTls>,
     keep_alive: Option<Duration>,
     lost_after: Option<Duration>,
@@ -70,6 +74,7 @@ impl Master {
         Self {
             addresses: addresses.into_iter().collect(),
             domain: None,
+            proxies: Arc::default(),
             tls,
             keep_alive: None,
             lost_after: None,
@@ -82,16 +87,27 @@ impl Master {
         self
     }
 
+    /// By these proxies; without it, by those that environment or system name.
+    pub fn through(mut self, proxies: Arc<Proxies>) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
     /// Pings quiet connections this often. Without it only the server does, once a minute.
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         self.keep_alive = Some(interval);
         self
     }
 
-    /// A connection on which nothing of what is sent arrives for so long ends, where the system can tell ([`LOSS_IS_SEEN`]).
+    /// A connection on which nothing of what is sent arrives for so long ends, where that can be told ([`Master::sees_loss`]).
     pub fn lost_after(mut self, silence: Duration) -> Self {
         self.lost_after = Some(silence);
         self
+    }
+
+    /// Whether a connection ends by itself when nothing of what is sent arrives. A proxy acknowledges what the master never gets.
+    pub fn sees_loss(&self) -> bool {
+        loss::IS_SEEN && self.proxies.to(&self.addresses).iter().all(Option::is_none)
     }
 
     pub fn addresses(&self) -> &[String] {
@@ -120,29 +136,20 @@ impl Master {
     async fn find(&self, server_name: &'static str) -> Result<TlsStream<Overheard>, ConnectError> {
         let name =
             ServerName::try_from(server_name).map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
-        let attempt =
-            |to: Arc<[String]>| attempt::connect(to, name.clone(), self.tls.config(), CONNECT_LIMIT);
-        let known = attempt(self.addresses.clone());
+        let (tls, proxies) = (self.tls.config(), &*self.proxies);
+        let aim = Aim { name, tls, proxies, limit: CONNECT_LIMIT };
+        let known = attempt::connect(&self.addresses, aim.clone());
         let Some(domain) = &self.domain else { return known.await };
-        let mut known = Box::pin(known);
-        let early = tokio::time::timeout(DISCOVERY_AFTER, &mut known).await;
-        if let Ok(Ok(stream)) = early {
-            return Ok(stream);
-        }
         let found = async {
             match by_domain(domain).await {
-                Ok(found) => attempt(found.into()).await,
+                Ok(found) => attempt::connect(&found, aim).await,
                 Err(reason) => {
                     tracing::debug!(%domain, reason, "DNS does not name the master");
                     Err(ConnectError::NoAddress)
                 }
             }
         };
-        match early {
-            // What stands in the way where the master was says more than DNS.
-            Ok(Err(error)) => found.await.map_err(|_| error),
-            _ => futures::future::select_ok([known.boxed(), found.boxed()]).await.map(|(stream, _)| stream),
-        }
+        attempt::in_turn(known, DISCOVERY_AFTER, found).await
     }
 
     /// A channel to the service of that name ([`AUTH`], [`TOPOLOGY`], [`DHT_BOOTSTRAP`]). It connects with the first call and again after

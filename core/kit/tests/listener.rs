@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_kit::backoff::Backoff;
-use muster_kit::connect::{self, AUTH, Master, TOPOLOGY, Trouble, diagnose};
+use muster_kit::connect::{self, AUTH, Master, Proxies, TOPOLOGY, Trouble, diagnose};
 use muster_kit::grpc::{self, Routes};
 use muster_kit::listen::{HANDSHAKES, Listener, PeerInfo};
 use muster_kit::policy::{Callers, Policy};
@@ -229,7 +229,7 @@ async fn new_certificates_serve_new_connections_while_old_ones_go_on() {
 #[tokio::test]
 async fn the_root_is_served_in_the_clear_beside_tls() {
     let world = world().await;
-    let root = connect::presented_root(&world.address).await.unwrap();
+    let root = connect::presented_root(&world.address, &Proxies::default()).await.unwrap();
     assert_eq!(root, world.pki.root_der());
     assert_eq!(muster_kit::tls::root_key(&root).unwrap(), world.pki.root_key);
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use muster_kit::connect::{Trouble, diagnose};
+use muster_kit::connect::{Trouble, connect_error, diagnose};
 use muster_kit::status;
 use tonic::{Code, Status};
 
@@ -82,6 +82,10 @@ impl Failure {
     pub fn of_call(what: impl Into<String>, status: &Status, place: &str) -> Self {
         let what = what.into();
         if let Some(trouble) = diagnose(status) {
+            if let (Trouble::Proxy, Some(error)) = (trouble, connect_error(status)) {
+                let failure = Self::new(Exit::Unreachable, what, error);
+                return failure.next("the same command again, with HTTPS_PROXY or NO_PROXY corrected");
+            }
             return of_trouble(what, trouble, place);
         }
         let why = match status::reason(status) {
@@ -140,6 +144,11 @@ fn of_trouble(what: String, trouble: Trouble, place: &str) -> Failure {
             Exit::Unreachable,
             "whoever answers at {} is no Muster master",
             "check the address; is a proxy or another program on that port?",
+        ),
+        Trouble::Proxy => fail(
+            Exit::Unreachable,
+            "the proxy on the way to {} does not carry us",
+            "the same command again, with HTTPS_PROXY or NO_PROXY corrected",
         ),
         Trouble::UntrustedRoot => fail(
             Exit::Unreachable,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_agent::enrollment;
@@ -95,7 +96,7 @@ async fn begin(
         // By loopback: the address that others use may not lead back here.
         let own = bootstrap::node_link(auth, Labels::new()).await.map_err(no_link)?;
         let link = EnrollmentLink { address: master.local.clone(), ..own };
-        enrollment::enroll(&link, &state)
+        enrollment::enroll(&link, &state, Arc::default())
             .await
             .map_err(|error| Failure::internal("the agent of this host cannot enroll", error))?;
     }

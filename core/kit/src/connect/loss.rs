@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// This system can be told when to give a connection up.
-pub const IS_SEEN: bool = cfg!(target_os = "linux");
+pub(super) const IS_SEEN: bool = cfg!(target_os = "linux");
 
 /// TCP's own time-out, a quarter of an hour by default (RFC 5482: user time-out).
 #[cfg(target_os = "linux")]

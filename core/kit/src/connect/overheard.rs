@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -19,13 +20,15 @@ const BELIEVED: Duration = crate::admission::LONGEST;
 #[derive(Debug)]
 pub(crate) struct Overheard {
     stream: TcpStream,
+    /// Came before the first read.
+    early: Bytes,
     head: Vec<u8>,
     is_tls: bool,
 }
 
 impl Overheard {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, head: Vec::new(), is_tls: false }
+    pub(super) fn new(stream: TcpStream, early: Bytes) -> Self {
+        Self { stream, early, head: Vec::new(), is_tls: false }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
@@ -58,7 +61,14 @@ impl AsyncRead for Overheard {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let polled = if self.early.is_empty() {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        } else {
+            let count = self.early.len().min(buffer.remaining());
+            buffer.put_slice(&self.early[..count]);
+            self.early.advance(count);
+            Poll::Ready(Ok(()))
+        };
         if !self.is_tls {
             self.overhear(&buffer.filled()[before..]);
         }

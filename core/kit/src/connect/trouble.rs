@@ -17,6 +17,8 @@ pub enum Trouble {
     NotReached,
     /// Somebody listens, and it is not a Muster master: no TLS, or another protocol inside.
     NotAMaster,
+    /// The proxy on the way does not carry us, and there is no way without it.
+    Proxy,
     /// Whoever answered has a certificate of another root: another network's master, or a proxy that re-signs TLS.
     UntrustedRoot,
     /// The certificate is one of our network, but not the service's.
@@ -62,6 +64,18 @@ pub fn diagnose(status: &Status) -> Option<Trouble> {
     (transport && cut).then_some(Trouble::Lost)
 }
 
+/// What stood in the way of a connection, if a call ended because there was none.
+pub fn connect_error(status: &Status) -> Option<&ConnectError> {
+    let mut next: Option<&(dyn Error + 'static)> = status.source();
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<ConnectError>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
 /// h2 keeps of an error below it only the text, so an alert that came after the handshake is known by that.
 fn of_io(error: &io::Error) -> Option<Trouble> {
     let inner = error.get_ref()?;
@@ -80,6 +94,7 @@ fn of_connecting(error: &ConnectError) -> Trouble {
             Trouble::NotReached
         }
         ConnectError::Busy { .. } => Trouble::Busy,
+        ConnectError::Proxy { .. } => Trouble::Proxy,
         ConnectError::NotTls { .. } | ConnectError::BadName(_) => Trouble::NotAMaster,
         ConnectError::Tls { source, .. } => of_tls(source),
     }

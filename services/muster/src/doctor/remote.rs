@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use muster_kit::clock;
-use muster_kit::connect::{self, Master};
+use muster_kit::connect::{self, Master, Proxies, Proxy};
 use muster_kit::tls::{self, ClientTls};
 use muster_proto::fleet::v1::{GetTopologyRequest, GetTopologyResponse};
 use muster_proto::gsn::v1::ListSuperNodesRequest;
@@ -13,7 +13,7 @@ use muster_types::Timestamp;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpStream, lookup_host};
 
-use super::Check;
+use super::{Check, Outcome};
 use crate::cli::Place;
 use crate::config::MasterConfig;
 use crate::context::Session;
@@ -124,8 +124,32 @@ fn certificate(credentials: &Credentials) -> Check {
     }
 }
 
-/// Name and TCP.
+/// The proxy, if one is on the way; without it, or where it does not help, name and TCP.
 async fn port(address: &str) -> Vec<Check> {
+    let proxy = Proxies::default().to(&[address.to_owned()]).into_iter().flatten().next();
+    let Some(proxy) = proxy else { return direct(address).await };
+    let by_proxy = by_proxy(&proxy, address).await;
+    let stands = by_proxy.outcome == Outcome::Well;
+    let mut checks = vec![by_proxy];
+    if !stands {
+        checks.extend(direct(address).await);
+    }
+    checks
+}
+
+async fn by_proxy(proxy: &Proxy, address: &str) -> Check {
+    let named = format!("the proxy {}, named by {},", proxy.address(), proxy.source());
+    match proxy.carries(address).await {
+        Ok(()) => Check::well("address.proxy", format!("{named} connects to {address}")),
+        Err(fault) => Check::fails(
+            "address.proxy",
+            format!("{named} does not lead to {address}: {fault}"),
+            "correct HTTPS_PROXY, or name the address in NO_PROXY",
+        ),
+    }
+}
+
+async fn direct(address: &str) -> Vec<Check> {
     let found: Vec<_> = match lookup_host(address).await {
         Ok(found) => found.collect(),
         Err(error) => {
@@ -160,7 +184,7 @@ async fn root(
     ours: Option<&CertificateDer<'static>>,
     checks: &mut Vec<Check>,
 ) -> Option<CertificateDer<'static>> {
-    match connect::presented_root(address).await {
+    match connect::presented_root(address, &Proxies::default()).await {
         Err(error) => {
             let fix = "pass TCP through to the master: no proxy may end it or speak HTTP in its place";
             checks.push(Check::fails("address.root", format!("{address} shows no root: {error}"), fix));
@@ -278,7 +302,6 @@ fn is_private(ip: IpAddr) -> bool {
 mod tests {
     use muster_proto::fleet::v1::{Cell, Node};
 
-    use super::super::Outcome;
     use super::*;
     use crate::exit::Exit;
 
