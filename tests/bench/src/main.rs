@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use muster_lab::stage::{self, Stage};
 
 use row::Row;
-use scenes::{command, dht, healing, idle, load, poller as polling};
+use scenes::{command, dht, healing, idle, load, poller as polling, revocation};
 
 /// Measures Muster with its real programs, in a lab of network namespaces on this computer.
 ///
@@ -49,6 +49,8 @@ enum What {
     Part,
     /// A host comes to another place, until the master sees it under the LSN there
     Move,
+    /// `muster revoke`, until the last session with the host is cut: LSNs, children, children whose LSN dies just then
+    Revoke,
     /// Bytes that an idle place of 30 sends over its WAN and its LAN, and what they are
     Idle {
         /// How long they are counted, after two minutes in which the place comes to rest
@@ -128,7 +130,7 @@ fn run() -> Result<ExitCode> {
     }
     // A lab for each, so that none inherits what another left behind.
     println!("{}", Row::HEAD);
-    let parts = ["lsn-crash", "join", "part", "move", "command", "memory", "idle"];
+    let parts = ["lsn-crash", "join", "part", "move", "revoke", "command", "memory", "idle"];
     let mut worst = ExitCode::SUCCESS;
     for part in parts {
         let code = enter(vec![part.into(), "--repeat".into(), arguments.repeat.to_string().into()])?;
@@ -162,6 +164,7 @@ async fn measure(Arguments { repeat, what }: Arguments) -> Result<()> {
         What::Part => healing::part(repeat).await?,
         What::Join => healing::join(repeat).await?,
         What::Move => healing::change_of_place(repeat).await?,
+        What::Revoke => revocation::revoke(repeat).await?,
         What::Idle { minutes } => idle::traffic(minutes).await?,
         What::Memory => idle::memory_and_processor().await?,
         What::Command => command::round_trips().await?,

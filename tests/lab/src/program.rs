@@ -119,6 +119,11 @@ impl Program {
         Ok(())
     }
 
+    /// What it wrote, in all its lives.
+    pub fn log(&self) -> &std::path::Path {
+        &self.log
+    }
+
     /// The end of its log, for messages.
     pub fn last_words(&self) -> String {
         const LINES: usize = 12;

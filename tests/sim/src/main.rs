@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use muster_sim::measure::{Measure, Sample};
-use muster_sim::scale::{Alone, Day, Decapitation, Detections, Liars, Outage, Revocation, Victims, Weather};
+use muster_sim::scale::{
+    Alone, Day, Decapitation, Detections, Liars, Outage, Revocation, Revocations, Victims, Weather,
+};
 use muster_sim::{Churn, Outcome};
 
 /// Runs the overlay's real state machines in a simulated world and judges what the world shows.
@@ -66,6 +68,8 @@ enum Scenario {
     BestConnected,
     /// One host of a hundred is revoked at once.
     Revocation,
+    /// Hosts and LSNs are revoked one after another, some while the LSN of their place changes.
+    Revocations,
     /// LSNs drop, delay, forge, equivocate and boast.
     Liars,
     /// No master, for so many hours.
@@ -141,6 +145,7 @@ fn scale(args: &ScaleArgs) -> anyhow::Result<ExitCode> {
             Decapitation { nodes, places, victims: Victims::BestConnectedPercent(95) }.run(seed)
         }
         Scenario::Revocation => Revocation { nodes, places }.run(seed),
+        Scenario::Revocations => Revocations { nodes, places }.run(seed),
         Scenario::Liars => Liars { nodes, places, span: away }.run(seed),
         Scenario::Alone => Alone { nodes, places, hours }.run(seed),
         Scenario::Detections => {

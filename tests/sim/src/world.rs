@@ -62,7 +62,7 @@ enum Event {
     Retry(Box<Arrival>),
     HandshakeLimit { host: HostId, boot: u32, place: PlaceId, peer: HostId, id: u64 },
     Master(Box<MasterEvent>),
-    HeardOfRevocations { host: HostId, boot: u32, place: PlaceId },
+    HeardOfRevocations { host: HostId, boot: u32, attempt: u64, up_to: u64, place: PlaceId },
 }
 
 #[derive(Debug)]
@@ -397,9 +397,9 @@ impl World {
                 self.on_handshake_limit(host, boot, peer, id);
             }
             Event::Master(event) => self.on_master_event(*event),
-            Event::HeardOfRevocations { host, boot, place } => {
+            Event::HeardOfRevocations { host, boot, attempt, up_to, place } => {
                 self.came(place);
-                self.hear_of_revocations(host, boot);
+                self.hear_by_channel(host, boot, attempt, up_to);
             }
         }
     }

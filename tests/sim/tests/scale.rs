@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster_sim::churn::office_link;
 use muster_sim::measure::Traffic;
 use muster_sim::scale::{
-    Alone, Day, Decapitation, Detections, Liars, Outage, Report, Revocation, Victims, Weather,
+    Alone, Day, Decapitation, Detections, Liars, Outage, Report, Revocation, Revocations, Victims, Weather,
 };
 use muster_sim::world::{Setup, World};
 
@@ -47,6 +47,11 @@ fn survivors_of_seventy_percent_of_all_lsns_and_of_the_best_connected_are_attach
 #[test]
 fn revoked_hosts_lose_their_last_session_within_seconds_and_everybody_knows() {
     holds(&Revocation { nodes: NODES, places: PLACES }.run(SEED));
+}
+
+#[test]
+fn whoever_is_revoked_while_its_lsn_changes_loses_its_last_session_within_seconds_too() {
+    holds(&Revocations { nodes: NODES, places: PLACES }.run(SEED));
 }
 
 #[test]

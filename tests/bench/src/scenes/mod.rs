@@ -6,6 +6,7 @@ pub(crate) mod healing;
 pub(crate) mod idle;
 pub(crate) mod load;
 pub(crate) mod poller;
+pub(crate) mod revocation;
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ mod detections;
 mod liars;
 mod outage;
 mod revocation;
+mod revocations;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub use detections::{Detections, Weather};
 pub use liars::Liars;
 pub use outage::Outage;
 pub use revocation::Revocation;
+pub use revocations::Revocations;
 
 /// For a fleet to settle, planned changes of LSN included.
 const SETTLE: Duration = Duration::from_secs(60);

@@ -32,24 +32,18 @@ impl Revocation {
         hosts.truncate((self.nodes / ONE_OF).max(1));
         let lsns = super::lsns(&mut world);
         let leading = hosts.iter().filter(|host| lsns.contains(host)).count();
-        let begun = world.now();
         world.revoke(hosts.iter().copied());
         world.run_for(AFTER);
 
-        let (heard, cut) = world.revocation_times();
-        let mut knows = Sample::default();
-        heard.values().for_each(|at| knows.add(at.since(begun)));
         let mut last = Sample::default();
-        cut.values().for_each(|at| last.add(at.since(begun)));
+        hosts.iter().filter_map(|host| world.cut_after(*host)).for_each(|after| last.add(after));
         report.line(format!("{} hosts revoked at once, {leading} of them LSNs", hosts.len()));
-        report.sample("revoked -> a host knows", &knows);
+        report.sample("revoked -> a host knows", world.heard_of_revocations());
         report.sample("revoked -> its last session is cut", &last);
         report.demand(last.percentile(99) <= SOON, format!("sessions last {:?}", last.percentile(99)));
         let left = world.sessions_with_revoked();
         report.demand(left == 0, format!("{left} sessions with revoked hosts stand"));
-        let ignorant =
-            (0..world.host_count()).filter(|host| !world.is_revoked(*host) && !heard.contains_key(host));
-        let ignorant = ignorant.count();
+        let ignorant = world.ignorant_of_revocations();
         report.demand(ignorant == 0, format!("{ignorant} hosts have not heard of it"));
         let shown = hosts.iter().filter(|host| world.shown(**host).is_some()).count();
         report.demand(shown == 0, format!("the master shows {shown} revoked hosts"));

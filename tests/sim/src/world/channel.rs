@@ -25,10 +25,27 @@ const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum MasterEvent {
     Tick,
-    Connect { host: HostId, boot: u32, attempt: u64 },
-    Ask { host: HostId, boot: u32 },
-    Update { host: HostId, boot: u32, update: Update },
-    Left { host: HostId, attempt: u64, gone: bool },
+    Connect {
+        host: HostId,
+        boot: u32,
+        attempt: u64,
+    },
+    Ask {
+        host: HostId,
+        boot: u32,
+    },
+    Update {
+        host: HostId,
+        boot: u32,
+        update: Update,
+    },
+    Left {
+        host: HostId,
+        attempt: u64,
+        gone: bool,
+    },
+    /// The list of revocations is.
+    Longer,
 }
 
 impl World {
@@ -107,13 +124,13 @@ impl World {
         self.at_master(after, MasterEvent::Update { host, boot, update });
     }
 
-    fn at_master(&mut self, after: Duration, event: MasterEvent) {
+    pub(super) fn at_master(&mut self, after: Duration, event: MasterEvent) {
         self.clock.schedule(self.now() + after, Event::Master(Box::new(event)));
     }
 
     fn reaches_master(&self, host: HostId) -> bool {
         let known = &self.hosts[host];
-        self.master.up && self.places[known.place].wan && known.is_running() && !self.is_revoked(host)
+        self.master.up && self.places[known.place].wan && known.is_running() && !self.is_expelled(host)
     }
 
     pub(super) fn on_master_event(&mut self, event: MasterEvent) {
@@ -123,6 +140,7 @@ impl World {
             MasterEvent::Ask { host, boot } => self.on_ask(host, boot),
             MasterEvent::Update { host, boot, update } => self.on_update(host, boot, update),
             MasterEvent::Left { host, attempt, gone } => self.on_left(host, attempt, gone),
+            MasterEvent::Longer => self.carry_revocations(),
         }
     }
 
@@ -164,6 +182,7 @@ impl World {
         let back = self.places[place].round_trip / 2;
         self.locally(host, back, Input::SubnetKeys(vec![subnet_key(place)]));
         self.locally(host, back, Input::MasterAttached { known_update, resync: known_update == 0 });
+        self.tell_by_channel(host, attempt);
         self.tell_rivals(host);
         self.measure.shown(host, Some(host), now);
         self.measure.is_back(host, now);

@@ -58,9 +58,10 @@ pub(crate) enum Parcel {
         session: u64,
         beat: Beat,
     },
-    /// The list of revoked hosts.
+    /// The list of revoked hosts, from where the other knows it.
     Revocations {
         session: u64,
+        up_to: u64,
     },
 }
 
@@ -266,7 +267,7 @@ impl World {
                     self.transmit(arrival);
                 }
             }
-            Parcel::Revocations { session } => {
+            Parcel::Revocations { session, .. } => {
                 if sender.sessions.get(&to).is_some_and(|end| end.id == *session) && !idle {
                     self.transmit(arrival);
                 }
@@ -292,10 +293,9 @@ impl World {
             // Who is revoked comes no further than the handshake with whoever knows it.
             Parcel::Handshake { .. } if self.bars(to, from) => {}
             Parcel::Handshake { id, flight } => self.on_handshake(arrival, id, flight),
-            Parcel::Revocations { session } => {
+            Parcel::Revocations { session, up_to } => {
                 if self.hosts[to].sessions.get(&from).is_some_and(|end| end.id == session) {
-                    let boot = self.hosts[to].boot;
-                    self.hear_of_revocations(to, boot);
+                    self.hear_of_revocations(to, Some(from), up_to);
                 }
             }
             Parcel::Message { session, number, ref message } => {
