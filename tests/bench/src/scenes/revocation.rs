@@ -71,11 +71,7 @@ pub(crate) async fn revoke(repeat: usize) -> Result<Vec<Row>> {
 
 async fn running(fleet: &Fleet, place: usize) -> Vec<String> {
     let truth = fleet.truth().await;
-    truth
-        .into_iter()
-        .find(|(number, _)| number.0 == place)
-        .map(|(_, hosts)| hosts)
-        .unwrap_or_default()
+    truth.into_iter().find(|(number, _)| number.0 == place).map(|(_, hosts)| hosts).unwrap_or_default()
 }
 
 /// Revokes a host; says when its last session was cut by others, if it had one, and when the last one knew.
@@ -89,7 +85,8 @@ async fn one(fleet: &Fleet, victim: &str, dies: Option<&String>) -> Result<(Opti
             None => Ok(()),
         }
     };
-    let (revoked, killed) = tokio::join!(fleet.muster(&["revoke", &name]), killed);
+    let order = ["revoke", name.as_str()];
+    let (revoked, killed) = tokio::join!(fleet.muster(&order), killed);
     revoked.and(killed.map(|()| String::new()))?;
     let hosts: Vec<String> =
         fleet.truth().await.into_values().flatten().filter(|host| host != victim).collect();
