@@ -2,11 +2,13 @@
 //! them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use muster_proto::gsn::v1::{Relay, SuperNode};
 use muster_types::{Address, Contact};
 use muster_wire::gsn;
 use tokio::net::lookup_host;
+use tokio::time::timeout;
 
 /// One relay.
 #[derive(Debug, Clone)]
@@ -70,11 +72,15 @@ pub(super) fn tcp_addresses(relay: &Relay) -> Vec<String> {
     relay.addresses.iter().map(|it| address(&it.host, it.tcp_port)).collect()
 }
 
+/// Names have so long to resolve: behind a proxy nobody may answer for them, and the stream finds its own way.
+const RESOLVED: Duration = Duration::from_secs(1);
+
 /// The first that resolves.
 pub(super) async fn udp_address(relay: &Relay) -> Option<SocketAddr> {
     for address in &relay.addresses {
         let port = u16::try_from(address.udp_port).ok().filter(|port| *port != 0)?;
-        if let Ok(mut found) = lookup_host((address.host.as_str(), port)).await {
+        let found = timeout(RESOLVED, lookup_host((address.host.as_str(), port))).await;
+        if let Ok(Ok(mut found)) = found {
             return found.next();
         }
     }

@@ -59,7 +59,8 @@ fn token_error(refused: StartError) -> TokenError {
 }
 
 async fn refused(opened: Result<Arc<Auth>, StartError>) -> TokenError {
-    token_error(opened.err().expect("it does not start"))
+    let Err(error) = opened else { panic!("it starts") };
+    token_error(error)
 }
 
 #[tokio::test(flavor = "multi_thread")]
