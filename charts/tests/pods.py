@@ -3,6 +3,7 @@
 What Kubernetes would do is done here by unshare, mount and ip: command, arguments, environment, secrets, volumes, user,
 probes and signals are those of the rendered objects.
 """
+import itertools
 import os
 import pathlib
 import shutil
@@ -14,6 +15,7 @@ import urllib.request
 
 BRIDGE, HOST = "pods", "10.88.0.1"
 PATIENCE = 90
+LINKS = itertools.count(1)
 
 
 def run(*words, **more):
@@ -30,7 +32,7 @@ class Host:
     """The bridge that pods hang on, PostgreSQL and NATS on its address."""
 
     def __init__(self, folder, rootfs):
-        self.folder, self.rootfs, self.count, self.links, self.processes = folder, rootfs, 0, 0, []
+        self.folder, self.rootfs, self.count, self.processes = folder, rootfs, 0, []
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "address", "add", f"{HOST}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
@@ -143,9 +145,8 @@ class Pod:
                 ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *container["args"]], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=log, env=self.environment(container) | {"PATH": os.environ["PATH"]})
         assert process.stdout.readline() == b"ready\n", file.read_text()
-        # Its own: the link of an init container that has ended goes with its namespace, a moment later.
-        self.host.links += 1
-        inside, outside = ["nsenter", f"--net=/proc/{process.pid}/ns/net"], f"v{self.host.links}"
+        # Its own: the link of a container that has ended goes with its namespace, a moment later.
+        inside, outside = ["nsenter", f"--net=/proc/{process.pid}/ns/net"], f"v{next(LINKS)}"
         run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", str(process.pid))
         run("ip", "link", "set", outside, "master", BRIDGE, "up")
         run(*inside, "ip", "address", "add", f"{self.ip}/24", "dev", "eth0")
