@@ -1,6 +1,6 @@
 //! Keys in a PKCS#11 token: the module is loaded, the token found by its label, logged in to with the PIN of a file.
 //!
-//! [`crate::domain`] -> [`Pkcs11Token`] -> a free session of the [`desk`] -> the module. Calls block; on the runtime's own threads they
+//! [`crate::domain`] -> [`Pkcs11Token`] -> a free session of the `desk` -> the module. Calls block; on the runtime's own threads they
 //! make room for others first.
 
 use std::collections::BTreeMap;
