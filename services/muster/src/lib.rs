@@ -49,8 +49,23 @@ pub mod topology;
 pub mod up;
 pub mod watch;
 
+/// As a shell shows a program that SIGPIPE ended.
+const NO_READER: i32 = 141;
+
+/// A reader that has seen enough, as `head` has, is nobody's fault: the program ends without a word.
+fn end_quietly_without_a_reader() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str().is_some_and(|text| text.ends_with("Broken pipe (os error 32)")) {
+            std::process::exit(NO_READER);
+        }
+        report(panic);
+    }));
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
+    end_quietly_without_a_reader();
     let arguments = Arguments::parse();
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
