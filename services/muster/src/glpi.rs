@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use muster_proto::task::v1::{
-    Confidence, HardwareKeyKind, HardwareSection, HostSection, Inventory, NetworkInterface, PackagesSection,
+    Confidence, Disk, HardwareKey, HardwareKeyKind, HardwareSection, HostSection, Inventory,
+    NetworkInterface, Package, PackagesSection,
 };
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -88,7 +89,7 @@ fn bios(machine: &HardwareSection) -> Value {
 
 /// The first key of that kind which is worth something.
 fn believed(machine: &HardwareSection, kind: HardwareKeyKind) -> Value {
-    let credible = |key: &&muster_proto::task::v1::HardwareKey| {
+    let credible = |key: &&HardwareKey| {
         key.kind() == kind && matches!(key.confidence(), Confidence::Low | Confidence::High)
     };
     machine.keys.iter().find(credible).map_or(Value::Null, |key| key.value.clone().into())
@@ -104,7 +105,7 @@ fn processor(host: &HostSection, machine: &HardwareSection) -> Value {
 }
 
 fn drives(machine: &HardwareSection) -> Value {
-    let drive = |disk: &muster_proto::task::v1::Disk| {
+    let drive = |disk: &Disk| {
         known([
             ("volumn", disk.name.clone().into()),
             ("type", disk.mount_point.clone().into()),
@@ -135,7 +136,7 @@ fn networks(interface: &NetworkInterface) -> Vec<Value> {
 }
 
 fn softwares(section: &PackagesSection) -> Value {
-    let software = |package: &muster_proto::task::v1::Package| {
+    let software = |package: &Package| {
         known([
             ("name", package.name.clone().into()),
             ("version", package.version.clone().into()),
@@ -155,8 +156,6 @@ fn date_time(seconds: i64) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::task::v1::{Disk, HardwareKey, Package};
-
     use super::*;
 
     fn key(kind: HardwareKeyKind, value: &str, confidence: Confidence) -> HardwareKey {

@@ -2,8 +2,9 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use muster_kit::connect::{AUTH, Master as Way, MasterChannel, TOPOLOGY};
 use muster_kit::tls::{ClientTls, Material};
 use rustix::process::Signal;
@@ -16,13 +17,16 @@ use tokio::process::Command;
 use crate::answer::{Answer, ask};
 use crate::binaries;
 use crate::fleet::Fleet;
-use crate::program::Program;
+use crate::program::{PATIENCE, Program};
 
 /// What `muster up` says once devices and operators can reach it.
 const READY: &str = "/enroll#1.";
 
 /// The operator of the master's own host: key, leaf, intermediates and, last, the root.
 const OPERATOR: &str = "operator.pem";
+
+/// Between two looks into the audit log.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What `muster serve` logs then.
 const SERVING: &str = "serving";
@@ -219,6 +223,22 @@ impl Master {
     /// It does not start or end.
     pub async fn muster(&self, arguments: &[&str]) -> Result<Answer> {
         self.muster_with(&[], arguments).await
+    }
+
+    /// Waits until the audit log names each of these deeds: services hand theirs to it by and by. Answers the log.
+    ///
+    /// # Errors
+    /// One of them does not come.
+    pub async fn until_audited(&self, deeds: &[&str]) -> Result<String> {
+        let begun = Instant::now();
+        loop {
+            let log = self.muster(&["audit", "export"]).await?.expect(0)?.stdout;
+            if deeds.iter().all(|deed| log.contains(deed)) {
+                return Ok(log);
+            }
+            ensure!(begun.elapsed() < PATIENCE, "not all of {deeds:?} are in the audit log: {log}");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// The same with these variables in its environment.

@@ -9,7 +9,7 @@ use muster_e2e::{Agent, Master};
 use muster_proto::fleet::v1::{Node, NodeState};
 use muster_proto::task::v1::TaskState;
 
-/// Between two looks at what an agent or the master keeps.
+/// Between two looks at what an agent keeps.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Longer than any wait here takes.
@@ -29,19 +29,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 fn is_held(node: &Node) -> bool {
     node.state() == NodeState::Held
-}
-
-/// Topology hands its deeds to the audit log by and by.
-async fn audited(master: &Master, deeds: &[&str]) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let log = master.muster(&["audit", "export"]).await?.expect(0)?.stdout;
-        if deeds.iter().all(|deed| log.contains(deed)) {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < PATIENCE, "{log}");
-        tokio::time::sleep(LOOK).await;
-    }
 }
 
 /// Which of the devices goes by a name of its own.
@@ -99,5 +86,5 @@ async fn a_copied_disk_is_held_with_its_original_until_one_of_them_gets_an_ident
     for node in [&name, &other] {
         ensure!(fleet.until_ended(&task, node).await?.state() == TaskState::Succeeded, "{node}");
     }
-    audited(&master, &["hold-node", "resolve-clone"]).await
+    master.until_audited(&["hold-node", "resolve-clone"]).await.map(drop)
 }

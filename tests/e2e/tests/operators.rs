@@ -130,14 +130,7 @@ async fn a_task_on_many_hosts_waits_for_a_second_person() -> Result<()> {
     ensure!(fleet.task(&task).await?.approver == "operators/ada");
 
     // Who did what stands in the audit log, and the log can be proven whole.
-    let begun = std::time::Instant::now();
-    let log = loop {
-        let log = master.muster(&["audit", "export"]).await?.expect(0)?.stdout;
-        if log.contains("approve-task") {
-            break log;
-        }
-        ensure!(begun.elapsed() < std::time::Duration::from_secs(10), "not in the audit log: {log}");
-    };
+    let log = master.until_audited(&["approve-task"]).await?;
     let of = |action: &str| log.lines().filter(|line| line.contains(&task) && line.contains(action)).count();
     ensure!((of("create-task"), of("refuse"), of("approve-task")) == (1, 1, 1), "{log}");
     ensure!(log.lines().any(|line| line.contains("approve-task") && line.contains("operators/ada")), "{log}");

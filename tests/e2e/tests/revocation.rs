@@ -125,11 +125,7 @@ async fn what_was_revoked_after_a_backup_a_restored_master_hears_from_its_nodes(
     master.start(&[]).await?;
 
     lsn.program()?.says("the master was restored and lacks revocations").await?;
-    let begun = Instant::now();
-    while !master.muster(&["audit", "export"]).await?.stdout.contains("adopt") {
-        ensure!(begun.elapsed() < PATIENCE, "the revocation is not taken back in");
-        tokio::time::sleep(LOOK).await;
-    }
+    master.until_audited(&["adopt"]).await?;
     let fleet = master.fleet()?;
     fleet.until_node(&name, |node| !is_online(node)).await?;
     // Whatever the revoked one claimed meanwhile, the cell is the old LSN's.
