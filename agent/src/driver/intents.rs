@@ -6,7 +6,7 @@ use muster_overlay::message::Part;
 use muster_overlay::{Claim, Intent};
 use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::{self, DisconnectionReason, FindLsnsRequest};
-use muster_types::NodeId;
+use muster_types::{Contact, NodeId};
 
 use crate::driver::{Done, Driver};
 
@@ -34,6 +34,7 @@ impl Driver {
                 });
             }
             Intent::Probe(contact) => self.overlay.probe(contact),
+            Intent::Knock(contact) => self.knock(contact),
             Intent::Close(peer) => {
                 if let Some(session) = self.overlay.endpoint().session(peer) {
                     session.close(CloseCode::Done, "no longer needed");
@@ -55,6 +56,16 @@ impl Driver {
             Intent::Changed(station) => self.on_station(&station),
             Intent::Disconnected(disconnection) => self.on_disconnection(disconnection),
         }
+    }
+
+    fn knock(&self, contact: Contact) {
+        let (endpoint, done) = (self.overlay.endpoint().clone(), self.parts.done.clone());
+        tokio::spawn(async move {
+            let answered = endpoint.knock(&contact).await;
+            tracing::debug!(peer = %contact.node.short(), answered, "knocked");
+            // The loop may have ended.
+            let _ = done.send(Done::Knocked { peer: contact.node, answered }).await;
+        });
     }
 
     fn attach_master(&mut self, claim: Option<Claim>) {

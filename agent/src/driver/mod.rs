@@ -195,6 +195,10 @@ struct Inbox {
 /// What ran beside the loop, so that nothing waits for it.
 enum Done {
     NotReached(NodeId),
+    Knocked {
+        peer: NodeId,
+        answered: bool,
+    },
     Lsns(Result<FindLsnsResponse, String>),
     OwnTasks(Vec<(TaskKey, String)>),
     Renewed(Box<Result<Identity, RenewalError>>),
@@ -341,6 +345,7 @@ impl Driver {
     async fn on_done(&mut self, done: Done, renewal: &mut Instant) -> Next {
         match done {
             Done::NotReached(peer) => self.overlay.handle(Input::OpenFailed { peer }),
+            Done::Knocked { peer, answered } => self.overlay.handle(Input::Knocked { peer, answered }),
             Done::Lsns(found) => self.on_lsns(found),
             Done::OwnTasks(tasks) => self.tasks.adopt(tasks).await,
             Done::TableLsns(claims) => {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use muster_types::{Contact, NetworkId, NodeId, Timestamp};
 use muster_wire::TrustStore;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{Config, DateClock, Material};
@@ -32,7 +32,7 @@ use crate::session::{Opening, Session};
 use crate::socket::Sockets;
 use crate::upgrade::{self, Upgrades};
 use crate::usage::{Traffic, Usage};
-use crate::{accept, dial, stun, tcp};
+use crate::{accept, dial, knock, stun, tcp};
 
 /// The peers' chance to hear that this endpoint closes.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) sealed: mpsc::Sender<Sealed>,
     pub(crate) probes: mpsc::Sender<Sealed>,
     pub(crate) questions: stun::Questions,
+    knocks: Semaphore,
     pub(crate) legs: Legs,
     /// Until somebody takes them.
     sealed_receiver: Mutex<Option<mpsc::Receiver<Sealed>>>,
@@ -113,6 +114,7 @@ impl Endpoint {
             sealed,
             probes,
             questions: stun::Questions::default(),
+            knocks: Semaphore::new(knock::AT_ONCE),
             legs: Legs::new(relayed),
             sealed_receiver: Mutex::new(Some(sealed_receiver)),
             relayed_receiver: Mutex::new(Some(relayed_receiver)),
@@ -159,7 +161,12 @@ impl Endpoint {
         dial::probe(&self.shared, &contact).await
     }
 
-    /// The same by one path alone, such as a relay's.
+    /// Whether uninvited packets reach a node, beside any session with it.
+    pub async fn knock(&self, contact: &Contact) -> bool {
+        knock::knock(&self.shared.knocks, self.shared.port, contact).await
+    }
+
+    /// The same as [`connect`](Self::connect) by one path alone, such as a relay's.
     ///
     /// # Errors
     /// It leads nowhere, or to another node.

@@ -12,6 +12,7 @@ pub mod error;
 pub mod event;
 mod handshake;
 pub mod interfaces;
+mod knock;
 mod legs;
 pub mod pacer;
 pub mod path;

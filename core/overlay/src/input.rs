@@ -38,6 +38,11 @@ pub enum Input {
     Closed {
         peer: NodeId,
     },
+    /// The answer to an [`Intent::Knock`](crate::Intent::Knock).
+    Knocked {
+        peer: NodeId,
+        answered: bool,
+    },
     Received {
         from: NodeId,
         message: Message,

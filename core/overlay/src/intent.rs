@@ -15,6 +15,10 @@ pub enum Intent {
     Open(Contact),
     /// Open another session beside a silent one, by another way; where it stands, `Opened` says so.
     Probe(Contact),
+    /// Try whether uninvited packets reach a node, beside any session and from sockets that it has never heard of: a firewall
+    /// lets in what comes to a port that its host has sent from. Always answered, by
+    /// [`Input::Knocked`](crate::Input::Knocked).
+    Knock(Contact),
     /// Close a session after what was sent has gone out.
     Close(NodeId),
     Send {

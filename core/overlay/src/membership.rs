@@ -10,7 +10,9 @@ use crate::answers::Answers;
 use crate::claim::Claim;
 use crate::intent::{Intent, LossReason, Station};
 use crate::line::Line;
-use crate::message::{Accepted, Beat, LsnQuery, Message, NeighborList, Part, PartCode, Ping, Pong, Terms};
+use crate::message::{
+    Accepted, Beat, Knock, LsnQuery, Message, NeighborList, Part, PartCode, Ping, Pong, Terms,
+};
 use crate::search::Search;
 use crate::step::{Ascent, Predecessor, Step};
 use crate::timer::Timer;
@@ -36,6 +38,8 @@ pub(crate) struct Membership {
     /// The session broke, and another one is being opened.
     reopening: bool,
     answers: Answers,
+    /// Whether strangers reach its LSN: it has asked.
+    knocking: bool,
 }
 
 impl Membership {
@@ -51,6 +55,7 @@ impl Membership {
             succession: false,
             reopening: false,
             answers: Answers::default(),
+            knocking: false,
         }
     }
 
@@ -108,6 +113,10 @@ impl Membership {
                     Message::Pong(Pong { sequence, load_percent, lsn: None, without_master: false }),
                 );
             }
+            Message::Knock(Knock::Please) if !self.knocking => {
+                self.knocking = true;
+                turn.intend(Intent::Knock(self.claim.claimant.clone()));
+            }
             Message::Part(part) | Message::Refused(part) => return self.on_part(part, turn),
             // The child joined again, to tell what has changed of it.
             Message::Accepted(accepted) if accepted.claim.tenure() == self.claim.tenure() => {
@@ -119,6 +128,13 @@ impl Membership {
             _ => {}
         }
         Step::Stay
+    }
+
+    /// A witness's word.
+    pub(crate) fn on_knocked(&mut self, answered: bool, turn: &mut Turn<'_>) {
+        self.knocking = false;
+        let word = if answered { Knock::Answered } else { Knock::Unanswered };
+        turn.send(self.lsn(), Message::Knock(word));
     }
 
     /// A claim, by whatever way it came.

@@ -54,6 +54,19 @@ pub enum Message {
     NeighborList(NeighborList),
     /// A new LSN announces itself, or an LSN shows a rival who it is (specification: Uptime).
     Claim(Claim),
+    /// Of an LSN that may not be reached by everybody.
+    Knock(Knock),
+}
+
+/// Whether uninvited packets reach an LSN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knock {
+    /// From it to a deputy: "try it".
+    Please,
+    /// From the deputy: they do. From an LSN to a rival: "others reach me, though you do not".
+    Answered,
+    /// From a deputy or a rival: nothing came of it.
+    Unanswered,
 }
 
 /// A node asks to become a child.

@@ -7,6 +7,7 @@ pub mod children;
 mod beats;
 mod contest;
 mod lists;
+mod proof;
 mod rally;
 
 use std::net::SocketAddr;
@@ -17,9 +18,10 @@ use muster_types::{Instant, NodeId};
 use self::beats::Beats;
 pub(crate) use self::beats::DEPUTIES;
 use self::change_log::ChangeLog;
-use self::children::{Admission, ChildTable};
+use self::children::{Admission, Child, ChildTable, Reach};
 use self::contest::Contest;
 use self::lists::Lists;
+use self::proof::Proof;
 use self::rally::Rally;
 use crate::claim::Claim;
 use crate::intent::{Change, Intent, Presence, Station, Update};
@@ -44,6 +46,7 @@ pub(crate) struct Office {
     lists: Lists,
     rally: Rally,
     contest: Contest,
+    proof: Proof,
     log: ChangeLog,
     handover: Option<Handover>,
     claims_shown: usize,
@@ -71,6 +74,7 @@ impl Office {
             lists: Lists::default(),
             rally: Rally::begin(roll, predecessor, turn),
             contest: Contest::default(),
+            proof: Proof::default(),
             log: ChangeLog::default(),
             handover: None,
             claims_shown: 0,
@@ -125,6 +129,7 @@ impl Office {
             }
             Message::Part(part) if self.children.contains(from) => self.on_child_part(from, part, turn),
             Message::Claim(claim) => return self.on_claim(claim, None, turn),
+            Message::Knock(word) => self.on_knock(from, word, turn),
             Message::Accepted(accepted) if self.is_winner(from) => return self.yield_to(accepted, turn),
             Message::Refused(part) | Message::Part(part) if self.is_winner(from) => {
                 return self.on_refused(from, part.better, turn);
@@ -214,6 +219,12 @@ impl Office {
             Timer::DeputyList => {
                 self.beats.appoint(self.children.ranking(), turn);
                 self.lists.send_to_deputies(&self.children, turn);
+                let deputies: Vec<_> = self.beats.nodes().collect();
+                self.knock_at(&deputies, turn);
+            }
+            Timer::Witness => {
+                let verdict = self.proof.conclude(turn);
+                self.on_verdict(verdict, turn);
             }
             Timer::ChildList => self.lists.send_to_others(&self.children, turn),
             Timer::Rally => {
@@ -381,10 +392,13 @@ impl Office {
         turn.set(Timer::Claim, next);
         self.claim.settled |= turn.now.since(self.since) >= STABILITY;
         turn.intend(Intent::Multicast(Discovery::Claim(self.claim.clone())));
+        let out_of_reach: Vec<_> = self.children.out_of_reach().collect();
+        self.knock_at(&out_of_reach, turn);
         self.consider_a_better_child(turn);
     }
 
-    /// A clearly better child takes over once both have been in place for a while (design, section 2: Uptime).
+    /// A clearly better child takes over once both have been in place for a while (design, section 2: Uptime), and strangers
+    /// reach it.
     fn consider_a_better_child(&mut self, turn: &mut Turn<'_>) {
         let stable = |since: Instant| turn.now.since(since) >= STABILITY;
         let Some(first) = self.children.neighbors(1).pop() else { return };
@@ -393,7 +407,8 @@ impl Office {
             uptime: first.uptime,
             node: first.contact.node,
         };
-        let settled_in = self.children.child(heir.node).is_some_and(|child| stable(child.since));
+        let able = |child: &Child| stable(child.since) && child.reach() == Reach::Within;
+        let settled_in = self.children.child(heir.node).is_some_and(able);
         let busy = self.handover.is_some() || self.contest.winner().is_some();
         if !busy && stable(self.since) && settled_in && heir.is_clearly_better_than(&self.claim.worth()) {
             self.hand_over(heir.node, false, turn);

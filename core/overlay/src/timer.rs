@@ -53,6 +53,8 @@ timers! {
     Rival,
     /// The successor has not taken over.
     Handover,
+    /// Deputies have not said whether they reach this LSN.
+    Witness,
 }
 
 /// At most one deadline for each [`Timer`].

@@ -136,6 +136,15 @@ pub const RIVAL_PAUSE: Duration = ms(5_000);
 /// never reach each other the tries of one cost a few hundred bytes a second, however many they are.
 pub const RIVAL_PAUSE_MAX: Duration = ms(20_000);
 
+// --- being reached ---
+
+/// For deputies to say whether they reach their LSN: a knock takes the shell 1.5 s at most, and the words a round trip.
+pub const WITNESS_PATIENCE: Duration = ms(3_000);
+/// An LSN that somebody reached so lately is believed to be reachable, whoever does not reach it.
+pub const REACHED_LATELY: Duration = ms(60_000);
+/// Before a child is knocked at again that was out of reach: its firewall does not change by the minute.
+pub const KNOCK_PAUSE: Duration = ms(600_000);
+
 // --- answering discovery ---
 
 /// Deputies answer LAN queries after a random wait from here ...

@@ -16,12 +16,13 @@ pub enum Kind {
     Downstream,
     CarryRequest,
     CarryResponse,
+    Knock,
     /// Of a newer version, or no message at all.
     Unknown,
 }
 
 impl Kind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Hello,
         Self::Join,
         Self::JoinAnswer,
@@ -35,6 +36,7 @@ impl Kind {
         Self::Downstream,
         Self::CarryRequest,
         Self::CarryResponse,
+        Self::Knock,
         Self::Unknown,
     ];
 
@@ -62,6 +64,7 @@ impl Kind {
             Self::Downstream => "downstream",
             Self::CarryRequest => "carry_request",
             Self::CarryResponse => "carry_response",
+            Self::Knock => "knock",
             Self::Unknown => "unknown",
         }
     }

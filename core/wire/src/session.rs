@@ -2,7 +2,7 @@
 //! protobuf form: an LSN forwards it and has no opinion.
 
 use bytes::Bytes;
-use muster_overlay::message::{Accepted, Join, Message, Part, Ping, Pong};
+use muster_overlay::message::{Accepted, Join, Knock, Message, Part, Ping, Pong};
 use muster_proto::control::v1::{Downstream, Upstream};
 use muster_proto::overlay::v1::{self, join_answer::Verdict, session_message::Body};
 use muster_proto::relay::v1::{CarryRequest, CarryResponse};
@@ -121,6 +121,7 @@ pub fn decode(bytes: &[u8], peer: &Hello, verifier: &Verifier<'_>) -> Result<Rec
         Body::Downstream(wire) => return downstream(wire).map(Received::Downstream),
         Body::CarryRequest(wire) => return Ok(Received::CarryRequest(wire)),
         Body::CarryResponse(wire) => return Ok(Received::CarryResponse(wire)),
+        Body::Knock(wire) => Message::Knock(knock_from_wire(wire.word())?),
     };
     Ok(Received::Overlay(message))
 }
@@ -168,6 +169,7 @@ fn body_to_wire(message: &Message, signer: &Signer, now: Timestamp) -> Result<Bo
         Message::Part(part) => Body::Part(part_to_wire(part, signer, now)?),
         Message::NeighborList(list) => Body::NeighborList(neighbors::to_wire(list)),
         Message::Claim(claim) => Body::Claim(sealed::claim_to_wire(claim, signer, now)?),
+        Message::Knock(word) => Body::Knock(v1::Knock { word: knock_to_wire(*word).into() }),
     })
 }
 
@@ -239,6 +241,23 @@ fn pong_from_wire(wire: &v1::Pong, verifier: &Verifier<'_>) -> Result<Pong, Wire
         lsn: wire.lsn_claim.as_ref().map(|claim| sealed::claim_from_wire(claim, verifier)).transpose()?,
         without_master: wire.without_master,
     })
+}
+
+fn knock_to_wire(word: Knock) -> v1::KnockWord {
+    match word {
+        Knock::Please => v1::KnockWord::Please,
+        Knock::Answered => v1::KnockWord::Answered,
+        Knock::Unanswered => v1::KnockWord::Unanswered,
+    }
+}
+
+fn knock_from_wire(word: v1::KnockWord) -> Result<Knock, WireError> {
+    match word {
+        v1::KnockWord::Please => Ok(Knock::Please),
+        v1::KnockWord::Answered => Ok(Knock::Answered),
+        v1::KnockWord::Unanswered => Ok(Knock::Unanswered),
+        v1::KnockWord::Unspecified => Err(WireError::UnknownKind("knock.word")),
+    }
 }
 
 fn part_to_wire(part: &Part, signer: &Signer, now: Timestamp) -> Result<v1::Part, WireError> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use muster_overlay::Claim;
 use muster_overlay::message::{
-    Accepted, Attach, Beat, Discovery, Join, LsnQuery, Message, Neighbor, NeighborList, Part, PartCode, Ping,
-    Pong, Seal, Terms,
+    Accepted, Attach, Beat, Discovery, Join, Knock, LsnQuery, Message, Neighbor, NeighborList, Part,
+    PartCode, Ping, Pong, Seal, Terms,
 };
 use muster_overlay::standing::{Standing, Uptime};
 use muster_types::{Address, Contact, NodeId, SubnetKey};
@@ -168,6 +168,8 @@ fn message() -> impl Strategy<Value = Message> {
         ),
         neighbors().prop_map(Message::NeighborList),
         claim().prop_map(Message::Claim),
+        prop::sample::select(vec![Knock::Please, Knock::Answered, Knock::Unanswered])
+            .prop_map(Message::Knock),
     ]
 }
 

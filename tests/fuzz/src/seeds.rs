@@ -8,8 +8,8 @@ use muster_overlay::Claim;
 use muster_overlay::dht::{Answer, Kind, Record, Refusal, Request, Service};
 use muster_overlay::meeting::{self, Candidate, Ports, Whereabouts};
 use muster_overlay::message::{
-    Accepted, Attach, Beat, Discovery, Join, LsnQuery, Message, Neighbor, NeighborList, Part, PartCode, Ping,
-    Pong, Seal, Terms,
+    Accepted, Attach, Beat, Discovery, Join, Knock, LsnQuery, Message, Neighbor, NeighborList, Part,
+    PartCode, Ping, Pong, Seal, Terms,
 };
 use muster_overlay::standing::{Standing, Uptime};
 use muster_proto::control::v1::{
@@ -112,6 +112,7 @@ pub(crate) fn session_messages(world: &World) -> Vec<Vec<u8>> {
         Message::Part(part(world)),
         Message::NeighborList(accepted(world).neighbors),
         Message::Claim(claim(world)),
+        Message::Knock(Knock::Unanswered),
     ];
     let mut messages: Vec<_> = spoken
         .iter()

@@ -145,6 +145,20 @@ impl Host {
         self.machine.nft(&format!("table inet blocked {{\n{chains}}}\n")).await
     }
 
+    /// Puts up a host firewall as desktop systems have it: only what the host has asked for comes in, by UDP and TCP alike, and
+    /// IPv6's neighbor discovery.
+    pub async fn keep_strangers_out(&self) -> Result<()> {
+        let accepted = "ct state established,related accept\niif lo accept\nmeta l4proto ipv6-icmp accept";
+        let chain =
+            format!("chain input {{\ntype filter hook input priority filter; policy drop;\n{accepted}\n}}\n");
+        self.machine.nft(&format!("table inet walled {{\n{chain}}}\n")).await
+    }
+
+    /// Takes that one down again.
+    pub async fn let_strangers_in(&self) -> Result<()> {
+        self.machine.nft("delete table inet walled\n").await
+    }
+
     /// Takes the host firewall down again.
     pub async fn unblock_udp(&self) -> Result<()> {
         self.machine.nft("delete table inet blocked\n").await

@@ -4,6 +4,7 @@
 mod channel;
 mod clock;
 mod cost;
+mod firewall;
 mod host;
 mod lie;
 mod master;
@@ -474,6 +475,7 @@ impl World {
         match intent {
             Intent::Open(contact) => self.open(host, &contact),
             Intent::Probe(contact) => self.probe(host, &contact),
+            Intent::Knock(contact) => self.knock(host, &contact),
             Intent::Close(peer) => self.close(host, peer),
             Intent::Send { to, message } => self.send(host, to, message),
             Intent::SendBeat { to, beat } => self.send_beat(host, to, beat),

@@ -250,3 +250,24 @@ async fn a_revoked_node_is_cut_at_once_and_refused_at_its_next_handshake() {
     assert!(error.to_string().contains("its certificate is revoked"), "{error}");
     assert!(alice.endpoint.sessions().is_empty());
 }
+
+#[tokio::test]
+async fn a_knock_is_answered_by_a_node_that_listens_on_either_way_and_opens_no_session() {
+    let network = TestNetwork::new();
+    let (alice, mut bob) = (guest(&network, 1).await, guest(&network, 2).await);
+    let at = |port| Some(std::net::SocketAddr::new(V4, port));
+    let (port, silent) = (bob.endpoint.port(), std::net::UdpSocket::bind((V4, 0)).unwrap());
+    let nowhere = silent.local_addr().unwrap().port();
+    for (udp, tcp, answers) in [
+        (at(port), None, true),
+        (None, at(port), true),
+        (at(nowhere), at(port), true),
+        (at(nowhere), at(nowhere), false),
+        // Its own address is nobody else's.
+        (at(alice.endpoint.port()), at(alice.endpoint.port()), false),
+    ] {
+        let contact = contact_at(id(2), udp, tcp);
+        assert_eq!(alice.endpoint.knock(&contact).await, answers, "by {udp:?} and {tcp:?}");
+    }
+    assert!(alice.endpoint.sessions().is_empty() && bob.events.try_recv().is_err());
+}

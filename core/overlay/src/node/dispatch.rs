@@ -36,6 +36,7 @@ impl Node {
             Input::Opened { peer, observed, .. } => self.on_opened(peer, observed, now, rng),
             Input::OpenFailed { peer } => return self.on_open_failed(peer, now, rng),
             Input::Closed { peer } => return self.on_closed(peer, now, rng),
+            Input::Knocked { peer, answered } => self.on_knocked(peer, answered, now, rng),
             Input::Receipt { lsn } => self.on_receipt(lsn),
             fact => self.on_fact(fact, now, rng),
         }
@@ -300,6 +301,18 @@ impl Node {
                 Step::Stay
             }
             _ => self.on_open_failed(peer, now, rng),
+        }
+    }
+
+    /// A child knocks because its LSN asks for it, an LSN on its own account.
+    fn on_knocked(&mut self, peer: NodeId, answered: bool, now: Instant, rng: &mut dyn RngCore) {
+        let (state, mut turn) = self.parts(now, rng);
+        match state {
+            State::HasLsn(membership) if membership.lsn() == peer => {
+                membership.on_knocked(answered, &mut turn);
+            }
+            State::IsLsn(office) => office.on_knocked(peer, answered, &mut turn),
+            _ => {}
         }
     }
 

@@ -9,10 +9,14 @@ use muster_types::{Contact, Instant, NodeId, Version};
 use crate::intent::Presence;
 use crate::message::{Attach, Join, Neighbor};
 use crate::standing::{Standing, Uptime, Worth};
-use crate::timing::{LEASE, SUSPICION};
+use crate::timing::{KNOCK_PAUSE, LEASE, SUSPICION};
 
 /// The LSN itself is one of its cell's nodes.
 pub const CHILDREN: usize = CELL_NODES - 1;
+
+/// Children found out of reach after which nobody new is knocked at: where so many of the best are, the others will be, and
+/// each that steps behind costs the deputies a list.
+const OUT_OF_REACH: usize = 16;
 
 #[derive(Debug, Clone)]
 pub struct Child {
@@ -25,9 +29,30 @@ pub struct Child {
     lease_until: Instant,
     /// Was a deputy and answered no beats: not chosen again before it is heard of.
     silent: bool,
+    /// When it was last knocked at, at these addresses.
+    knocked: Option<Instant>,
+    /// What came of it.
+    reach: Reach,
+}
+
+/// Whether uninvited packets reach a child, so that it could be LSN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    Untried,
+    Within,
+    Out,
 }
 
 impl Child {
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Those who could not take over come last.
+    fn place(&self) -> (bool, Worth) {
+        (!self.silent && self.reach != Reach::Out, self.worth())
+    }
+
     fn worth(&self) -> Worth {
         Worth { standing: self.standing, uptime: self.uptime, node: self.contact.node }
     }
@@ -61,7 +86,7 @@ pub enum Admission {
 #[derive(Debug, Default)]
 pub struct ChildTable {
     children: BTreeMap<NodeId, Child>,
-    /// Not silent before silent, better before worse; read from its end.
+    /// Neither silent nor out of reach before those who are, better before worse; read from its end.
     order: BTreeSet<(bool, Worth)>,
 }
 
@@ -105,8 +130,11 @@ impl ChildTable {
         if known.is_none() && self.children.len() >= CHILDREN {
             return Admission::Full;
         }
+        let tried = known.filter(|known| known.contact == join.contact);
         let child = Child {
             since: known.map_or(now, |known| known.since),
+            knocked: tried.and_then(|known| known.knocked),
+            reach: tried.map_or(Reach::Untried, |known| known.reach),
             contact: join.contact,
             uptime: join.uptime,
             standing: join.standing,
@@ -122,7 +150,7 @@ impl ChildTable {
                 || known.attach.seal != child.attach.seal,
         });
         self.remove(node);
-        self.order.insert((true, child.worth()));
+        self.order.insert(child.place());
         self.children.insert(node, child);
         admission
     }
@@ -132,12 +160,46 @@ impl ChildTable {
         let Some(child) = self.children.get_mut(&node) else { return false };
         child.lease_until = now + LEASE;
         if child.silent {
-            child.silent = false;
-            let worth = child.worth();
-            self.order.remove(&(false, worth));
-            self.order.insert((true, worth));
+            self.change(node, |child| child.silent = false);
         }
         true
+    }
+
+    /// Changes what its place depends on; true if the order is another one now.
+    fn change(&mut self, node: NodeId, change: impl FnOnce(&mut Child)) -> bool {
+        let Some(child) = self.children.get_mut(&node) else { return false };
+        let before = child.place();
+        change(child);
+        let after = child.place();
+        if before != after {
+            self.order.remove(&before);
+            self.order.insert(after);
+        }
+        before != after
+    }
+
+    /// Whom to knock at now, if it was never tried, or was out of reach a while ago.
+    pub fn to_knock_at(&mut self, node: NodeId, now: Instant) -> Option<Contact> {
+        let few = self.out_of_reach().count() < OUT_OF_REACH;
+        let child = self.children.get_mut(&node)?;
+        let due = match child.reach {
+            Reach::Untried => child.knocked.is_none() && few,
+            Reach::Within => false,
+            Reach::Out => child.knocked.is_none_or(|at| now.since(at) >= KNOCK_PAUSE),
+        };
+        due.then(|| {
+            child.knocked = Some(now);
+            child.contact.clone()
+        })
+    }
+
+    /// What came of the knock; true if the order is another one now.
+    pub fn set_reached(&mut self, node: NodeId, answered: bool) -> bool {
+        self.change(node, |child| child.reach = if answered { Reach::Within } else { Reach::Out })
+    }
+
+    pub fn out_of_reach(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.iter().filter(|(_, child)| child.reach == Reach::Out).map(|(node, _)| node)
     }
 
     /// Its lease ends soon unless it is heard of; false if it is no child.
@@ -149,17 +211,12 @@ impl ChildTable {
 
     /// A deputy that answers no beats steps behind those who may live.
     pub fn set_silent(&mut self, node: NodeId) {
-        if let Some(child) = self.children.get_mut(&node).filter(|child| !child.silent) {
-            child.silent = true;
-            let worth = child.worth();
-            self.order.remove(&(true, worth));
-            self.order.insert((false, worth));
-        }
+        self.change(node, |child| child.silent = true);
     }
 
     pub fn remove(&mut self, node: NodeId) -> Option<Child> {
         let child = self.children.remove(&node)?;
-        self.order.remove(&(!child.silent, child.worth()));
+        self.order.remove(&child.place());
         Some(child)
     }
 

@@ -1,6 +1,6 @@
-//! Two LSNs in one cell: each compares the other's claim with its own (specification, section 4). The loser proves that
-//! it can reach the winner by becoming its child, and only then gives up its own; the winner shows itself. Both try again
-//! by themselves: where the LAN carries no datagrams, nobody reminds them.
+//! Two LSNs in one cell: each compares the other's claim with its own (specification, section 4). The loser knocks at the
+//! winner, becomes its child, and only then gives up its own; the winner shows itself. One that is not reached gives in to
+//! whoever is. Both try again by themselves: where the LAN carries no datagrams, nobody reminds them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use muster_types::{Instant, NodeId};
 
 use crate::claim::Claim;
 use crate::intent::Intent;
-use crate::message::{Discovery, Message, Ping};
+use crate::message::{Discovery, Knock, Message, Ping};
 use crate::timer::Timer;
 use crate::timing::{RIVAL_PAUSE, RIVAL_PAUSE_MAX, YIELD_PATIENCE};
 use crate::turn::Turn;
@@ -29,12 +29,24 @@ struct Rival {
     claim: Claim,
     /// Its claim is the better one.
     prevails: bool,
-    /// To take this LSN in, since it was met.
-    asked: bool,
+    /// How far this LSN has come with it, since it was met.
+    stage: Stage,
+    /// It wins if it is reached: it does not reach this LSN, and nobody else does.
+    conceded: bool,
     met: Instant,
     /// When to try again unasked.
     again: Instant,
     tries: u32,
+}
+
+/// On the way to giving in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Met,
+    Knocking,
+    Reached,
+    /// To take this LSN in.
+    Asked,
 }
 
 impl Contest {
@@ -102,14 +114,61 @@ impl Contest {
             // Whoever is no LSN any more answers with the name of its own.
             let load_percent = turn.own.load_percent;
             turn.send(peer, Message::Ping(Ping { sequence: 0, load_percent }));
-        } else if self.yielding.is_none() {
-            self.ask(peer, turn);
+        } else {
+            self.approach(peer, turn);
         }
     }
 
+    /// The session may have been dialled by the rival, or found open by its own packets: others may not get through.
+    fn approach(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
+        let Some(rival) = self.rivals.get_mut(&peer).filter(|_| self.yielding.is_none()) else { return };
+        match rival.stage {
+            Stage::Met => {
+                rival.stage = Stage::Knocking;
+                turn.intend(Intent::Knock(rival.claim.claimant.clone()));
+            }
+            Stage::Reached => self.ask(peer, turn),
+            Stage::Knocking | Stage::Asked => {}
+        }
+    }
+
+    /// A better LSN that is not reached is told so: it may know better, or gives in.
+    pub(crate) fn on_knocked(&mut self, own: &Claim, peer: NodeId, answered: bool, turn: &mut Turn<'_>) {
+        let here = turn.sessions.contains_key(&peer);
+        let knocking = |rival: &&mut Rival| rival.stage == Stage::Knocking && here;
+        let Some(rival) = self.rivals.get_mut(&peer).filter(knocking) else { return };
+        let conceded = std::mem::take(&mut rival.conceded);
+        if answered && (conceded || rival.claim.prevails_over(own)) {
+            rival.stage = Stage::Reached;
+            self.approach(peer, turn);
+        } else if !conceded {
+            turn.send(peer, Message::Knock(Knock::Unanswered));
+        }
+    }
+
+    /// The better LSN is reached by others.
+    pub(crate) fn on_vouched(&mut self, own: &Claim, peer: NodeId, turn: &mut Turn<'_>) {
+        self.on_knocked(own, peer, true, turn);
+    }
+
+    /// Nobody reaches this LSN, says the rival: if that one can be reached, it wins, whatever the claims are worth. Two whom
+    /// nobody reaches may have met by dialling each other at once.
+    pub(crate) fn concede(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
+        if let Some(rival) = self.rivals.get_mut(&peer).filter(|rival| rival.stage != Stage::Asked) {
+            (rival.conceded, rival.stage) = (true, Stage::Met);
+            self.approach(peer, turn);
+        }
+    }
+
+    pub(crate) fn knows(&self, node: NodeId) -> bool {
+        self.rivals.contains_key(&node)
+    }
+
     fn ask(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
-        let Some(rival) = self.rivals.get_mut(&peer).filter(|rival| !rival.asked) else { return };
-        rival.asked = true;
+        let Some(rival) = self.rivals.get_mut(&peer).filter(|rival| rival.stage != Stage::Asked) else {
+            return;
+        };
+        rival.stage = Stage::Asked;
         turn.send(peer, Message::Join(turn.own.join(rival.claim.tenure())));
         turn.set(Timer::Yield, YIELD_PATIENCE);
         self.yielding = Some(rival.claim.clone());
@@ -129,10 +188,11 @@ impl Contest {
             rival.met = turn.now;
         }
         let reached = |node: &&NodeId| turn.sessions.contains_key(*node);
+        let open = |rival: &Rival| matches!(rival.stage, Stage::Met | Stage::Reached);
         let prevailing =
-            self.rivals.iter().filter(|(_, rival)| !rival.asked && rival.claim.prevails_over(own));
+            self.rivals.iter().filter(|(_, rival)| open(rival) && rival.claim.prevails_over(own));
         let next = prevailing.map(|(node, _)| node).find(reached).copied();
-        next.into_iter().for_each(|node| self.ask(node, turn));
+        next.into_iter().for_each(|node| self.approach(node, turn));
     }
 
     fn note(&mut self, claim: Claim, prevails: bool, turn: &mut Turn<'_>) {
@@ -146,8 +206,18 @@ impl Contest {
         let rivals = u32::try_from(self.rivals.len() + 1).unwrap_or(u32::MAX);
         let pause = RIVAL_PAUSE.saturating_mul(2u32.saturating_pow(tries));
         let pause = pause.min(RIVAL_PAUSE_MAX.saturating_mul(rivals));
-        self.rivals
-            .insert(node, Rival { claim, prevails, asked: false, met: now, again: now + pause, tries });
+        self.rivals.insert(
+            node,
+            Rival {
+                claim,
+                prevails,
+                stage: Stage::Met,
+                conceded: false,
+                met: now,
+                again: now + pause,
+                tries,
+            },
+        );
         self.set_timer(turn);
     }
 

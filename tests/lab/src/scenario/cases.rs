@@ -14,7 +14,7 @@ use crate::plan::MASTER_MOVED;
 
 /// The place in which things happen, and the one that hosts move to.
 pub(super) const HERE: usize = 1;
-const ELSEWHERE: usize = 2;
+pub(super) const ELSEWHERE: usize = 2;
 
 /// Who died silently is missed within this: the next LSN gives the cell its lease of 10 s and 5 s more, by a clock
 /// that starts when it has attached; a round of the master's sweep, and a busy computer.

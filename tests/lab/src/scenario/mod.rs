@@ -101,6 +101,7 @@ pub enum Case {
     Slept3Days,
     Stalled,
     LsnCutOff,
+    LsnWalledIn,
     AllBoot,
     Bursts,
     RouterGone,
@@ -111,7 +112,7 @@ pub enum Case {
 
 impl Case {
     /// In the order in which they happen; the last one moves the master for good.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Gathered,
         Self::TaskReachesAll,
         Self::LsnKilled,
@@ -130,6 +131,7 @@ impl Case {
         Self::Slept3Days,
         Self::Stalled,
         Self::LsnCutOff,
+        Self::LsnWalledIn,
         Self::AllBoot,
         Self::Bursts,
         Self::RouterGone,
@@ -158,6 +160,7 @@ impl Case {
             Self::Slept3Days => "a child slept 3 days",
             Self::Stalled => "a child stopped for 10 s: stalled",
             Self::LsnCutOff => "LSN cut off without a packet",
+            Self::LsnWalledIn => "strangers kept out of the LSN's host",
             Self::AllBoot => "the whole lab boots at once",
             Self::Bursts => "LSN killed behind 40 ms and bursts of loss",
             Self::RouterGone => "router gone for a minute",
@@ -179,7 +182,7 @@ impl Case {
                 Duration::from_secs(20)
             }
             Self::UdpLostInbound | Self::UdpLostOutbound | Self::UdpLost => Duration::from_secs(40),
-            Self::LsnCutOff | Self::Bursts => Duration::from_secs(40),
+            Self::LsnCutOff | Self::LsnWalledIn | Self::Bursts => Duration::from_secs(40),
             Self::LsnsMerge | Self::MasterKilled | Self::MasterMoved => Duration::from_secs(45),
             Self::RouterGone | Self::MasterGone => Duration::from_secs(60),
         }

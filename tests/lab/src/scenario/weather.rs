@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tokio::time::sleep;
 
 use super::Case;
-use super::cases::{HERE, child_in, status, task_reaches_all};
+use super::cases::{ELSEWHERE, HERE, child_in, status, task_reaches_all};
 use crate::fleet::Fleet;
 use crate::host::UdpBlock;
 
@@ -35,6 +35,7 @@ pub(super) async fn happen(case: Case, fleet: &Fleet) -> Result<Duration> {
         Case::Stalled => stalled(fleet, limit).await,
         Case::LsnCutOff => lsn_cut_off(fleet, limit).await,
         Case::AllBoot => all_boot(fleet, limit).await,
+        Case::LsnWalledIn => lsn_walled_in(fleet, limit).await,
         Case::RouterGone => router_gone(fleet, limit).await,
         Case::MasterGone => master_gone(fleet, limit).await,
         _ => bursts(fleet, limit).await,
@@ -61,6 +62,23 @@ async fn until_path(fleet: &Fleet, host: &str, kind: &str, limit: Duration) -> R
         Ok(())
     });
     shown.await
+}
+
+/// The LSN's firewall lets nobody in whom its host has not spoken to; its children's sessions go on. A newcomer does not reach
+/// it: the time is from its coming until all are under an LSN that it reaches. Then everything is as before.
+async fn lsn_walled_in(fleet: &Fleet, limit: Duration) -> Result<Duration> {
+    let lsn = fleet.lsn_of(HERE)?;
+    let newcomer = child_in(fleet, ELSEWHERE)?;
+    fleet.lab().host(&lsn)?.keep_strangers_out().await?;
+    let started = Instant::now();
+    fleet.lab().move_host(&newcomer, HERE).await?;
+    let whole = fleet.until_whole(limit).await;
+    let next = fleet.lsn_of(HERE);
+    fleet.lab().host(&lsn)?.let_strangers_in().await?;
+    fleet.lab().move_host(&newcomer, ELSEWHERE).await?;
+    let next = next?;
+    ensure!(next != lsn, "{lsn} is LSN, though a stranger does not reach it");
+    Ok(whole?.duration_since(started))
 }
 
 /// The time is from the cable's return.

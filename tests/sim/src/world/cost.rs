@@ -22,6 +22,9 @@ const UPTIME: usize = 240;
 /// A node in a neighbor list: id, one or two addresses, uptime, standing.
 const NEIGHBOR: usize = 58;
 
+/// A STUN request or answer.
+pub(crate) const KNOCK: usize = 28 + 44;
+
 /// An LSN shows its claim on the LAN.
 pub(crate) const CLAIM_DATAGRAM: usize = 28 + 18 + CLAIM;
 
@@ -45,6 +48,7 @@ pub(crate) fn message(message: &Message) -> usize {
         Message::Pong(pong) => 8 + pong.lsn.as_ref().map_or(0, |_| CLAIM),
         Message::NeighborList(neighbors) => list(neighbors),
         Message::Claim(_) => CLAIM,
+        Message::Knock(_) => 2,
     };
     // Stream frame header, and further packets beyond 1,200 bytes.
     body + 6 + PACKET * body.div_ceil(1_150).max(1)
@@ -61,5 +65,6 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Message::Part(_) => "part",
         Message::NeighborList(_) => "neighbor list",
         Message::Claim(_) => "claim",
+        Message::Knock(_) => "knock",
     }
 }

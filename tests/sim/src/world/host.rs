@@ -64,6 +64,8 @@ pub(crate) struct Host {
     pub(crate) frozen_until: Instant,
     /// No process, but a system that says so to who comes by TCP.
     pub(crate) refuses: bool,
+    /// Its firewall lets in only what this host has asked for.
+    pub(crate) blocked: bool,
     pub(crate) up: Link,
     pub(crate) down: Link,
     pub(crate) sessions: BTreeMap<HostId, SessionEnd>,
@@ -97,6 +99,7 @@ impl Host {
             boot: 0,
             frozen_until: Instant::ZERO,
             refuses: false,
+            blocked: false,
             up: link.clone(),
             down: link,
             sessions: BTreeMap::new(),

@@ -109,7 +109,7 @@ impl World {
     /// One packet there and one back, by the same network: if both arrive, the session is as good as a new one.
     pub(super) fn probe(&mut self, from: HostId, contact: &Contact) {
         let Some(&to) = self.by_id.get(&contact.node) else { return };
-        let frozen = self.hosts[to].frozen_until > self.now();
+        let frozen = self.hosts[to].frozen_until > self.now() || self.hosts[to].blocked;
         if frozen || !self.can_hear(from, to) || !self.hosts[from].sessions.contains_key(&to) {
             return;
         }
@@ -217,7 +217,7 @@ impl World {
     fn transmit(&mut self, arrival: Arrival) {
         let now = self.now();
         let Arrival { from, to, bytes, .. } = arrival;
-        if !self.can_hear(from, to) {
+        if !self.can_hear(from, to) || self.keeps_out(to, from, &arrival.parcel) {
             return self.lose(arrival);
         }
         let fate = self.hosts[from].up.send(now, bytes, &mut self.rng);

@@ -1,173 +1,24 @@
 //! One node, driven by hand: what it does in each state, and what takes it to the next.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod driver;
+mod proof;
+
 use std::time::Duration;
 
+use crate::driver::{Driver, LSN, OWN, accepted, address, claim, join, network, tenure, version};
 use muster_overlay::claim::Tenure;
 use muster_overlay::input::Network;
 use muster_overlay::intent::{LossReason, Presence, Station};
-use muster_overlay::message::{
-    Accepted, Beat, Discovery, LsnQuery, Message, Neighbor, NeighborList, Part, PartCode, Ping, Pong, Seal,
-    Terms,
-};
-use muster_overlay::standing::{Standing, Uptime};
+use muster_overlay::message::{Beat, Discovery, LsnQuery, Message, Part, PartCode, Ping, Pong};
+use muster_overlay::standing::Uptime;
 use muster_overlay::timing::{
     BEAT_GRACE, BEAT_INTERVAL, BEATS_MISSED, LATE, LEASE, MASTER_PATIENCE, PING_INTERVAL, PROBE_PATIENCE,
     RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_TURN, RIVAL_PAUSE, SLEPT, SUSPICION,
 };
-use muster_overlay::{Claim, Config, Input, Intent, Node};
-use muster_types::{Address, Contact, Instant, NodeId, Version};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-
-const OWN: NodeId = NodeId([5; 20]);
-const LSN: NodeId = NodeId([1; 20]);
-const STEADY: Standing = Standing { wired: true, mains_powered: true };
-
-/// The machine with its clock, its randomness and everything that it has wanted so far.
-struct Driver {
-    node: Node,
-    now: Instant,
-    rng: ChaCha8Rng,
-    wanted: Vec<Intent>,
-}
-
-impl Driver {
-    fn new() -> Self {
-        let node = Node::new(Config {
-            node: OWN,
-            version: version(1),
-            minimum_version: version(1),
-            uptime: Uptime(5_000),
-            subnet_keys: vec![],
-        });
-        Self { node, now: Instant::ZERO, rng: ChaCha8Rng::seed_from_u64(1), wanted: vec![] }
-    }
-
-    /// With a network, and the search under way.
-    fn connected() -> Self {
-        let mut driver = Self::new();
-        driver.input(Input::Network(network()));
-        driver
-    }
-
-    /// Nobody was there.
-    fn lsn() -> Self {
-        let mut driver = Self::connected();
-        driver.pass(MASTER_PATIENCE * 2);
-        assert!(matches!(driver.node.station(), Station::IsLsn { .. }));
-        driver.wanted.clear();
-        driver
-    }
-
-    /// A child of [`LSN`] in its first epoch, first of the neighbor list.
-    fn deputy() -> Self {
-        let mut driver = Self::connected();
-        driver.input(Input::Heard {
-            from: address(1).udp().expect("it has a UDP port"),
-            discovery: Discovery::Claim(claim(LSN, 7, 1)),
-        });
-        driver.open(LSN);
-        driver.receive(LSN, Message::Accepted(accepted(claim(LSN, 7, 1))));
-        assert!(matches!(driver.node.station(), Station::HasLsn { lsn: LSN, .. }));
-        driver.wanted.clear();
-        driver
-    }
-
-    fn input(&mut self, input: Input) {
-        self.node.handle(input, self.now, &mut self.rng);
-        self.wanted.extend(std::iter::from_fn(|| self.node.poll_intent()));
-    }
-
-    fn receive(&mut self, from: NodeId, message: Message) {
-        self.input(Input::Received { from, message });
-    }
-
-    fn open(&mut self, peer: NodeId) {
-        self.input(Input::Opened { peer, version: version(1), observed: None });
-    }
-
-    fn beat(&mut self, sequence: u64) {
-        let beat = Beat { lineage: 7, epoch: 1, sequence, answer: false };
-        self.input(Input::BeatReceived { from: LSN, beat });
-    }
-
-    /// Time passes, and each timer is kept.
-    fn pass(&mut self, span: Duration) {
-        let end = self.now + span;
-        while let Some((at, _)) = self.node.poll_timeout().filter(|&(at, _)| at <= end) {
-            self.now = self.now.max(at);
-            self.node.handle_timeout(self.now, &mut self.rng);
-            self.wanted.extend(std::iter::from_fn(|| self.node.poll_intent()));
-        }
-        self.now = end;
-    }
-
-    fn sent(&self, to: NodeId) -> impl Iterator<Item = &Message> {
-        self.wanted.iter().filter_map(move |intent| match intent {
-            Intent::Send { to: peer, message } if *peer == to => Some(message),
-            _ => None,
-        })
-    }
-}
-
-fn version(major: u16) -> Version {
-    Version { major, minor: 0, patch: 0 }
-}
-
-fn address(host: u8) -> Address {
-    Address { ip: [10, 0, 0, host].into(), udp_port: Some(27431), tcp_port: Some(27431) }
-}
-
-fn network() -> Network {
-    Network { addresses: vec![address(5)], prefixes: vec![], gateway: None, standing: STEADY }
-}
-
-fn contact(node: NodeId) -> Contact {
-    Contact { node, addresses: vec![address(node.0[0])] }
-}
-
-fn claim(lsn: NodeId, lineage: u64, epoch: u64) -> Claim {
-    Claim {
-        lineage,
-        epoch,
-        predecessor: None,
-        subnet_keys: vec![],
-        claimant: contact(lsn),
-        uptime: Uptime(6_000),
-        standing: STEADY,
-        successor: None,
-        settled: true,
-        seal: Seal::OWN,
-    }
-}
-
-fn accepted(claim: Claim) -> Accepted {
-    let neighbor = Neighbor { contact: contact(OWN), uptime: Uptime(5_000), standing: STEADY };
-    Accepted {
-        neighbors: NeighborList { number: 1, neighbors: [neighbor].into() },
-        claim,
-        terms: Terms { lease: LEASE, ping_interval: PING_INTERVAL },
-        observed: None,
-    }
-}
-
-fn tenure(driver: &Driver) -> Tenure {
-    let Station::IsLsn { lineage, epoch } = driver.node.station() else { panic!("it is no LSN") };
-    Tenure { lsn: OWN, lineage, epoch }
-}
-
-fn join(driver: &mut Driver, child: NodeId, version: Version) {
-    let join = muster_overlay::message::Join {
-        contact: contact(child),
-        subnet_keys: vec![],
-        uptime: Uptime(100),
-        standing: STEADY,
-        attach: tenure(driver).attach(child),
-        version,
-    };
-    driver.open(child);
-    driver.receive(child, Message::Join(join));
-}
+use muster_overlay::{Claim, Input, Intent};
+use muster_types::NodeId;
 
 #[test]
 fn a_lone_host_becomes_its_own_lsn_after_asking_lan_memory_and_topology_in_this_order() {
@@ -426,6 +277,7 @@ fn a_dead_rival_keeps_no_lsn_from_yielding_to_one_that_lives() {
     driver.input(Input::Rival(claim(dead, 98, 1)));
     driver.input(Input::Rival(claim(living, 99, 1)));
     driver.open(living);
+    driver.knocked(living, true);
     driver.receive(living, Message::Accepted(accepted(claim(living, 99, 1))));
     assert!(matches!(driver.node.station(), Station::HasLsn { lsn, .. } if lsn == living));
 }
@@ -543,6 +395,7 @@ fn an_lsn_that_loses_the_contest_hands_its_children_over_once_the_winner_has_tak
         "not before it is reached"
     );
     driver.open(LSN);
+    driver.knocked(LSN, true);
     driver.receive(LSN, Message::Accepted(accepted(better.clone())));
     assert!(matches!(driver.node.station(), Station::HasLsn { lsn: LSN, .. }));
     let part = driver.sent(child).find_map(|message| match message {
