@@ -392,8 +392,9 @@ impl Office {
         turn.set(Timer::Claim, next);
         self.claim.settled |= turn.now.since(self.since) >= STABILITY;
         turn.intend(Intent::Multicast(Discovery::Claim(self.claim.clone())));
-        let out_of_reach: Vec<_> = self.children.out_of_reach().collect();
-        self.knock_at(&out_of_reach, turn);
+        let first = self.children.ranking().take(DEPUTIES);
+        let due: Vec<_> = first.chain(self.children.out_of_reach()).collect();
+        self.knock_at(&due, turn);
         self.consider_a_better_child(turn);
     }
 

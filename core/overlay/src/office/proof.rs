@@ -52,6 +52,9 @@ impl Office {
         if self.children.set_reached(peer, answered) {
             self.lists.on_change(turn);
         }
+        if answered && self.children.contains(peer) {
+            self.consider_a_better_child(turn);
+        }
         self.contest.on_knocked(&self.claim, peer, answered, turn);
     }
 
