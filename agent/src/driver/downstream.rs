@@ -1,14 +1,20 @@
 //! What the master says to this node, whatever way it came.
 
+use std::time::Duration;
+
+use muster_overlay::Input;
 use muster_proto::control::v1::downstream::Body;
 use muster_proto::control::v1::{
-    Downstream, Probe, ProbeAnswer, Summons, TrafficClass, UpstreamItem, upstream_item,
+    Downstream, Missed, Probe, ProbeAnswer, Summons, TrafficClass, UpstreamItem, upstream_item,
 };
 
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 
 use crate::driver::Driver;
 use crate::driver::route::Route;
+
+/// Topology's word that it shows this node is passed on at once. One that is older was kept by an LSN that may hide us now.
+pub(super) const FRESH_WORD: Duration = Duration::from_secs(600);
 
 impl Driver {
     pub(super) async fn on_downstream(&mut self, downstream: Downstream) {
@@ -26,11 +32,15 @@ impl Driver {
             Some(Body::TaskReportAck(ack)) => self.tasks.acknowledged(ack).await,
             Some(Body::ItemAck(ack)) => self.tasks.items_acknowledged(ack.item_ids).await,
             Some(Body::Probe(probe)) => self.on_probe(probe),
-            Some(Body::Uptime(ticket)) => self.on_uptime(&ticket),
+            Some(Body::Uptime(ticket)) => {
+                self.on_uptime(&ticket);
+                self.on_vouched();
+            }
             Some(Body::PresenceReceipt(receipt)) => self.on_receipt(&receipt),
             Some(Body::Revocations(increment)) => self.on_revocations(&[increment], None),
             Some(Body::TrustBundle(bundle)) => self.on_bundle(bundle),
             Some(Body::Summons(Summons {})) => self.on_summons(),
+            Some(Body::Missed(Missed {})) => self.overlay.handle(Input::Missed),
             Some(Body::Call(call)) => self.meetings.called(call),
             Some(Body::Suspicion(suspicion)) => self.on_suspicion(&suspicion),
             None => {}
@@ -75,6 +85,14 @@ impl Driver {
         self.parts.keep_uptime(ticket);
         if let Some(uptime) = self.parts.attested_uptime() {
             self.overlay.set_uptime(ticket, uptime);
+        }
+    }
+
+    /// Only who is connected is attested of.
+    fn on_vouched(&mut self) {
+        let issued = self.parts.uptime_issued();
+        if issued.is_some_and(|issued| self.parts.clock.now().since(issued) < FRESH_WORD) {
+            self.overlay.handle(Input::Vouched);
         }
     }
 }

@@ -8,8 +8,9 @@ use muster_kit::clock::MasterClock;
 use muster_overlay::standing::Uptime;
 use muster_proto::control::v1::UpstreamItem;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
+use muster_types::Timestamp;
 use muster_wire::OperatorPolicy;
-use muster_wire::ticket::open_uptime;
+use muster_wire::ticket::{Attested, open_uptime};
 use muster_wire::trust::{TrustError, TrustStore};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -144,11 +145,17 @@ impl Parts {
 
     /// What topology last attested of this node, if that still holds.
     pub(super) fn attested_uptime(&self) -> Option<Uptime> {
-        let ticket = self.uptime_ticket()?;
-        match open_uptime(&ticket, &self.trust.load(), self.clock.now()) {
-            Ok((node, uptime)) if node == self.identity.node => Some(uptime),
-            _ => None,
-        }
+        Some(self.attested()?.uptime)
+    }
+
+    /// When it did.
+    pub(super) fn uptime_issued(&self) -> Option<Timestamp> {
+        Some(self.attested()?.issued)
+    }
+
+    fn attested(&self) -> Option<Attested> {
+        let attested = open_uptime(&self.uptime_ticket()?, &self.trust.load(), self.clock.now()).ok()?;
+        Some(attested).filter(|it| it.node == self.identity.node)
     }
 
     pub(super) fn load_bundle(&mut self, bundle: &TrustBundle) {

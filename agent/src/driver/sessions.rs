@@ -12,6 +12,7 @@ use prost::Message;
 
 use crate::donation::Command;
 use crate::driver::Driver;
+use crate::driver::downstream::FRESH_WORD;
 use crate::driver::overlay::Brought;
 
 /// An address event comes before the route exists (measured: facts, spike B): look again after these.
@@ -84,8 +85,12 @@ impl Driver {
         };
         let own = receipt.node_id == self.parts.identity.node.as_bytes()
             && receipt.boot_nonce == self.presence.boot_nonce();
+        let now = self.parts.clock.now();
+        let received = receipt.receipt_time.and_then(muster_wire::time::from_wire);
+        let fresh = received.is_some_and(|at| now.since(at) < FRESH_WORD);
         match NodeId::try_from(&receipt.lsn_id[..]) {
-            Ok(lsn) if own => self.overlay.handle(Input::Receipt { lsn }),
+            Ok(lsn) if own && fresh => self.overlay.handle(Input::Receipt { lsn }),
+            Ok(_) if own => tracing::warn!(?received, "a presence receipt is too old to be believed"),
             _ => tracing::debug!("a presence receipt is of another node or life"),
         }
     }

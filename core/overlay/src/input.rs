@@ -69,6 +69,10 @@ pub enum Input {
     Receipt {
         lsn: NodeId,
     },
+    /// Topology has signed lately that this node is connected, and it came by the LSN.
+    Vouched,
+    /// Topology was told that this node is gone.
+    Missed,
     /// Versions below this are refused, says topology.
     MinimumVersion(Version),
     /// The signed list of revocations names this node: nobody admits it any more.

@@ -2,6 +2,7 @@
 //! the corridor between them.
 
 mod dispatch;
+mod receipt;
 mod station;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -68,6 +69,8 @@ pub struct Node {
     lsn_lacks_master: bool,
     /// Times that topology was looked for without a receipt.
     receipt_looks: u32,
+    /// It is the last one that is too old, not the first that has yet to come.
+    receipt_is_old: bool,
     leaving: Option<Part>,
 }
 
@@ -94,6 +97,7 @@ impl Node {
             attached: false,
             lsn_lacks_master: false,
             receipt_looks: 0,
+            receipt_is_old: false,
             leaving: None,
         }
     }

@@ -27,6 +27,8 @@ timers! {
     LsnSilence,
     /// Topology has not said that it shows this node.
     Receipt,
+    /// Topology's last signed word about this node is old.
+    Standing,
     /// The successor that the LSN named has not claimed.
     Succession,
     /// A deputy has missed beats, or its probes are unanswered, or the first deputy has not claimed.

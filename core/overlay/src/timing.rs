@@ -67,6 +67,11 @@ pub const RECEIPT_ATTEMPT: Duration = ms(10_000);
 pub const RECEIPT_TURN: Duration = ms(2_000);
 /// No longer than this: as often as the shell of an LSN tries in the mean.
 pub const RECEIPT_TURN_MAX: Duration = ms(15_000);
+/// How long topology's signed word holds that it shows this child. It signs each node's uptime anew twice a day; an hour is
+/// for whatever delays that.
+pub const WORD_HOLDS: Duration = Duration::from_secs(13 * 3_600);
+/// Or up to so long, so that a fleet whose words stay away does not ask at once.
+pub const WORD_HOLDS_MAX: Duration = Duration::from_secs(14 * 3_600);
 /// For the successor's claim when the LSN has named one; twice what a lost packet and its repetition take.
 pub const SUCCESSION_PATIENCE: Duration = ms(600);
 /// Children that follow a claim spread their handshakes by this much for each neighbor; one takes the new LSN about a

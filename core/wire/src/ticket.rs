@@ -139,15 +139,20 @@ impl NodeTicket {
     }
 }
 
+/// What topology attested of a node that is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attested {
+    pub node: NodeId,
+    pub uptime: Uptime,
+    /// When it did.
+    pub issued: Timestamp,
+}
+
 /// Opens what topology attested of a node's uptime.
 ///
 /// # Errors
 /// Not signed by a signer, malformed, or expired at `now`.
-pub fn open_uptime(
-    sealed: &Envelope,
-    trust: &TrustStore,
-    now: Timestamp,
-) -> Result<(NodeId, Uptime), TicketError> {
+pub fn open_uptime(sealed: &Envelope, trust: &TrustStore, now: Timestamp) -> Result<Attested, TicketError> {
     let payload = trust.open(sealed, UPTIME_TICKET)?;
     let wire = v1::UptimeTicket::decode(payload)
         .map_err(|error| EnvelopeError::Payload("uptime ticket", error.to_string()))?;
@@ -158,7 +163,8 @@ pub fn open_uptime(
         return Err(TicketError::NotNow { node, not_before, not_after });
     }
     let share = u16::try_from(wire.uptime_basis_points).ok().filter(|share| *share <= FULL_UPTIME);
-    Ok((node, Uptime(share.ok_or(TicketError::Field("uptime_basis_points"))?)))
+    let uptime = Uptime(share.ok_or(TicketError::Field("uptime_basis_points"))?);
+    Ok(Attested { node, uptime, issued: not_before })
 }
 
 fn key(bytes: &[u8], field: &'static str) -> Result<[u8; KEY_BYTES], TicketError> {

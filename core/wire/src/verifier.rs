@@ -36,7 +36,7 @@ impl Verifier<'_> {
     ) -> Result<Uptime, WireError> {
         let Some(sealed) = sealed else { return Ok(Uptime::default()) };
         match ticket::open_uptime(sealed, self.trust, self.now) {
-            Ok((attested, uptime)) => field::same_node(field, attested, node).map(|()| uptime),
+            Ok(attested) => field::same_node(field, attested.node, node).map(|()| attested.uptime),
             Err(TicketError::NotNow { .. }) => Ok(Uptime::default()),
             Err(source) => Err(WireError::Ticket { field, source }),
         }

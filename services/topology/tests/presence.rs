@@ -232,6 +232,23 @@ async fn an_lsn_shows_its_children_and_hands_them_receipts() {
 }
 
 #[tokio::test]
+async fn a_child_that_its_lsn_reports_as_gone_hears_of_it() {
+    let world = World::start().await;
+    let (lsn, child) = (world.enroll(1), world.enroll(2));
+    let (mut link, _) = lsn.attach(&world, lsn.hello_as_lsn(LINEAGE, 1)).await;
+    link.update(1, true, vec![child.attach_under(lsn.id, LINEAGE, 1)]).await;
+    link.update_ack().await;
+    link.update(2, true, Vec::new()).await;
+    let targets = link.until(|frame| match frame {
+        Down::Downstream(down) if matches!(down.body, Some(downstream::Body::Missed(_))) => {
+            Some(down.targets)
+        }
+        _ => None,
+    });
+    assert_eq!(targets.await, [child.id.as_bytes()]);
+}
+
+#[tokio::test]
 async fn an_attach_that_the_child_did_not_sign_shows_nobody() {
     let world = World::start().await;
     let (lsn, child) = (world.enroll(1), world.enroll(2));

@@ -248,6 +248,22 @@ fn a_child_with_a_channel_of_its_own_is_here_when_its_lsn_strikes_it_off() {
 }
 
 #[test]
+fn whom_an_lsn_strikes_off_hears_of_it_unless_it_is_known_to_be_elsewhere() {
+    let mut fleet = place();
+    fleet.pass(Duration::from_secs(5));
+    fleet.attach_from(ELSEWHERE, id(2), 9, None);
+    let gone = |node| ChildChange::Departed { node, reason: "lost connection".to_owned() };
+    let (cell, changes) = (CellId(LINEAGE), vec![gone(id(2)), gone(id(3)), gone(id(9))]);
+    let update = Update { lsn: id(1), session: 1, cell, number: 2, snapshot: false, changes };
+    let Updated::Known { gone, .. } = fleet.run(update) else { panic!("it is the next one") };
+    assert_eq!(gone, [id(3)]);
+    // A table without it says the same.
+    let mut fleet = place();
+    let Updated::Known { gone, .. } = fleet.show(id(1), 1, 1, &[id(3)]) else { panic!("it is the next one") };
+    assert_eq!(gone, [id(2)]);
+}
+
+#[test]
 fn who_comes_without_an_lsn_is_told_of_the_one_of_its_place() {
     let mut fleet = place();
     assert_eq!(fleet.attach(id(7), 7, None).rivals, vec![Opaque(vec![1, 1])]);

@@ -1,10 +1,9 @@
 //! Which room hears of what.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use muster_types::{Instant, NodeId};
-use rand::{Rng, RngCore};
+use rand::RngCore;
 
 use super::station::State;
 use super::{Node, SESSIONS};
@@ -14,7 +13,6 @@ use crate::intent::{Intent, LossReason};
 use crate::message::{Discovery, Message, Part, PartCode, Pong};
 use crate::step::Step;
 use crate::timer::Timer;
-use crate::timing::{RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_RETRY, RECEIPT_TURN, RECEIPT_TURN_MAX};
 use crate::turn::Turn;
 
 impl Node {
@@ -37,16 +35,25 @@ impl Node {
             Input::OpenFailed { peer } => return self.on_open_failed(peer, now, rng),
             Input::Closed { peer } => return self.on_closed(peer, now, rng),
             Input::Knocked { peer, answered } => self.on_knocked(peer, answered, now, rng),
-            Input::Receipt { lsn } => self.on_receipt(lsn),
+            Input::Receipt { lsn } => self.on_receipt(lsn, now, rng),
+            Input::Vouched => self.on_vouched(now, rng),
+            Input::Missed => self.on_missed(now, rng),
             fact => self.on_fact(fact, now, rng),
         }
         Step::Stay
     }
 
     pub(super) fn on_timer(&mut self, timer: Timer, now: Instant, rng: &mut dyn RngCore) -> Step {
-        if timer == Timer::Receipt {
-            self.want_receipt(now, rng);
-            return Step::Stay;
+        match timer {
+            Timer::Receipt => {
+                self.want_receipt(now, rng);
+                return Step::Stay;
+            }
+            Timer::Standing => {
+                self.on_old_word(now, rng);
+                return Step::Stay;
+            }
+            _ => {}
         }
         let (state, mut turn) = self.parts(now, rng);
         match state {
@@ -62,49 +69,6 @@ impl Node {
             State::HasLsn(membership) => membership.on_timer(timer, &mut turn),
             State::IsLsn(office) => office.on_timer(timer, &mut turn),
             State::NoConnection | State::Parted => Step::Stay,
-        }
-    }
-
-    /// "A hidden node goes to topology itself after 5 s" (design, section 2: Presence), and asks its LSN again. Where the
-    /// LSN has no channel, or topology is not reached from here either, nobody is hidden: the cell's nodes look in turns.
-    fn want_receipt(&mut self, now: Instant, rng: &mut dyn RngCore) {
-        let pause = match (self.master, self.attached) {
-            (true, true) => {
-                self.renew(now, rng);
-                RECEIPT_RETRY
-            }
-            (true, false) => {
-                self.let_go_of_master();
-                self.receipt_pause(rng)
-            }
-            (false, _) if self.lsn_lacks_master && self.receipt_looks == 0 => self.receipt_pause(rng),
-            (false, _) => {
-                self.master = true;
-                self.intents.push_back(Intent::AttachMaster(None));
-                if !self.lsn_lacks_master {
-                    self.renew(now, rng);
-                }
-                RECEIPT_ATTEMPT
-            }
-        };
-        self.timers.set(Timer::Receipt, now + pause);
-    }
-
-    /// A turn for each node of the cell, longer from round to round.
-    fn receipt_pause(&mut self, rng: &mut dyn RngCore) -> Duration {
-        self.receipt_looks += 1;
-        let cell = self.neighbors().map_or(0, |list| list.neighbors.len()) + 1;
-        let turn = RECEIPT_TURN.saturating_mul(1 << self.receipt_looks.min(16)).min(RECEIPT_TURN_MAX);
-        let round = turn.saturating_mul(u32::try_from(cell).unwrap_or(u32::MAX));
-        rng.random_range(round / 2..=round)
-    }
-
-    /// The LSN's word about its own channel. When it has one again, the receipt is due as after an attach.
-    fn on_lsns_word(&mut self, lacks_master: bool, now: Instant) {
-        let found_again = std::mem::replace(&mut self.lsn_lacks_master, lacks_master) && !lacks_master;
-        if found_again && self.timers.is_set(Timer::Receipt) && !self.master {
-            self.receipt_looks = 0;
-            self.timers.set(Timer::Receipt, now + RECEIPT_PATIENCE);
         }
     }
 
@@ -316,14 +280,6 @@ impl Node {
         }
     }
 
-    fn on_receipt(&mut self, lsn: NodeId) {
-        if self.membership().is_some_and(|membership| membership.lsn() == lsn) {
-            self.timers.stop(Timer::Receipt);
-            self.receipt_looks = 0;
-            self.let_go_of_master();
-        }
-    }
-
     /// What changes no state by itself.
     fn on_fact(&mut self, fact: Input, now: Instant, rng: &mut dyn RngCore) {
         match fact {
@@ -368,7 +324,7 @@ impl Node {
     }
 
     /// This node's properties have changed: its LSN, or its children, learn of it.
-    fn renew(&mut self, now: Instant, rng: &mut dyn RngCore) {
+    pub(super) fn renew(&mut self, now: Instant, rng: &mut dyn RngCore) {
         let (state, mut turn) = self.parts(now, rng);
         match state {
             State::HasLsn(membership) => membership.renew(&mut turn),

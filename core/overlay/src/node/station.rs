@@ -118,7 +118,7 @@ impl Node {
     fn settle(&mut self, mut membership: Box<Membership>, now: Instant, rng: &mut dyn RngCore) -> Step {
         self.timers.stop_all();
         let lsn = membership.lsn();
-        (self.lsn_lacks_master, self.receipt_looks) = (false, 0);
+        (self.lsn_lacks_master, self.receipt_looks, self.receipt_is_old) = (false, 0, false);
         let (_, mut turn) = self.parts(now, rng);
         membership.begin(&mut turn);
         self.withdraw_claim();

@@ -15,7 +15,8 @@ use muster_overlay::message::{Beat, Discovery, LsnQuery, Message, Part, PartCode
 use muster_overlay::standing::Uptime;
 use muster_overlay::timing::{
     BEAT_GRACE, BEAT_INTERVAL, BEATS_MISSED, LATE, LEASE, MASTER_PATIENCE, PING_INTERVAL, PROBE_PATIENCE,
-    RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_TURN, RIVAL_PAUSE, SLEPT, SUSPICION,
+    RECEIPT_ATTEMPT, RECEIPT_PATIENCE, RECEIPT_TURN, RIVAL_PAUSE, SLEPT, SUSPICION, WORD_HOLDS,
+    WORD_HOLDS_MAX,
 };
 use muster_overlay::{Claim, Input, Intent};
 use muster_types::NodeId;
@@ -343,6 +344,41 @@ fn nobody_is_hidden_by_an_lsn_that_has_no_master_itself() {
     pong(&mut driver, false);
     keep_alive(&mut driver, RECEIPT_PATIENCE);
     assert!(driver.wanted.contains(&Intent::AttachMaster(None)), "it has one now, and still hides its child");
+}
+
+#[test]
+fn a_child_that_is_said_to_be_gone_shows_itself_to_topology_until_its_lsn_shows_it_again() {
+    let mut driver = Driver::deputy();
+    driver.input(Input::Receipt { lsn: LSN });
+    driver.wanted.clear();
+    driver.input(Input::Missed);
+    assert!(driver.wanted.contains(&Intent::AttachMaster(None)));
+    assert!(driver.sent(LSN).any(|message| matches!(message, Message::Join(_))));
+    driver.input(Input::Receipt { lsn: LSN });
+    assert_eq!(driver.wanted.last(), Some(&Intent::DetachMaster));
+}
+
+#[test]
+fn a_child_that_hears_nothing_of_topology_for_half_a_day_asks_itself_whatever_its_lsn_says() {
+    let mut driver = Driver::deputy();
+    driver.input(Input::Receipt { lsn: LSN });
+    keep_alive(&mut driver, WORD_HOLDS - Duration::from_secs(1));
+    driver.input(Input::Vouched);
+    driver.wanted.clear();
+    keep_alive(&mut driver, WORD_HOLDS - Duration::from_secs(1));
+    let calls = |driver: &Driver| driver.wanted.contains(&Intent::AttachMaster(None));
+    assert!(!calls(&driver), "topology has vouched for it since");
+    keep_alive(&mut driver, WORD_HOLDS_MAX - WORD_HOLDS + 2 * RECEIPT_PATIENCE);
+    assert!(driver.sent(LSN).any(|message| matches!(message, Message::Join(_))), "its LSN comes first");
+    assert!(calls(&driver));
+    driver.wanted.clear();
+    driver.input(Input::Vouched);
+    assert!(
+        !driver.wanted.contains(&Intent::DetachMaster),
+        "that word may have come by the child's own channel"
+    );
+    driver.input(Input::Receipt { lsn: LSN });
+    assert_eq!(driver.wanted.last(), Some(&Intent::DetachMaster));
 }
 
 fn pong(driver: &mut Driver, without_master: bool) {

@@ -67,6 +67,8 @@ pub enum Updated {
         suspicions: Vec<Suspicion>,
         /// Nodes that several devices are: they are not shown, and are to come to topology themselves.
         held: Vec<NodeId>,
+        /// Nodes that are offline by this LSN's word. Those who are not should hear of it.
+        gone: Vec<NodeId>,
     },
     /// An update is missing: the LSN is to attach again, and to send what follows the known one.
     Gap { known: u64 },
@@ -104,6 +106,7 @@ impl Command for Update {
                 refused: 0,
                 suspicions: Vec::new(),
                 held: Vec::new(),
+                gone: Vec::new(),
             };
         }
         if !self.snapshot && self.number != known + 1 {
@@ -111,7 +114,7 @@ impl Command for Update {
         }
         let mut shown = Vec::new();
         let mut refused = 0;
-        let (mut suspicions, mut held) = (Vec::new(), Vec::new());
+        let (mut suspicions, mut held, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for change in &self.changes {
             match change {
                 ChildChange::Attached(it) if ledger.nodes.find(&it.node).is_some_and(Node::is_held) => {
@@ -124,17 +127,20 @@ impl Command for Update {
                     }
                     None => refused += 1,
                 },
-                ChildChange::Departed { node, reason } => self.hide(ledger, *node, reason),
+                ChildChange::Departed { node, reason } => {
+                    gone.extend(self.hide(ledger, *node, reason).then_some(*node));
+                }
             }
         }
         if self.snapshot {
-            self.hide_the_rest(ledger);
+            gone.extend(self.hide_the_rest(ledger));
         }
+        gone.retain(|id| ledger.nodes.find(id).is_some_and(|node| !node.is_online()));
         let number = self.number;
         ledger
             .attachments
             .put(self.lsn, Attachment { known_update: number, heard: ledger.now, ..attachment });
-        Updated::Known { number, shown, refused, suspicions, held }
+        Updated::Known { number, shown, refused, suspicions, held, gone }
     }
 }
 
@@ -174,22 +180,23 @@ impl Update {
         Some((sighting.shown(), suspicion))
     }
 
-    /// Who has attached to topology itself since it became a child is here all the same.
-    fn hide(&self, ledger: &mut Ledger, id: NodeId, reason: &str) {
+    /// Who has attached to topology itself since it became a child is here all the same. True if it is not.
+    fn hide(&self, ledger: &mut Ledger, id: NodeId, reason: &str) -> bool {
         let now = ledger.now;
         let own_channel = ledger.attachments.find(&id).filter(|it| it.is_live()).map(|it| it.opened);
-        if let Some(node) = ledger.nodes.find_mut(&id)
-            && node.lsn == Some(self.lsn)
-        {
-            if own_channel.is_some_and(|opened| opened > node.attach_time) {
-                node.appear(Position::Direct, None, node.cell, now);
-            } else {
-                node.vanish(Presence::Offline, reason.to_owned(), now, now);
-            }
+        let Some(node) = ledger.nodes.find_mut(&id).filter(|node| node.lsn == Some(self.lsn)) else {
+            return false;
+        };
+        if own_channel.is_some_and(|opened| opened > node.attach_time) {
+            node.appear(Position::Direct, None, node.cell, now);
+            return false;
         }
+        let was_here = node.is_online();
+        node.vanish(Presence::Offline, reason.to_owned(), now, now);
+        was_here
     }
 
-    fn hide_the_rest(&self, ledger: &mut Ledger) {
+    fn hide_the_rest(&self, ledger: &mut Ledger) -> Vec<NodeId> {
         let listed: BTreeSet<_> = self.changes.iter().map(ChildChange::node).collect();
         let missing: Vec<_> = ledger
             .nodes
@@ -197,9 +204,7 @@ impl Update {
             .filter(|(id, node)| node.lsn == Some(self.lsn) && node.is_online() && !listed.contains(id))
             .map(|(id, _)| *id)
             .collect();
-        for id in missing {
-            self.hide(ledger, id, "lost connection");
-        }
+        missing.into_iter().filter(|id| self.hide(ledger, *id, "lost connection")).collect()
     }
 
     /// Of an update that was sent again: its receipts may have been lost too.

@@ -249,6 +249,7 @@ impl World {
             return self.at_master(Duration::from_millis(500), again);
         }
         self.note("update", host, update.number);
+        let before = if update.snapshot { self.master.table(host) } else { Vec::new() };
         let numbered = self.master.number(host, &update);
         if numbered == Numbered::Gap {
             // The channel is cut, and the LSN starts from what is known.
@@ -262,6 +263,18 @@ impl World {
             return;
         }
         self.take_changes(host, &update, back);
+        for node in before {
+            if self.master.shown(node).is_none() {
+                self.tell_missed(host, node, back);
+            }
+        }
+    }
+
+    /// By way of the LSN that missed it. Who is gone indeed hears nothing.
+    fn tell_missed(&mut self, lsn: HostId, node: HostId, back: Duration) {
+        if self.can_hear(lsn, node) && self.hosts[lsn].sessions.contains_key(&node) {
+            self.locally(node, back + Duration::from_millis(2), Input::Missed);
+        }
     }
 
     fn take_changes(&mut self, host: HostId, update: &Update, back: Duration) {
@@ -285,7 +298,11 @@ impl World {
                     if part.is_none() && known && self.ran_well(node) && self.can_hear(host, node) {
                         self.measure.false_departures += 1;
                     }
-                    if self.master.departed(host, node) {
+                    let departure = self.master.departed(host, node);
+                    if departure.struck_off {
+                        self.tell_missed(host, node, back);
+                    }
+                    if departure.ends_channel {
                         let attempt = self.master.streams.get(&node).map_or(0, |s| s.attempt);
                         self.drop_stream(node);
                         self.lose_channel(node, attempt);

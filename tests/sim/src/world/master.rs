@@ -60,6 +60,15 @@ pub struct Master {
     known: BTreeMap<(HostId, u64, u64), u64>,
 }
 
+/// What an LSN's word that a node has gone brings about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Departure {
+    /// It is shown under this LSN no more.
+    pub(super) struck_off: bool,
+    /// The node's own channel ends with it.
+    pub(super) ends_channel: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Numbered {
     New,
@@ -158,10 +167,9 @@ impl Master {
     }
 
     /// A node's LSN may say that it has gone; so may that one's successor, unless the LSN itself still has a channel.
-    /// True if the node's own channel ends with it.
-    pub(super) fn departed(&mut self, lsn: HostId, node: HostId) -> bool {
+    pub(super) fn departed(&mut self, lsn: HostId, node: HostId) -> Departure {
         let claim = self.streams.get(&lsn).and_then(|stream| stream.claim.as_ref());
-        let Some(own) = claim.map(|claim| (claim.lineage, claim.epoch)) else { return false };
+        let Some(own) = claim.map(|claim| (claim.lineage, claim.epoch)) else { return Departure::default() };
         let before = |lineage, epoch| lineage == own.0 && epoch < own.1;
         let inherited = |u: &Under| before(u.lineage, u.epoch) && !self.streams.contains_key(&u.lsn);
         let child = self.under[node].filter(|under| under.lsn == lsn || inherited(under));
@@ -169,14 +177,17 @@ impl Master {
         if attached.is_some() {
             self.remove(node);
         }
-        let Some(stream) = self.streams.get(&node) else { return false };
+        let struck_off = attached.is_some();
+        let Some(stream) = self.streams.get(&node) else {
+            return Departure { struck_off, ends_channel: false };
+        };
         let superseded = stream.claim.as_ref().is_some_and(|claim| before(claim.lineage, claim.epoch));
         let ended = attached.is_some_and(|date| stream.claim.is_none() || stream.since <= date);
         if superseded {
             // Should it live after all, it has to tell its table anew: others have spoken about it.
             self.forget_updates(node);
         }
-        superseded || ended
+        Departure { struck_off, ends_channel: superseded || ended }
     }
 
     /// Takes note of an update's number, and says what to do with it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use muster_kit::clock;
 use muster_kit::shutdown::Shutdown;
 use muster_proto::control::v1::{
-    PresenceUpdate, Summons, UpdateAck, attach_response::Frame, downstream, presence_change,
+    Missed, PresenceUpdate, Summons, UpdateAck, attach_response::Frame, downstream, presence_change,
 };
 use muster_proto::trust::v1::Envelope;
 use muster_types::{NodeId, SubnetKey, limits};
@@ -90,16 +90,17 @@ pub(super) async fn commit(hub: &Arc<Hub>, shutdown: &Shutdown, update: Update) 
     };
     muster_kit::crash::point("presence.committed");
     match answer {
-        Updated::Known { number, shown, refused, suspicions, held } => {
+        Updated::Known { number, shown, refused, suspicions, held, gone } => {
             suspicions.into_iter().for_each(|suspicion| clones::look_into(hub, shutdown, suspicion, None));
             if refused > 0 {
                 tracing::info!(%lsn, refused, "children are not shown: their consent is for another LSN or time");
             }
             let receipts = receipts(hub, lsn, &shown).await;
-            let summons = held
-                .into_iter()
-                .map(|node| Frame::Downstream(down::message(&[node], downstream::Body::Summons(Summons {}))));
-            summons.chain([Frame::UpdateAck(UpdateAck { number, receipts })]).collect()
+            let words =
+                [(held, downstream::Body::Summons(Summons {})), (gone, downstream::Body::Missed(Missed {}))];
+            let words = words.into_iter().filter(|(nodes, _)| !nodes.is_empty());
+            let words = words.map(|(nodes, body)| Frame::Downstream(down::message(&nodes, body)));
+            words.chain([Frame::UpdateAck(UpdateAck { number, receipts })]).collect()
         }
         Updated::Gap { known } => {
             // The next Welcome names the last known one, and the LSN sends what follows it.
