@@ -151,6 +151,22 @@ async fn a_new_life_of_the_agent_kills_what_the_last_one_left_in_its_cgroups() {
 }
 
 #[test]
+fn a_program_outlives_the_threads_that_end_for_want_of_work() {
+    let idle = Duration::from_millis(100);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(idle).build();
+    runtime.unwrap().block_on(async {
+        for processes in kinds("long") {
+            // The first has the next launcher prepared, which runs the second while no other thread has anything to do.
+            let first = processes.spawn(&name("first"), &shell("echo done")).await.unwrap();
+            assert_eq!(output(first).await, "done\n");
+            tokio::time::sleep(idle / 4).await;
+            let second = processes.spawn(&name("second"), &shell("sleep 0.5; echo done")).await.unwrap();
+            assert_eq!(output(second).await, "done\n", "{}", processes.describe());
+        }
+    });
+}
+
+#[test]
 fn the_launcher_does_nothing_when_nobody_orders() {
     let status = std::process::Command::new(Path::new(env!("CARGO_BIN_EXE_muster-agent")))
         .arg(ARGUMENT)

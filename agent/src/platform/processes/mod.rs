@@ -5,6 +5,7 @@
 //! session and by the mark in their environment.
 
 mod cgroup;
+mod forker;
 pub mod launcher;
 mod marked;
 mod spare;
@@ -18,6 +19,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout};
 
 use crate::platform::users::User;
 pub use cgroup::CgroupError;
+use forker::Forker;
 use launcher::Launcher;
 use spare::{Posted, Spare};
 
@@ -64,7 +66,7 @@ impl Default for LauncherCommand {
 /// Starts programs and keeps each task's processes together.
 #[derive(Debug, Clone)]
 pub struct Processes {
-    launcher: LauncherCommand,
+    forker: Arc<Forker>,
     containment: Containment,
     spare: Arc<Spare>,
 }
@@ -83,13 +85,13 @@ impl Processes {
             Ok(hierarchy) => Containment::Cgroups(hierarchy),
             Err(error) => Containment::Marks { why: error.to_string() },
         };
-        Self { launcher, containment, spare: Arc::default() }
+        Self { forker: Arc::new(Forker::new(launcher)), containment, spare: Arc::default() }
     }
 
     /// Keeps processes by mark, as on a host without cgroups.
     pub fn without_cgroups(launcher: LauncherCommand) -> Self {
         let containment = Containment::Marks { why: "asked to".to_owned() };
-        Self { launcher, containment, spare: Arc::default() }
+        Self { forker: Arc::new(Forker::new(launcher)), containment, spare: Arc::default() }
     }
 
     /// How processes are kept together, for people.
@@ -113,7 +115,7 @@ impl Processes {
     /// # Errors
     /// The program cannot be executed as asked, or the launcher or its cgroup cannot be made.
     pub async fn spawn(&self, name: &str, program: &Program) -> Result<Running, SpawnError> {
-        let (launcher, tree) = self.launcher(name)?;
+        let (launcher, tree) = self.launcher(name).await?;
         let mut child = match launcher.obey(&launcher::Order::new(program, name)).await {
             Ok(child) => child,
             Err(error) => {
@@ -128,7 +130,7 @@ impl Processes {
     }
 
     /// The one that waits, or a new one.
-    fn launcher(&self, name: &str) -> Result<(Launcher, Tree), SpawnError> {
+    async fn launcher(&self, name: &str) -> Result<(Launcher, Tree), SpawnError> {
         let marked = || Tree::Marked { mark: name.to_owned(), session: None };
         if let Some(Posted { launcher, group, .. }) = self.spare.take() {
             return Ok((launcher, group.map_or_else(marked, Tree::Cgroup)));
@@ -137,7 +139,7 @@ impl Processes {
             Containment::Cgroups(hierarchy) => Tree::Cgroup(hierarchy.create(name)?),
             Containment::Marks { .. } => marked(),
         };
-        let launcher = Launcher::start(&self.launcher, tree.cgroup_procs());
+        let launcher = self.forker.fork(tree.cgroup_procs()).await;
         Ok((launcher.inspect_err(|_| tree.forget())?, tree))
     }
 }

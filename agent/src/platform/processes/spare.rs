@@ -87,28 +87,28 @@ impl Processes {
         tokio::spawn(async move {
             tokio::time::sleep(PAUSE).await;
             let spare = Arc::downgrade(&processes.spare);
-            // Forking takes its time, and other tasks have this thread.
-            let posted = tokio::task::spawn_blocking(move || processes.post()).await;
+            let posted = processes.post().await;
+            // Whoever waits here keeps nothing alive.
+            drop(processes);
             match posted {
-                Ok(Ok(number)) => {
+                Ok(number) => {
                     tokio::time::sleep(LIFE).await;
                     if let Some(spare) = spare.upgrade() {
                         spare.dismiss_if(number);
                     }
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "the next task's launcher is not prepared"),
                 Err(error) => tracing::debug!(%error, "the next task's launcher is not prepared"),
             }
         });
     }
 
-    fn post(&self) -> Result<u64, SpawnError> {
+    async fn post(&self) -> Result<u64, SpawnError> {
         let number = self.spare.numbers.fetch_add(1, Ordering::Relaxed);
         let group = match &self.containment {
             Containment::Cgroups(hierarchy) => Some(hierarchy.create(&format!("next-{number}"))?),
             Containment::Marks { .. } => None,
         };
-        let launcher = Launcher::start(&self.launcher, group.as_ref().map(Group::procs));
+        let launcher = self.forker.fork(group.as_ref().map(Group::procs)).await;
         let launcher = launcher.inspect_err(|_| group.iter().for_each(Group::remove_soon))?;
         let before = self.spare.lock().replace(Posted { number, launcher, group });
         before.into_iter().for_each(Posted::dismiss);
