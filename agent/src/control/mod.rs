@@ -49,7 +49,8 @@ const JUST_STARTED: Duration = Duration::from_secs(300);
 /// Over which that crowd spreads its first call of the master; finding an LSN does not wait for it.
 const BOOT_JITTER: Duration = Duration::from_secs(2);
 
-/// A stream that stood for so long was a success; one that ends at once again and again is opened ever more rarely.
+/// A stream that stood for so long was a success; one that the master ends at once again and again is opened ever more
+/// rarely.
 const LASTED: Duration = Duration::from_secs(5);
 
 /// Events on their way to the driver. When full, the stream is not read, and the master waits.
@@ -285,6 +286,10 @@ impl Keeper {
             }
             let told = match ended {
                 session::Ended::Unwanted => continue,
+                session::Ended::Broken { reason } => {
+                    backoff.reset();
+                    (Event::Down(reason), None)
+                }
                 session::Ended::Lost { reason, retry_after } => (Event::Down(reason), retry_after),
                 session::Ended::Failed { reason, retry_after } => (Event::Failed(reason), retry_after),
             };

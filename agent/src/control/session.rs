@@ -40,6 +40,10 @@ const OUTGOING: usize = 32;
 pub(super) enum Ended {
     /// The driver wants another one, or none.
     Unwanted,
+    /// The way broke under it: nobody ended it.
+    Broken {
+        reason: String,
+    },
     Lost {
         reason: String,
         retry_after: Option<Duration>,
@@ -48,6 +52,17 @@ pub(super) enum Ended {
         reason: String,
         retry_after: Option<Duration>,
     },
+}
+
+impl Ended {
+    /// A status that came from the other side has no cause; one that was made here tells what happened to the connection.
+    fn of(status: &Status) -> Self {
+        let reason = cause(status);
+        match std::error::Error::source(status) {
+            Some(_) => Self::Broken { reason },
+            None => Self::Lost { reason, retry_after: None },
+        }
+    }
 }
 
 pub(super) struct Stream {
@@ -143,7 +158,7 @@ impl Stream {
                             Err(ended) => return ended,
                         },
                         Ok(None) => return lost("the master closed the stream"),
-                        Err(status) => return lost(&cause(&status)),
+                        Err(status) => return Ended::of(&status),
                     }
                 }
                 frame = outgoing.next() => match frame {
