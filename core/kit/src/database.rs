@@ -1,8 +1,10 @@
 //! How every service opens its store: an SQLite file whose commits are durable, or tables in a PostgreSQL database that
 //! services and their replicas share.
 
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -33,6 +35,40 @@ const IDLE_TRANSACTION: &str = "10s";
 
 /// How long a caller waits for a connection.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A file is opened, and its tables brought up to date, by one at a time; the others wait so long ...
+const OPENING_LIMIT: Duration = Duration::from_secs(60);
+
+/// ... and look so often.
+const OPENING_LOOK: Duration = Duration::from_millis(20);
+
+/// Held while a store's file is opened; ends when dropped, and with the process.
+#[derive(Debug)]
+#[must_use]
+pub struct Opening(#[expect(dead_code, reason = "it is locked as long as it is open")] File);
+
+/// Waits until nobody else opens this store's file. Processes that start together on a fresh folder need it: neither SQLite's
+/// switch to WAL nor a migration waits for another's.
+///
+/// # Errors
+/// The lock beside the file cannot be made, or another process opens the store for more than a minute.
+pub async fn opening(file: &Path) -> Result<Opening, sqlx::Error> {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let lock = File::options().create(true).write(true).truncate(false).open(file.with_file_name(name))?;
+    let began = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(Opening(lock)),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+            Err(TryLockError::WouldBlock) if began.elapsed() > OPENING_LIMIT => {
+                let error = format!("another process has been opening it for {OPENING_LIMIT:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, error).into());
+            }
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(OPENING_LOOK).await,
+        }
+    }
+}
 
 /// A file that is made if it is not there. Every commit is on the disk before it is acknowledged: WAL with
 /// `synchronous=FULL`.

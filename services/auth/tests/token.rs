@@ -13,7 +13,6 @@ use muster_auth::domain::authority::AuthorityError;
 use muster_auth::domain::custody::TokenError;
 use muster_auth::domain::key::KeyKind;
 use muster_auth::join::pem;
-use muster_auth::store::SqliteStore;
 use muster_auth::{Auth, AuthError, Config, StartError, init, open};
 use muster_proto::auth::v1::Credentials;
 use muster_types::Role;
@@ -193,8 +192,6 @@ async fn of_many_founders_one_has_its_keys_in_the_token_and_the_others_leave_non
     };
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), &hsm);
-    // SQLite's tables are made by one; who founds the network is what they race for.
-    SqliteStore::open(&config.database_file()).await.unwrap();
     let founders = join_all((0..4).map(|_| init(&config))).await;
     let mut roots: Vec<_> =
         founders.into_iter().map(|auth| auth.unwrap().authority().root().to_vec()).collect();

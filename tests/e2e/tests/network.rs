@@ -244,3 +244,19 @@ async fn a_second_agent_with_the_same_state_is_refused() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn processes_that_start_together_in_one_fresh_folder_found_one_network() -> Result<()> {
+    for _ in 0..3 {
+        let place = Master::nowhere()?;
+        let words = ["--output", "json", "init", "--address", "localhost:27431"];
+        let answers = futures::future::join_all((0..8).map(|_| place.muster(&words))).await;
+        let mut networks = std::collections::BTreeSet::new();
+        for answer in answers {
+            let documents = answer?.expect(0)?.documents()?;
+            networks.insert(documents[0]["network"].as_str().unwrap_or_default().to_owned());
+        }
+        ensure!(networks.len() == 1, "{networks:?}");
+    }
+    Ok(())
+}

@@ -72,6 +72,7 @@ impl SqliteStore {
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let options = database::sqlite(path).busy_timeout(BUSY_LIMIT);
         let opening = |error: String| StoreError::Open(format!("{}: {error}", path.display()));
+        let alone = database::opening(path).await.map_err(|error| opening(error.to_string()))?;
         let mut writer = options.connect().await.map_err(|error| opening(error.to_string()))?;
         sqlx::migrate!("migrations/sqlite")
             .run(&mut writer)
@@ -84,6 +85,7 @@ impl SqliteStore {
             .connect_with(options.create_if_missing(false))
             .await
             .map_err(|error| opening(error.to_string()))?;
+        drop(alone);
         let (sender, jobs) = mpsc::channel(QUEUE);
         tokio::spawn(write(writer, jobs));
         Ok(Self { readers, writer: sender })

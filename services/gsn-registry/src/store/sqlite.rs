@@ -22,6 +22,7 @@ impl SqliteStore {
     /// # Errors
     /// The file cannot be opened, or its schema is from a later version.
     pub async fn open(file: &Path) -> Result<Self, StoreError> {
+        let _alone = database::opening(file).await?;
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(database::sqlite(file)).await?;
         sqlx::migrate!("src/store/migrations/sqlite").run(&pool).await?;
         Ok(Self { pool })

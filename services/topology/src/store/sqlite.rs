@@ -48,6 +48,7 @@ impl SqliteStore {
     /// The file cannot be opened, or its schema is from a later version.
     pub async fn open(file: &Path) -> Result<Self, StoreError> {
         let options = database::sqlite(file);
+        let _alone = database::opening(file).await?;
         // A file's connection does not break; asking it before each use would double the way of every query.
         let pool = SqlitePoolOptions::new().test_before_acquire(false).max_connections(1);
         let writer = pool.connect_with(options.clone()).await?;
