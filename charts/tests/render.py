@@ -35,6 +35,8 @@ FEATURES = {
                  "traces": {"endpoint": "http://collector:4317"}},
     "pods": {"monitoring": {"podMonitor": {"enabled": True, "labels": {"release": "x"}}, "rules": {"enabled": True}}},
     "services": {"monitoring": {"serviceMonitor": {"enabled": True}, "dashboards": {"enabled": False}}},
+    "token": {"authority": {"existingSecret": "authority", "token": {
+        "module": "/usr/lib/softhsm/libsofthsm2.so", "label": "muster", "existingSecret": "pin"}}},
     "bare": {"networkPolicy": {"enabled": False}, "podDisruptionBudget": {"enabled": False}, "tests": {"enabled": False},
              "topologySpread": {"enabled": False}, "init": {"enabled": False},
              "serviceAccount": {"create": False, "name": "mine"}},
@@ -67,6 +69,7 @@ WRONG = {
     "root": (ADDRESS | {"runAsUser": 0}, "/runAsUser"),
     "replicas without database": (ADDRESS | {"mode": "replicas"}, "needs PostgreSQL"),
     "replicas without bus": (ADDRESS | SECRETS | {"mode": "replicas", "nats": {"existingSecret": ""}}, "needs NATS"),
+    "half a token": (ADDRESS | {"authority": {"token": {"module": "/m.so", "label": "muster"}}}, "a token takes three"),
     "split without secret": (ADDRESS | SECRETS | {"mode": "split", "authority": {"existingSecret": ""}},
                              "openssl rand -hex 32"),
     "SQLite with a database": (ADDRESS | {"database": {"existingSecret": "database"}}, 'choose mode "replicas"'),

@@ -13,6 +13,11 @@
 {{- if and $shared (not .Values.authority.existingSecret) -}}
 {{- fail (printf "mode %q needs the authority's secret, which its replicas share: kubectl create secret generic muster-authority --from-literal=secret=$(openssl rand -hex 32), and name it in authority.existingSecret" .Values.mode) -}}
 {{- end -}}
+{{- with .Values.authority.token -}}
+{{- if ne (not .module) (not (and .label .existingSecret)) -}}
+{{- fail "a token takes three: authority.token.module, its label, and the secret with its PIN in authority.token.existingSecret" -}}
+{{- end -}}
+{{- end -}}
 {{- if and (not $shared) .Values.database.existingSecret -}}
 {{- fail "mode \"all\" keeps its truth in SQLite, and database.existingSecret is set: choose mode \"replicas\", or leave it out" -}}
 {{- end -}}

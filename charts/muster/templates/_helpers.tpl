@@ -121,11 +121,21 @@ the group, and cannot be closed by whoever only writes into it. */}}
 {{- if .Values.authority.existingSecret }}
 - {name: MUSTER_SECRET_FILE, value: /etc/muster/authority/secret}
 {{- end }}
+{{- with .Values.authority.token }}
+{{- if .module }}
+- {name: MUSTER_PKCS11_MODULE, value: {{ .module | quote }}}
+- {name: MUSTER_PKCS11_TOKEN, value: {{ .label | quote }}}
+- {name: MUSTER_PKCS11_PIN_FILE, value: /etc/muster/token/pin}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "muster.secretMount" -}}
 {{- if .Values.authority.existingSecret }}
 - {name: authority, mountPath: /etc/muster/authority, readOnly: true}
+{{- end }}
+{{- if .Values.authority.token.module }}
+- {name: token, mountPath: /etc/muster/token, readOnly: true}
 {{- end }}
 {{- end -}}
 
@@ -136,6 +146,15 @@ the group, and cannot be closed by whoever only writes into it. */}}
     secretName: {{ .Values.authority.existingSecret }}
     defaultMode: 0440
     items: [{key: {{ .Values.authority.key }}, path: secret}]
+{{- end }}
+{{- with .Values.authority.token }}
+{{- if .module }}
+- name: token
+  secret:
+    secretName: {{ .existingSecret }}
+    defaultMode: 0440
+    items: [{key: {{ .key }}, path: pin}]
+{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -99,10 +99,18 @@ pub async fn take(place: &Place, output: Output, backup: Backup) -> Result<Exit,
             "Backup",
             [("folder", backup.folder.display().to_string().into()), ("bytes", bytes.into())],
         ),
-        Output::Table => eprintln!(
-            "{} holds the whole master, its keys and their secret too: {bytes} bytes. Keep it as you keep a password.",
-            backup.folder.display()
-        ),
+        Output::Table => {
+            eprintln!(
+                "{} holds the whole master, its keys and their secret too: {bytes} bytes. Keep it as you keep a password.",
+                backup.folder.display()
+            );
+            if let Some(token) = &config.pkcs11 {
+                eprintln!(
+                    "But for what is in the token {:?}: back that up by its maker's means.",
+                    token.token
+                );
+            }
+        }
     }
     Ok(Exit::Ok)
 }
@@ -177,7 +185,11 @@ fn size(file: &Path) -> Result<u64, Failure> {
 
 /// Whoever holds a link from before may have used it already, in a past that this store does not know.
 async fn void_links(config: &MasterConfig) -> Result<usize, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::internal("open links cannot be made void", error);
+    let failed = |error: &dyn std::fmt::Display| {
+        // The files are back by now, and must not be used as they are.
+        Failure::internal("open links cannot be made void", error)
+            .next("mend that; then, before any muster up: muster restore --reopen")
+    };
     let auth = muster_auth::open(&master::auth_config(config, vec!["restore:1".to_owned()]))
         .await
         .map_err(|error| failed(&error))?;

@@ -176,6 +176,7 @@ async fn open_auth(
         match error {
             StartError::NotFounded(_) => failure.next("muster init, once for all replicas"),
             StartError::RootMissing(_) => failure.next("muster init --import FILE"),
+            StartError::Token(_) => failure.next("muster doctor, which asks the token alone"),
             _ => failure,
         }
     })

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use muster_auth::domain::custody::TokenError;
+use muster_auth::token::{Pkcs11Token, Settings};
 use muster_kit::bus;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,7 +26,7 @@ const SKEW: Duration = Duration::from_secs(1);
 const LOCAL_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn check(config: &MasterConfig) -> Vec<Check> {
-    let mut checks = vec![folder(&config.data_dir), room(&config.data_dir), secret(config)];
+    let mut checks = vec![folder(&config.data_dir), room(&config.data_dir), secret(config), token(config)];
     match &config.database_url {
         Some(url) => checks.push(postgres(url).await),
         None => {
@@ -91,6 +93,42 @@ fn secret(config: &MasterConfig) -> Check {
         Err(error) => {
             Check::fails("authority.secret", format!("{shown}: {error}"), "restore it from a backup")
         }
+    }
+}
+
+/// Logs in to the token, as `muster up` would.
+fn token(config: &MasterConfig) -> Check {
+    const ID: &str = "authority.token";
+    let Some(settings) = &config.pkcs11 else {
+        return Check::skipped(ID, "none is set: the authority's keys are sealed in the store");
+    };
+    let asked = Instant::now();
+    match Pkcs11Token::open(settings) {
+        Ok(_) => Check::well(ID, format!("{:?} lets us in after {:.0?}", settings.token, asked.elapsed())),
+        Err(error) => Check::fails(ID, error.to_string(), token_fix(settings, &error)),
+    }
+}
+
+fn token_fix(settings: &Settings, error: &TokenError) -> String {
+    let (module, file) = (settings.module.display(), settings.pin_file.display());
+    match error {
+        TokenError::Module { .. } => {
+            "install the maker's module, and name it: --pkcs11-module FILE".to_owned()
+        }
+        TokenError::NoToken { .. } | TokenError::Ambiguous { .. } => {
+            format!("pkcs11-tool --module {module} --list-slots; then --pkcs11-token LABEL")
+        }
+        TokenError::PinFile { .. } => {
+            format!("put the token's PIN into {file}, which the master can read, or --pkcs11-pin-file FILE")
+        }
+        TokenError::WrongPin { .. } => format!("put the token's own PIN into {file}"),
+        TokenError::PinLocked => {
+            format!(
+                "pkcs11-tool --module {module} --init-pin --login --login-type so, with its officer's PIN"
+            )
+        }
+        TokenError::LastTry => format!("pkcs11-tool --module {module} --login --test, with the right PIN"),
+        _ => format!("look after the token: pkcs11-tool --module {module} --list-slots"),
     }
 }
 
