@@ -29,7 +29,7 @@ pub use config::Config;
 
 use grpc::Carrying;
 use hall::Hall;
-use trust::Trust;
+use trust::{SILENCE, Trust};
 
 /// The service's name in logs and metrics.
 const NAME: &str = "relay";
@@ -45,13 +45,17 @@ pub enum RunError {
     Roots(#[from] muster_wire::trust::TrustError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(
+        "auth has not told this relay for {SILENCE:?} who is revoked: no ticket of before counts any more"
+    )]
+    CutOff,
 }
 
 /// Serves until the shutdown; then tells every session, and carries on while they move to another relay. `auth` names
 /// the signers of tickets; without `socket` packets go by gRPC alone.
 ///
 /// # Errors
-/// The socket cannot be used, the roots cannot be read, or serving failed.
+/// The socket cannot be used, the roots cannot be read, auth was not heard for long, or serving failed.
 pub async fn run(
     config: Config,
     incoming: Incoming,
@@ -70,9 +74,14 @@ pub async fn run(
     shutdown.spawn(trust.clone().follow(hall.clone(), shutdown.clone()));
     let admitted = trust.clone();
     let policy = policy().welcoming(move |_, peer| admitted.admits(peer));
+    let followed = trust.clone();
     let carrying = Carrying::new(hall, trust, config.name, shutdown.clone());
     let routes = Routes::new().with(RelayServiceServer::new(carrying));
-    Ok(muster_kit::grpc::serve(NAME, routes, incoming, policy, shutdown).await?)
+    let serving = muster_kit::grpc::serve(NAME, routes, incoming, policy, shutdown);
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = followed.cut_off() => Err(RunError::CutOff),
+    }
 }
 
 /// Nodes carry, and nobody does anything else.

@@ -20,7 +20,7 @@ use muster_wire::ticket::TicketError;
 use muster_wire::trust::TrustError;
 use muster_wire::{EnvelopeError, TrustStore};
 use rustls_pki_types::CertificateDer;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -28,6 +28,13 @@ use crate::hall::Hall;
 
 /// Whoever shows forged tickets makes the relay ask auth no more often than this.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How soon it is known here that a signer's key was withdrawn.
+const CARE: Duration = Duration::from_secs(10);
+
+/// Tickets last ten minutes: who has not heard of auth for so long carries for nobody who was admitted since, and maybe for
+/// somebody who is revoked. It ends, so that nodes find another relay, and its supervisor another beginning.
+pub(crate) const SILENCE: Duration = Duration::from_secs(600);
 
 /// Why following the list broke off.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +45,8 @@ enum Broken {
     Bundle(#[from] TrustError),
     #[error(transparent)]
     List(#[from] RevocationError),
+    #[error("the key was withdrawn by which the list was signed; it is read anew")]
+    Withdrawn,
     #[error("the stream ended")]
     Ended,
 }
@@ -48,6 +57,8 @@ pub(crate) struct Trust {
     store: RwLock<Arc<TrustStore>>,
     /// When auth was last asked for signers; held while it is asked, so that one asks for all.
     asked: Mutex<Option<Instant>>,
+    /// When auth was last heard.
+    heard: watch::Sender<Instant>,
 }
 
 impl Trust {
@@ -62,7 +73,14 @@ impl Trust {
     ) -> Result<Self, TrustError> {
         let store = RwLock::new(Arc::new(TrustStore::new(network, roots)?));
         let revocations = RevocationServiceClient::new(auth.clone());
-        Ok(Self { auth: AuthorityServiceClient::new(auth), revocations, store, asked: Mutex::default() })
+        let heard = watch::Sender::new(Instant::now());
+        Ok(Self {
+            auth: AuthorityServiceClient::new(auth),
+            revocations,
+            store,
+            asked: Mutex::default(),
+            heard,
+        })
     }
 
     fn current(&self) -> Arc<TrustStore> {
@@ -107,8 +125,20 @@ impl Trust {
 
     async fn learn_signers(&self) -> Result<(), Broken> {
         let answer = self.auth.clone().get_trust_bundle(GetTrustBundleRequest {}).await?;
+        self.heard.send_replace(Instant::now());
         let bundle = answer.into_inner().trust_bundle.unwrap_or_default();
         Ok(self.change(|store| store.load(&bundle, clock::wall()))?)
+    }
+
+    /// Returns when auth was not heard for long.
+    pub(crate) async fn cut_off(&self) {
+        loop {
+            let ends = *self.heard.borrow() + SILENCE;
+            if ends <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(ends).await;
+        }
     }
 
     /// Whether a caller is still admitted.
@@ -145,11 +175,21 @@ impl Trust {
         let after_number = self.current().revocations().number();
         let request = WatchRevocationListRequest { after_number };
         let mut lists = self.revocations.clone().watch_revocation_list(request).await?.into_inner();
-        while let Some(list) = lists.message().await? {
+        let mut signers = tokio::time::interval(CARE);
+        loop {
+            let list = tokio::select! {
+                list = lists.message() => list?.ok_or(Broken::Ended)?,
+                _ = signers.tick() => {
+                    self.learn_signers().await?;
+                    if self.current().revocations().number() < after_number {
+                        return Err(Broken::Withdrawn);
+                    }
+                    continue;
+                }
+            };
             self.change(|store| store.revoke(&list.revocation_list).map(drop))?;
             hall.expel(|node, serial| !self.seats(node, serial));
             backoff.reset();
         }
-        Err(Broken::Ended)
     }
 }
