@@ -67,6 +67,20 @@ async fn forged_task_of_another_networks_master() {
 }
 
 #[tokio::test]
+async fn task_by_a_leaked_key_that_was_withdrawn() {
+    let (mut world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    let leaked = world.script(1, &mark(folder.path()));
+    world.bundle = world.network.withdraw_signer();
+    let refused = answer(&world, folder.path(), leaked).await;
+    assert_eq!((refused.state(), refused.reason_code.as_str()), (TaskState::Rejected, "SIGNER_WITHDRAWN"));
+    let mut life = Life::begin(folder.path()).await;
+    life.tasks.offer(world.script(2, "true")).await;
+    assert_eq!(life.until_finished(2).await.finished.state(), TaskState::Succeeded);
+    life.end().await;
+    assert_eq!(marks(folder.path()), 0);
+}
+
+#[tokio::test]
 async fn replayed_task() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     let offer = world.script(1, &mark(folder.path()));

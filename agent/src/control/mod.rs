@@ -69,6 +69,8 @@ pub enum Event {
     Down(String),
     /// It could not be brought to stand; it is tried again.
     Failed(String),
+    /// Nor will it before this node has a new ticket.
+    Stale(String),
 }
 
 /// What the channel needs of its node.
@@ -292,6 +294,7 @@ impl Keeper {
                 }
                 session::Ended::Lost { reason, retry_after } => (Event::Down(reason), retry_after),
                 session::Ended::Failed { reason, retry_after } => (Event::Failed(reason), retry_after),
+                session::Ended::Stale { reason } => (Event::Stale(reason), None),
             };
             if self.events.send(told.0).await.is_err() {
                 return;

@@ -9,6 +9,7 @@ use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::attach_response::Frame as Answer;
 use muster_proto::control::v1::control_service_client::ControlServiceClient;
 use muster_proto::control::v1::{AttachRequest, AttachResponse, Heartbeat, Hello, Part, Welcome};
+use muster_wire::ticket::STALE_TICKET;
 use muster_wire::time::{from_wire, span_from_wire};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -51,6 +52,10 @@ pub(super) enum Ended {
     Failed {
         reason: String,
         retry_after: Option<Duration>,
+    },
+    /// The master takes the node's ticket no longer.
+    Stale {
+        reason: String,
     },
 }
 
@@ -97,8 +102,9 @@ pub(super) async fn open(
                 Ok((answers, welcome))
             }
             Some(Answer::Part(part)) => {
+                let stale = part.code == STALE_TICKET;
                 let (reason, retry_after) = parted(part);
-                Err(Ended::Failed { reason, retry_after })
+                Err(if stale { Ended::Stale { reason } } else { Ended::Failed { reason, retry_after } })
             }
             _ => Err(failed("the master did not welcome us".to_owned())),
         }

@@ -54,9 +54,8 @@ impl Driver {
             return;
         }
         tracing::info!(version = bundle.version, "the master signs with other keys");
-        self.parts.load_bundle(&bundle);
+        self.on_trust(&bundle);
         self.parts.keep_learned();
-        self.overlay.trust_changed();
         for child in self.overlay.machine().children() {
             let targets = vec![bytes::Bytes::copy_from_slice(child.as_bytes())];
             let body = Some(Body::TrustBundle(bundle.clone()));

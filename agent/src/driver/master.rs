@@ -7,6 +7,7 @@ use muster_kit::backoff::Backoff;
 use muster_overlay::Input;
 use muster_proto::control::v1::attach_response::Frame;
 use muster_proto::control::v1::{FindLsnsResponse, Welcome};
+use muster_proto::trust::v1::TrustBundle;
 use tokio::time::Instant;
 
 use crate::control;
@@ -18,9 +19,14 @@ use crate::journal::TaskKey;
 /// Renewal is looked at this often at least: the host may have slept.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 
+/// When a key is withdrawn a whole fleet wants new tickets: 30,000 in this time are the 500 a second that auth makes on a core.
+/// Whoever comes too late tries again as after any renewal that failed.
+const TICKET_JITTER: Duration = Duration::from_secs(60);
+
 impl Driver {
     pub(super) async fn on_control(&mut self, event: control::Event) -> Next {
         let mut next = Next::Go;
+        let stale = matches!(event, control::Event::Stale(_));
         match event {
             control::Event::Up(welcome) => next = self.on_welcome(*welcome),
             control::Event::Frame(frame) => next = self.on_frame(*frame).await,
@@ -31,7 +37,10 @@ impl Driver {
                 self.history.lost_master(&reason);
                 self.overlay.handle(Input::MasterDetached { reason });
             }
-            control::Event::Failed(reason) => {
+            control::Event::Failed(reason) | control::Event::Stale(reason) => {
+                if stale {
+                    self.want_ticket();
+                }
                 tracing::info!(reason, "the master is not reached; trying again");
                 self.attached = false;
                 self.unreached.clone_from(&reason);
@@ -45,9 +54,14 @@ impl Driver {
     fn on_welcome(&mut self, welcome: Welcome) -> Next {
         tracing::info!("attached to the master");
         self.attached = true;
+        let before = self.parts.trust.load().revocations().number();
         if let Some(bundle) = &welcome.trust_bundle {
-            self.parts.load_bundle(bundle);
-            self.overlay.trust_changed();
+            self.on_trust(bundle);
+        }
+        if self.parts.trust.load().revocations().number() < before {
+            // What this Welcome tells follows what is not believed any more.
+            self.control.restart();
+            return Next::Go;
         }
         if let Some(policy) = &welcome.operator_policy {
             self.parts.on_operator_policy(policy);
@@ -178,10 +192,12 @@ impl Driver {
         validity.map_or(RENEWAL_CHECK, first).min(RENEWAL_CHECK)
     }
 
-    pub(super) fn on_renewal_due(&self, renewal: &mut Instant) -> Next {
+    pub(super) fn on_renewal_due(&mut self, renewal: &mut Instant) -> Next {
         *renewal = Instant::now() + RENEWAL_CHECK;
         let (now, identity) = (self.parts.clock.now(), self.parts.identity.clone());
-        if identity.validity().is_ok_and(|validity| renewal::wait(validity, identity.node, now).is_zero()) {
+        let old =
+            identity.validity().is_ok_and(|validity| renewal::wait(validity, identity.node, now).is_zero());
+        if old || self.stale.take_if(|due| *due <= Instant::now()).is_some() {
             let (clock, done) = (self.parts.clock.clone(), self.parts.done.clone());
             let client = self.parts.client.clone();
             tokio::spawn(async move {
@@ -201,12 +217,12 @@ impl Driver {
             Ok(identity) => identity,
             Err(error) => {
                 tracing::warn!(%error, "the certificate is not renewed; trying again");
-                return renewal::retry(rand::random());
+                return self.renewal_failed();
             }
         };
         if let Err(error) = self.parts.adopt(&identity) {
             tracing::error!(%error, "the renewed certificate cannot be kept");
-            return renewal::retry(rand::random());
+            return self.renewal_failed();
         }
         self.overlay.renewed(&self.parts, &self.presence);
         self.table.renewed(&self.parts, self.presence.boot_nonce());
@@ -215,6 +231,33 @@ impl Driver {
             volunteer.renew(ticket.clone());
         }
         tracing::info!("the certificate is renewed");
+        if !self.attached {
+            // The Hello that is tried has the ticket of before.
+            self.want_control();
+        }
         self.until_renewal()
+    }
+
+    fn renewal_failed(&mut self) -> Duration {
+        let retry = renewal::retry(rand::random());
+        if !self.parts.ticket_counts() {
+            self.stale = Some(Instant::now() + retry);
+        }
+        retry
+    }
+
+    /// Whose signatures count from now on. A ticket by a key that was withdrawn is soon exchanged.
+    pub(super) fn on_trust(&mut self, bundle: &TrustBundle) {
+        self.parts.load_bundle(bundle);
+        self.overlay.revocations_changed(&self.presence);
+        if !self.parts.ticket_counts() {
+            self.want_ticket();
+        }
+    }
+
+    /// Fetches a new ticket with a new certificate, at a moment of its own: others need one too.
+    fn want_ticket(&mut self) {
+        let jitter = TICKET_JITTER.mul_f64(rand::random());
+        self.stale.get_or_insert_with(|| Instant::now() + jitter);
     }
 }

@@ -172,6 +172,10 @@ struct Driver {
     look_again: Vec<Instant>,
     /// The journal was lost, and the master is to be asked once there is a way to it.
     must_ask: bool,
+    /// The own ticket does not count any more: when a new one is fetched.
+    stale: Option<Instant>,
+    /// Times that gossip was due.
+    gossiped: u32,
     /// This device is lost: it speaks with the master alone, for a lock or an erase.
     lost: bool,
     /// Other devices have this one's identity: it waits for an operator's word.
@@ -246,6 +250,8 @@ impl Driver {
             routed: false,
             unreached: "not yet attached".to_owned(),
             look_again: Vec::new(),
+            stale: None,
+            gossiped: 0,
             lost: false,
             held: false,
             then: Then::End,
@@ -279,6 +285,7 @@ impl Driver {
         loop {
             let timer = Instant::now() + self.overlay.until_timer();
             let look = self.look_again.iter().min().copied();
+            let renew = self.stale.map_or(renewal, |stale| stale.min(renewal));
             let spool = self.spool.due();
             let next = tokio::select! {
                 biased;
@@ -292,7 +299,7 @@ impl Driver {
                 Some(request) = inbox.requests.recv() => self.on_request(request),
                 () = tokio::time::sleep_until(look.unwrap_or(timer)), if look.is_some() => self.on_look().await,
                 () = tokio::time::sleep_until(timer) => self.on_timer().await,
-                () = tokio::time::sleep_until(renewal) => self.on_renewal_due(&mut renewal),
+                () = tokio::time::sleep_until(renew) => self.on_renewal_due(&mut renewal),
                 () = tokio::time::sleep_until(spool.unwrap_or(timer)), if spool.is_some() => self.on_spool_due(),
                 _ = accounts.tick() => self.on_account_due(),
                 _ = gossip.tick() => self.on_gossip_due(),

@@ -163,20 +163,29 @@ impl Parts {
             return;
         }
         let identity = &self.identity;
-        let revocations = self.trust.load().revocations().clone();
+        let before = self.trust.load_full();
         let loaded =
             TrustStore::new(identity.network, std::slice::from_ref(&identity.root)).and_then(|mut store| {
-                store.set_revocations(revocations);
+                store.inherit(&before);
                 store.load(bundle, self.clock.now()).map(|()| store)
             });
         match loaded {
             Ok(store) => {
+                // Whoever passed it on may have kept withdrawals back.
+                let withdrawals = store.withdrawals().cloned().collect();
+                let bundle = TrustBundle { withdrawals, ..bundle.clone() };
                 self.trust.store(Arc::new(store));
-                self.bundle = Some(bundle.clone());
-                self.learned.trust_bundle = crate::identity::encoded(bundle);
+                self.learned.trust_bundle = crate::identity::encoded(&bundle);
+                self.bundle = Some(bundle);
             }
             Err(error) => tracing::warn!(%error, "a trust bundle is refused; the one before stays"),
         }
+    }
+
+    /// Whether the key that signed the own ticket was not withdrawn since.
+    pub(super) fn ticket_counts(&self) -> bool {
+        let trust = self.trust.load();
+        self.identity.ticket().is_ok_and(|ticket| !trust.is_withdrawn(ticket))
     }
 
     /// Takes over a policy that the pinned root signed after the pinned one. A device that has none pins none by this way.

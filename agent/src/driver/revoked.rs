@@ -16,8 +16,12 @@ use muster_wire::revocation::{Reason, RevocationError};
 use crate::driver::route::Route;
 use crate::driver::{Driver, Next};
 
-/// A node that is cut off from the master asks the hash table so often; its children hear it from their LSN.
+/// A node that is cut off from the master asks the hash table so often ...
 pub(super) const GOSSIP: Duration = Duration::from_secs(300);
+
+/// ... and who is under an LSN every so many times: it hears revocations from the LSN, unless that one keeps them back, its own
+/// above all.
+const UNDER_LSN: u32 = 3;
 
 /// Lists in one message to the master.
 const LISTS: usize = 16;
@@ -51,7 +55,7 @@ impl Driver {
             cut,
             "the list of revocations is longer"
         );
-        if let Err(error) = self.parts.state.revocations().append(after.after(before)) {
+        if let Err(error) = self.parts.state.revocations().keep(&after, before) {
             tracing::error!(%error, "the list of revocations is not kept");
         }
         for peer in self.overlay.endpoint().sessions().iter().map(muster_net::Session::peer) {
@@ -61,6 +65,13 @@ impl Driver {
         }
         self.tell_what_the_master_lost();
         self.look_for_oneself();
+        if self.attached && after.is_crowded() {
+            // The master tells it from the beginning, in fewer pieces.
+            let mut store = TrustStore::clone(&self.parts.trust.load());
+            store.set_revocations(after.doubted().into());
+            self.parts.trust.store(store.into());
+            self.control.restart();
+        }
     }
 
     /// A master that was restored from a backup has forgotten revocations that this node knows.
@@ -81,8 +92,10 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_gossip_due(&self) -> Next {
-        if !self.attached && !matches!(self.route, Route::Lsn(_)) {
+    pub(super) fn on_gossip_due(&mut self) -> Next {
+        self.gossiped = self.gossiped.wrapping_add(1);
+        let under_lsn = matches!(self.route, Route::Lsn(_));
+        if !self.attached && (!under_lsn || self.gossiped.is_multiple_of(UNDER_LSN)) {
             self.ask_table_for_revocations();
         }
         self.table.sample(self.parts.done.clone());

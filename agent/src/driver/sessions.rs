@@ -25,8 +25,7 @@ impl Driver {
         match brought {
             Brought::Nothing => {}
             Brought::Bundle(bundle) => {
-                self.parts.load_bundle(&bundle);
-                self.overlay.trust_changed();
+                self.on_trust(&bundle);
                 if let NetEvent::Message { from, bytes } = &event {
                     self.overlay.read(from, bytes);
                 }

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use muster_kit::files;
 use muster_proto::trust::v1::Envelope;
 use muster_wire::Revocations;
 use prost::Message;
@@ -46,14 +47,17 @@ impl KeptRevocations {
         Revocations::restored(&kept)
     }
 
-    /// Keeps increments behind those that are kept already.
+    /// Keeps what a list has behind `before`, beside what is kept already; all that it has, in its place, for 0.
     ///
     /// # Errors
-    /// They cannot be written, or made durable.
-    pub fn append<'a>(&self, increments: impl IntoIterator<Item = &'a Envelope>) -> Result<(), StateError> {
+    /// It cannot be written, or made durable.
+    pub fn keep(&self, list: &Revocations, before: u64) -> Result<(), StateError> {
         let mut bytes = Vec::new();
-        for increment in increments {
+        for increment in list.after(before) {
             bytes.extend(increment.encode_length_delimited_to_vec());
+        }
+        if before == 0 {
+            return Ok(files::write_private(&self.path, &bytes)?);
         }
         let written = self.open().and_then(|mut file| {
             file.write_all(&bytes)?;
@@ -82,8 +86,11 @@ mod tests {
         let kept = KeptRevocations::of(folder.path());
         assert!(kept.load().is_empty());
         let (first, second) = (network.node(NodeId([1; 20])), network.node(NodeId([2; 20])));
-        kept.append([&network.revocations(0, 3, &[first.revocation(3, Reason::Revoked)])]).unwrap();
-        kept.append([&network.revocations(3, 5, &[second.revocation(5, Reason::Lost)])]).unwrap();
+        let mut trust = network.trust();
+        trust.revoke([&network.revocations(0, 3, &[first.revocation(3, Reason::Revoked)])]).unwrap();
+        kept.keep(trust.revocations(), 0).unwrap();
+        trust.revoke([&network.revocations(3, 5, &[second.revocation(5, Reason::Lost)])]).unwrap();
+        kept.keep(trust.revocations(), 3).unwrap();
         let list = kept.load();
         assert_eq!((list.number(), list.len()), (5, 2));
         assert_eq!(list.of_node(second.id).unwrap().reason, Reason::Lost);
@@ -92,5 +99,7 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() - 7]).unwrap();
         assert_eq!(kept.load().number(), 3);
+        kept.keep(&Revocations::default(), 0).unwrap();
+        assert!(kept.load().is_empty());
     }
 }

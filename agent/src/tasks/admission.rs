@@ -96,6 +96,9 @@ impl Admission {
             Err(error @ EnvelopeError::UnknownSigner(_)) => {
                 return Err(Refusal::UnknownSigner(key.clone(), error));
             }
+            Err(error @ EnvelopeError::Withdrawn(_)) => {
+                return Err(reject("SIGNER_WITHDRAWN", error.to_string()));
+            }
             Err(error) => return Err(reject("BAD_SIGNATURE", error.to_string())),
         }
         self.check_operator(envelope, now).map_err(|(code, reason)| reject(code, reason))?;

@@ -18,6 +18,8 @@ pub enum EnvelopeError {
     PayloadType { expected: &'static str, actual: String },
     #[error("no signer of this network made the signature (key ids: {0})")]
     UnknownSigner(String),
+    #[error("key {0} was withdrawn: nothing counts that it signed")]
+    Withdrawn(String),
     #[error("the signature by key {0} does not fit the payload")]
     BadSignature(String),
     #[error("the payload is no {0}: {1}")]
@@ -99,7 +101,7 @@ pub(crate) fn open(
     Ok(envelope.payload.clone())
 }
 
-fn show(key_id: &[u8]) -> String {
+pub(crate) fn show(key_id: &[u8]) -> String {
     key_id.iter().take(KEY_ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 

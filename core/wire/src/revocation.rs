@@ -1,7 +1,7 @@
 //! Which certificates and keys count no longer: signed, numbered increments from whatever source become one list that
 //! answers for a certificate, and goes on to others as it came.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,12 @@ const KEPT_INCREMENTS: usize = 1_024;
 
 /// So far a restored master's numbers leap: further than any list has grown since the backup was taken.
 pub const LEAP: u64 = 1 << 32;
+
+/// From so many on the list is read anew.
+const CROWDED: usize = KEPT_INCREMENTS - 256;
+
+/// Signatures of one list; auth makes one.
+const SIGNATURES: usize = 4;
 
 /// An entry outlives its certificate by as much as clocks may differ.
 const TOLERANCE: Duration = Duration::from_secs(24 * 3_600);
@@ -93,6 +99,8 @@ pub struct Revocations {
     restored: Option<u64>,
     /// Lists that the master signed and then lost.
     past: Vec<Envelope>,
+    /// Ids of the keys by which all of it is signed.
+    signers: BTreeSet<Bytes>,
 }
 
 #[derive(Debug, Clone)]
@@ -129,6 +137,7 @@ impl Revocations {
     /// No signer of this network made it, it is malformed, or something between this list and it is missing.
     pub fn with(&self, sealed: &Envelope, trust: &TrustStore) -> Result<Option<Self>, RevocationError> {
         let list = parse(&trust.open(sealed, REVOCATION_LIST)?)?;
+        field::at_most("envelope.signatures", &sealed.signatures, SIGNATURES)?;
         self.extended(list, sealed)
     }
 
@@ -154,7 +163,12 @@ impl Revocations {
             return Err(RevocationError::Gap { known: self.number, base: list.base });
         }
         // A whole list stands for all that was before.
-        let mut next = if list.base == 0 { self.renewed(list.restored) } else { self.clone() };
+        let mut next = match list.restored.filter(|it| self.restored != Some(*it)) {
+            _ if list.base == 0 => self.renewed(list.restored),
+            Some(restored) => Self { past: self.lost_since(restored), ..self.clone() },
+            None => self.clone(),
+        };
+        next.signers.extend(sealed.signatures.iter().map(|signature| signature.key_id.clone()));
         next.restored = list.restored.or(next.restored);
         next.number = list.number;
         if next.increments.len() == KEPT_INCREMENTS {
@@ -173,14 +187,35 @@ impl Revocations {
     /// Nothing, but for what a restored master has lost.
     fn renewed(&self, restored: Option<u64>) -> Self {
         let Some(restored) = restored else { return Self::default() };
-        let lost = self.increments.iter().filter(|it| is_past(it.number, restored));
-        let past = self.past.iter().cloned().chain(lost.map(|it| it.sealed.clone()));
-        let past = past.take(KEPT_INCREMENTS).collect();
-        let mut next = Self { past, ..Self::default() };
+        let mut next = Self { past: self.lost_since(restored), ..Self::default() };
         for it in self.by_serial.values().filter(|it| is_past(it.number, restored)) {
             next.change(Change::Revoke(it.as_ref().clone()));
         }
         next
+    }
+
+    fn lost_since(&self, restored: u64) -> Vec<Envelope> {
+        let lost = self.increments.iter().filter(|it| is_past(it.number, restored));
+        let lost = self.past.iter().cloned().chain(lost.map(|it| it.sealed.clone()));
+        lost.take(KEPT_INCREMENTS).collect()
+    }
+
+    /// Whether a key of which `of` says so signed some of it.
+    pub(crate) fn is_by(&self, of: impl Fn(&Bytes) -> bool) -> bool {
+        self.signers.iter().any(of)
+    }
+
+    /// Whether its beginning will soon be forgotten: then it is to be read anew, in fewer and longer increments.
+    pub fn is_crowded(&self) -> bool {
+        self.increments.len() >= CROWDED
+    }
+
+    /// The same entries, until the next whole list, whatever its number: nobody is admitted meanwhile who was not before.
+    /// None of it is passed on.
+    #[must_use]
+    pub fn doubted(&self) -> Self {
+        let Self { by_serial, by_key, by_node, .. } = self.clone();
+        Self { by_serial, by_key, by_node, ..Self::default() }
     }
 
     /// Lists that the master has lost with its store, as long as their entries are not in its own again.
@@ -221,6 +256,23 @@ impl Revocations {
         let reached = self.increments.front().is_some_and(|oldest| oldest.base <= known);
         let lacking = self.increments.iter().filter(move |it| reached && it.number > known);
         lacking.map(|increment| &increment.sealed)
+    }
+
+    /// As much of the same as fits into so many bytes, one increment at least; and up to where that goes.
+    pub fn page_after(&self, known: u64, bytes: usize) -> (Vec<Envelope>, u64) {
+        let (mut page, mut size, mut reached) = (Vec::new(), 0, self.number);
+        for sealed in self.after(known) {
+            size += sealed.payload.len();
+            if size > bytes && !page.is_empty() {
+                reached = page
+                    .last()
+                    .and_then(|last: &Envelope| parse(&last.payload).ok())
+                    .map_or(known, |it| it.number);
+                break;
+            }
+            page.push(sealed.clone());
+        }
+        (page, reached)
     }
 
     /// Why a certificate does not count: its serial or its key is in the list.

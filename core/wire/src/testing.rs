@@ -29,7 +29,7 @@ use crate::revocation::{self, Reason, Revocation};
 use crate::signer::Signer;
 use crate::ticket::NodeTicket;
 use crate::time;
-use crate::trust::TrustStore;
+use crate::trust::{self, TrustStore};
 
 pub mod operators;
 
@@ -98,7 +98,24 @@ impl TestNetwork {
             roots: vec![Bytes::copy_from_slice(self.root.der())],
             authorities: vec![Bytes::copy_from_slice(self.authority.der())],
             signers: vec![Bytes::copy_from_slice(&self.signer_certificate)],
+            withdrawals: Vec::new(),
         }
+    }
+
+    /// The same network after its signer's key was withdrawn and replaced: what the old one signed is none of it.
+    pub fn withdraw_signer(&mut self) -> TrustBundle {
+        let old = key_id(&self.signer.subject_public_key_info());
+        let signer = key();
+        let certified = |name: String| {
+            let identity = Identity { network: self.id, role: Role::Signer, name };
+            let params = leaf(&identity, &[ExtendedKeyUsagePurpose::CodeSigning]);
+            params.signed_by(&signer, &self.authority).expect("a certificate").der().clone()
+        };
+        let withdrawal = certified(trust::withdrawal_name(&old));
+        self.signer_certificate = certified("tickets".to_owned());
+        self.signer = signer;
+        let withdrawals = vec![Bytes::copy_from_slice(&withdrawal)];
+        TrustBundle { version: 2, withdrawals, ..self.bundle() }
     }
 
     /// Enrolls a node under an id of the test's choice.

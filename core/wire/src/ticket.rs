@@ -16,6 +16,9 @@ use crate::envelope::EnvelopeError;
 use crate::revocation::Reason;
 use crate::trust::TrustStore;
 
+/// The code of a Part that sends a node away whose ticket is by a key that was withdrawn: it comes again with a new one.
+pub const STALE_TICKET: u32 = 401;
+
 /// Length of X25519 and Ed25519 public keys.
 const KEY_BYTES: usize = 32;
 

@@ -1,11 +1,11 @@
 //! Whom a verifier believes: the pinned root, and the signers whose certificates lead to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_proto::trust::v1::{Envelope, TrustBundle};
+use muster_proto::trust::v1::{Envelope, Signature, TrustBundle};
 use muster_types::{Identity, NetworkId, Role, Timestamp};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -22,6 +22,25 @@ pub(crate) const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x0
 /// Signers that one store keeps, and authorities that may lead to them; a network has a handful.
 const SIGNERS: usize = 32;
 
+/// Withdrawn keys that a bundle names: every key that a network ever had, had all of them leaked.
+pub const WITHDRAWALS: usize = 64;
+
+/// What the name of a withdrawal begins with; the key's id in hexadecimal follows.
+const WITHDRAWN: &str = "withdrawn-";
+
+/// The name in the certificate that withdraws a key.
+pub fn withdrawal_name(key_id: &[u8]) -> String {
+    format!("{WITHDRAWN}{}", envelope::show(key_id))
+}
+
+/// The key that a certificate (DER) withdraws, if that is what it does. Whether it may is another question.
+pub fn withdrawn_by(certificate: &[u8]) -> Option<Bytes> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let identity = identity_of(&parsed).ok().filter(|identity| identity.role == Role::Signer)?;
+    let digits = identity.name.strip_prefix(WITHDRAWN)?.as_bytes();
+    data_encoding::HEXLOWER.decode(digits).ok().map(Bytes::from)
+}
+
 /// Why a trust bundle was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
@@ -35,7 +54,9 @@ pub enum TrustError {
     Usage(String),
     #[error("{0} is no signer of this network")]
     Stranger(String),
-    #[error("the bundle has {0} certificates of a kind; {SIGNERS} are the most")]
+    #[error(
+        "the bundle has {0} certificates of a kind; {SIGNERS}, and {WITHDRAWALS} withdrawals, are the most"
+    )]
     TooMany(usize),
 }
 
@@ -46,6 +67,8 @@ pub struct TrustStore {
     pinned: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
     signers: HashMap<Bytes, Signer>,
+    /// Keys that count no longer, whatever a bundle says, each with the certificate (DER) that withdraws it.
+    withdrawn: BTreeMap<Bytes, Bytes>,
     revocations: Arc<Revocations>,
 }
 
@@ -62,7 +85,8 @@ impl TrustStore {
     pub fn new(network: NetworkId, roots: &[CertificateDer<'_>]) -> Result<Self, TrustError> {
         let pinned = roots.iter().map(|root| root.clone().into_owned()).collect();
         let anchors = anchors(roots)?;
-        Ok(Self { network, pinned, anchors, signers: HashMap::new(), revocations: Arc::default() })
+        let (signers, withdrawn) = (HashMap::new(), BTreeMap::new());
+        Ok(Self { network, pinned, anchors, signers, withdrawn, revocations: Arc::default() })
     }
 
     pub fn network(&self) -> NetworkId {
@@ -77,6 +101,26 @@ impl TrustStore {
     /// Takes over a list that another store of this network verified.
     pub fn set_revocations(&mut self, revocations: Arc<Revocations>) {
         self.revocations = revocations;
+        self.doubt_revocations();
+    }
+
+    /// Takes over what another store of this network knew: who is revoked, and which keys were withdrawn.
+    pub fn inherit(&mut self, before: &Self) {
+        self.withdrawn.extend(before.withdrawn.clone());
+        self.signers.retain(|id, _| !self.withdrawn.contains_key(id));
+        self.set_revocations(before.revocations.clone());
+    }
+
+    /// Certificates (DER) that withdraw keys.
+    pub fn withdrawals(&self) -> impl Iterator<Item = &Bytes> {
+        self.withdrawn.values()
+    }
+
+    /// What a withdrawn key may have made up: a whole list by another one takes its place, whatever its number.
+    fn doubt_revocations(&mut self) {
+        if self.revocations.is_by(|key| self.withdrawn.contains_key(key)) {
+            self.revocations = Arc::new(self.revocations.doubted());
+        }
     }
 
     /// Takes in increments from any source, as far as they go; says whether one of them was news.
@@ -102,9 +146,10 @@ impl TrustStore {
     /// # Errors
     /// A certificate does not lead to a pinned root, or is not a signer's; the store is then as before.
     pub fn load(&mut self, bundle: &TrustBundle, now: Timestamp) -> Result<(), TrustError> {
-        let most = bundle.signers.len().max(bundle.authorities.len());
-        if most > SIGNERS {
-            return Err(TrustError::TooMany(most));
+        let (most, withdrawals) =
+            (bundle.signers.len().max(bundle.authorities.len()), bundle.withdrawals.len());
+        if most > SIGNERS || withdrawals > WITHDRAWALS {
+            return Err(TrustError::TooMany(most.max(withdrawals)));
         }
         let authorities: Vec<_> =
             bundle.authorities.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
@@ -114,18 +159,41 @@ impl TrustStore {
             .signers
             .iter()
             .map(|der| self.admit(&CertificateDer::from(der.to_vec()), &authorities, now))
-            .collect::<Result<_, _>>();
-        match admitted {
-            Ok(signers) => self.signers = signers,
-            Err(error) => {
-                self.anchors = before;
-                return Err(error);
-            }
-        }
+            .collect::<Result<HashMap<_, _>, _>>();
+        // They count also where the rest of the bundle does not.
+        self.withdraw(&bundle.withdrawals, &authorities, now);
+        self.signers = admitted.inspect_err(|_| self.anchors = before)?;
+        self.signers.retain(|id, _| !self.withdrawn.contains_key(id));
         Ok(())
     }
 
+    /// Believes these keys no longer. What does not prove itself withdraws nothing.
+    fn withdraw(&mut self, withdrawals: &[Bytes], authorities: &[CertificateDer<'_>], now: Timestamp) {
+        for der in withdrawals {
+            let Some(key) = withdrawn_by(der) else { continue };
+            let known = self.withdrawn.contains_key(&key) || self.withdrawn.len() >= WITHDRAWALS;
+            if !known && self.verify(&CertificateDer::from(der.to_vec()), authorities, now).is_ok() {
+                self.signers.remove(&key);
+                self.withdrawn.insert(key, der.clone());
+            }
+        }
+        self.doubt_revocations();
+    }
+
     fn admit(
+        &self,
+        certificate: &CertificateDer<'_>,
+        authorities: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Result<(Bytes, Signer), TrustError> {
+        if let Some(key) = withdrawn_by(certificate) {
+            return Err(TrustError::Stranger(withdrawal_name(&key)));
+        }
+        self.verify(certificate, authorities, now)
+    }
+
+    /// Whether a certificate is a signer's, of this network, and leads to a pinned root.
+    fn verify(
         &self,
         certificate: &CertificateDer<'_>,
         authorities: &[CertificateDer<'_>],
@@ -168,11 +236,21 @@ impl TrustStore {
         sealed.signatures.iter().any(|signature| self.signers.contains_key(&signature.key_id))
     }
 
+    /// Whether a key that was withdrawn signed it, and none that counts.
+    pub fn is_withdrawn(&self, sealed: &Envelope) -> bool {
+        let withdrawn = |signature: &Signature| self.withdrawn.contains_key(&signature.key_id);
+        !self.knows_signer(sealed) && sealed.signatures.iter().any(withdrawn)
+    }
+
     /// Opens an envelope that a signer of this network signed.
     ///
     /// # Errors
-    /// The type is another, the signer is unknown, or the signature does not fit.
+    /// The type is another, the signer is unknown or withdrawn, or the signature does not fit.
     pub fn open(&self, sealed: &Envelope, expected: &'static str) -> Result<Bytes, EnvelopeError> {
+        if self.is_withdrawn(sealed) {
+            let keys = sealed.signatures.iter().map(|signature| envelope::show(&signature.key_id));
+            return Err(EnvelopeError::Withdrawn(keys.collect::<Vec<_>>().join(", ")));
+        }
         envelope::open(sealed, expected, |id| {
             let signer = self.signers.get(id)?;
             Some(UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, signer.point.clone()))

@@ -138,3 +138,62 @@ fn a_restored_list_is_the_one_that_was_kept() {
     assert_eq!((list.number(), list.len()), (2, 2));
     assert!(list.of_node(one.id).is_some() && list.of_node(two.id).is_some());
 }
+
+#[test]
+fn a_list_by_a_leaked_key_goes_when_the_key_is_withdrawn_however_high_its_number() {
+    let mut network = TestNetwork::new();
+    let (mut trust, (one, two)) = (network.trust(), two(&network));
+    trust.revoke([&network.revocations(0, 3, &[one.revocation(3, Reason::Revoked)])]).unwrap();
+    // Whoever has the key revokes a good node, and makes the network deaf to its master.
+    let forged = network.revocations(3, u64::MAX, &[two.revocation(4, Reason::Revoked)]);
+    trust.revoke([&forged]).unwrap();
+    let bundle = network.withdraw_signer();
+    trust.load(&bundle, NOW).unwrap();
+    // Until the master's own list is here nobody is admitted who was not before, and nothing of it goes on to others.
+    assert_eq!((trust.revocations().number(), trust.revocations().after(0).count()), (0, 0));
+    assert!(trust.revocations().of_node(one.id).is_some() && trust.revocations().of_node(two.id).is_some());
+    assert!(trust.revoke([&forged]).is_err());
+    let whole = network.revocations(0, 3, &[one.revocation(3, Reason::Revoked)]);
+    assert_eq!(trust.revoke([&whole]), Ok(true));
+    assert!(trust.revocations().of_node(one.id).is_some() && trust.revocations().of_node(two.id).is_none());
+}
+
+#[test]
+fn a_restored_masters_list_may_come_in_pages() {
+    let network = TestNetwork::new();
+    let (mut trust, (one, two)) = (network.trust(), two(&network));
+    trust.revoke([&network.revocations(0, 3, &[one.revocation(3, Reason::Revoked)])]).unwrap();
+    let lost = network.revocations(3, 7, &[two.revocation(7, Reason::Lost)]);
+    trust.revoke([&lost]).unwrap();
+    let page = |base, number, revoked: &[Revocation]| {
+        let payload = revocation::encode(base, number, NOW, revoked);
+        let mut list = RevocationList::decode(payload).unwrap();
+        list.restored_number = Some(3);
+        network.sign(REVOCATION_LIST, list.encode_to_vec().into())
+    };
+    let first = page(0, 3, &[one.revocation(3, Reason::Revoked)]);
+    assert_eq!(trust.revoke([&first]), Ok(false));
+    assert_eq!(trust.revoke([&page(3, 3 + LEAP, &[])]), Ok(true));
+    assert_eq!(trust.revocations().lost_by_master(), std::slice::from_ref(&lost));
+    assert!(trust.revocations().of_node(two.id).is_some());
+}
+
+#[test]
+fn a_long_list_goes_in_pages_and_one_of_many_increments_is_read_anew_before_its_beginning_is_forgotten() {
+    let network = TestNetwork::new();
+    let (mut trust, (one, _)) = (network.trust(), two(&network));
+    for number in 0..768 {
+        assert!(!trust.revocations().is_crowded());
+        let next = network.revocations(number, number + 1, &[one.revocation(number + 1, Reason::Revoked)]);
+        trust.revoke([&next]).unwrap();
+    }
+    assert!(trust.revocations().is_crowded());
+    let (mut told, mut reached, mut pages) = (0, 0, 0);
+    while reached < trust.revocations().number() {
+        let (page, up_to) = trust.revocations().page_after(reached, 16 * 1024);
+        assert!(page.iter().map(|it| it.payload.len()).sum::<usize>() <= 16 * 1024);
+        (told, reached, pages) = (told + page.len(), up_to, pages + 1);
+    }
+    assert_eq!((told, pages > 2), (768, true));
+    assert_eq!(trust.revocations().page_after(reached, 1), (Vec::new(), 768));
+}

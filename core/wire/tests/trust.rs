@@ -7,6 +7,7 @@ use muster_proto::payload_type::{NODE_TICKET, TASK};
 use muster_proto::trust::v1::{Envelope, NodeTicket, TrustBundle};
 use muster_types::{Identity, NetworkId, NodeId, Role, Timestamp};
 use muster_wire::envelope::{key_id, sign_p256};
+use muster_wire::testing::TestNetwork;
 use muster_wire::trust::TrustError;
 use muster_wire::{EnvelopeError, TrustStore};
 use prost::Message;
@@ -119,4 +120,40 @@ fn a_ticket_is_good_for_its_time_only() {
     assert_eq!(muster_wire::NodeTicket::open(&sealed, &store, NOW).unwrap().node, NodeId([5; 20]));
     assert!(muster_wire::NodeTicket::open(&sealed, &store, NOW + day * 2).is_err());
     assert!(muster_wire::NodeTicket::open(&sealed, &store, NOW - day).is_err());
+}
+
+#[test]
+fn what_a_withdrawn_key_signed_counts_nowhere_and_an_older_bundle_does_not_bring_it_back() {
+    let mut network = TestNetwork::new();
+    let (mut store, before) = (network.trust(), network.bundle());
+    let leaked = network.sign(TASK, Bytes::from_static(b"do it"));
+    assert!(store.open(&leaked, TASK).is_ok());
+    let after = network.withdraw_signer();
+    store.load(&after, NOW).unwrap();
+    assert!(matches!(store.open(&leaked, TASK), Err(EnvelopeError::Withdrawn(_))));
+    assert!(store.open(&network.sign(TASK, Bytes::from_static(b"do it")), TASK).is_ok());
+    // Whoever passes bundles on may keep the withdrawal back, or name the old key beside it: it stays withdrawn.
+    store.load(&before, NOW).unwrap();
+    assert!(matches!(store.open(&leaked, TASK), Err(EnvelopeError::Withdrawn(_))));
+    store
+        .load(&TrustBundle { signers: [&before.signers[..], &after.signers].concat(), ..after }, NOW)
+        .unwrap();
+    assert!(matches!(store.open(&leaked, TASK), Err(EnvelopeError::Withdrawn(_))));
+    let mut heir = TrustStore::new(network.id, &[network.root()]).unwrap();
+    heir.load(&before, NOW).unwrap();
+    assert!(heir.open(&leaked, TASK).is_ok());
+    heir.inherit(&store);
+    assert!(matches!(heir.open(&leaked, TASK), Err(EnvelopeError::Withdrawn(_))));
+}
+
+#[test]
+fn nobody_but_the_authority_withdraws_a_key_and_a_withdrawal_is_no_signer() {
+    let (mut network, mut stranger) = (TestNetwork::new(), TestNetwork::new());
+    let (mut store, ours) = (network.trust(), network.bundle());
+    let theirs = stranger.withdraw_signer();
+    store.load(&TrustBundle { withdrawals: theirs.withdrawals, ..ours }, NOW).unwrap();
+    assert_eq!(store.withdrawals().count(), 0);
+    let after = network.withdraw_signer();
+    let posed = TrustBundle { signers: after.withdrawals.clone(), ..after };
+    assert!(matches!(store.load(&posed, NOW), Err(TrustError::Stranger(_))));
 }

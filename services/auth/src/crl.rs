@@ -84,17 +84,17 @@ impl Shelf {
         {
             return Ok(None);
         }
-        let list = auth.revocation_list(0).await?;
+        let revoked = auth.revoked().await?;
         // Rises with the time too, as each list must (RFC 5280, section 5.2.3).
         let crl_number = now.as_micros().unsigned_abs();
         let mut lists = BTreeMap::new();
         for subordinate in authority.issuing().iter().chain(authority.devices()) {
             lists.insert(
                 Self::path(&subordinate.name),
-                Bytes::from(crl(subordinate, &list.entries, crl_number, now)?),
+                Bytes::from(crl(subordinate, &revoked, crl_number, now)?),
             );
         }
-        let revoked = list.entries.into_iter().map(|entry| entry.serial.0).collect();
+        let revoked = revoked.into_iter().map(|entry| entry.serial.0).collect();
         self.revoked.store(Arc::new(revoked));
         self.lists.store(Arc::new(lists));
         Ok(Some((number, authority.version(), now)))

@@ -101,6 +101,7 @@ pub fn policy() -> Policy {
         .roles("/muster.auth.v1.AuditService/ListAuditEntries", Role::AUDITORS)
         .roles("/muster.auth.v1.CertificateAuthorityService/GetCertificateAuthority", Role::READERS)
         .roles("/muster.auth.v1.CertificateAuthorityService/RotateCertificateAuthority", Role::ADMINS)
+        .roles("/muster.auth.v1.CertificateAuthorityService/WithdrawSigners", Role::ADMINS)
         .roles("/muster.auth.v1.CertificateAuthorityService/ImportCertificates", Role::ADMINS)
         .roles("/muster.auth.v1.AuthorityService/Sign", SERVICES)
         .roles("/muster.auth.v1.AuthorityService/GetTrustBundle", SERVICES)

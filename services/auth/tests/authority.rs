@@ -6,11 +6,13 @@ mod world;
 
 use std::time::Duration;
 
-use muster_auth::domain::audit::{Break, Follower};
+use muster_auth::domain::audit::{Action, Break, Deed, Follower};
+use muster_auth::domain::leaf::Serial;
+use muster_auth::domain::request::KeyHash;
 use muster_auth::domain::revocation::Reason;
 use muster_auth::domain::signer::Purpose;
 use muster_auth::service::Told;
-use muster_auth::store::{PostgresStore, Store};
+use muster_auth::store::{Certificate, Change, PostgresStore, Store, Write};
 use muster_auth::{Config, bootstrap};
 use muster_kit::testing::postgres::Postgres;
 use muster_proto::auth::v1::audit_service_client::AuditServiceClient;
@@ -24,7 +26,7 @@ use muster_proto::auth::v1::{
 };
 use muster_proto::payload_type::{AUDIT_HEADS, REVOCATION_LIST};
 use muster_proto::trust::v1::{self as trust, RevocationList};
-use muster_types::Role;
+use muster_types::{Role, limits};
 use muster_wire::revocation::LEAP;
 use muster_wire::{TrustStore, envelope, time};
 use prost::Message;
@@ -333,4 +335,50 @@ async fn each_replica_writes_its_chain_and_signs_the_end_of_the_others() {
     assert!(matches!(cut.compare(&heads), Err(Break::Short { .. })));
     let store = PostgresStore::open(&postgres.url(), "c").await.unwrap();
     assert_eq!(store.heads().await.unwrap(), heads);
+}
+
+#[tokio::test]
+async fn a_list_of_thousands_is_told_in_pages_that_each_fit_a_message_and_stands_whole_in_the_crl() {
+    const REVOKED: u64 = 3_200;
+    let world = World::start().await;
+    let now = world.auth.now();
+    let issuer = world.auth.authority().issuing()[0].name.clone();
+    let certificate = |number: u64| Certificate {
+        serial: Serial([&[1; 8][..], &number.to_be_bytes()].concat()),
+        key: KeyHash([7; 32]),
+        principal: format!("nodes/{number:040x}"),
+        issuer: issuer.clone(),
+        not_after: now + DAY,
+        revoke_time: None,
+        der: None,
+    };
+    let writes = (0..REVOKED).flat_map(|number| {
+        let certificate = certificate(number);
+        let reason = if number == 5 { Reason::Removed } else { Reason::KeyCompromise };
+        [Write::AddForeignCertificate(certificate.clone()), Write::Revoke { certificate, time: now, reason }]
+    });
+    let deed = Deed {
+        time: now,
+        action: Action::Revoke,
+        actor: "admins/eve".to_owned(),
+        subject: "nodes/many".to_owned(),
+        detail: String::new(),
+    };
+    world.auth.store().commit(Change { writes: writes.collect(), deed }).await.unwrap();
+    let mut revocations = RevocationServiceClient::new(world.channel_of(Role::Service, "topology").await);
+    let watch = WatchRevocationListRequest { after_number: 0 };
+    let mut watch = revocations.watch_revocation_list(watch).await.unwrap().into_inner();
+    let root = [CertificateDer::from(world.auth.authority().root().to_vec())];
+    let mut trust = TrustStore::new(world.auth.authority().network(), &root).unwrap();
+    let credentials = world.enroll(&world.node_link().await, &Device::new()).await.unwrap();
+    trust.load(credentials.trust_bundle.as_ref().unwrap(), now).unwrap();
+    let mut pages = 0;
+    while trust.revocations().number() < REVOKED {
+        let page = watch.message().await.unwrap().unwrap().revocation_list.unwrap();
+        assert!(page.encoded_len() < limits::MESSAGE_BYTES, "{}", page.encoded_len());
+        trust.revoke([&page]).unwrap();
+        pages += 1;
+    }
+    assert_eq!((pages, trust.revocations().len() as u64), (3, REVOKED - 1));
+    assert_eq!(world.auth.revoked().await.unwrap().len() as u64, REVOKED - 1);
 }

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use muster_kit::clock::{self, BootClock};
 use muster_kit::connect::MasterChannel;
 use muster_kit::lease::Lost;
+use muster_kit::tls;
 use muster_net::dht::{Dht, DhtConfig, Standing};
 use muster_net::sealed::SealedSocket;
 use muster_overlay::dht::Settings;
@@ -20,6 +21,7 @@ use muster_types::limits::CERTIFICATE_LIFETIME;
 use muster_wire::TrustStore;
 use muster_wire::datagram::{Limits, Own, PeerAddress};
 use muster_wire::record::{self, Value};
+use rustls_pki_types::CertificateDer;
 
 use crate::config::Config;
 use crate::domain::identity::Identity;
@@ -153,18 +155,25 @@ impl Crowd {
         envelopes.into_iter().next().ok_or_else(|| RunError::Auth("it signed nothing".to_owned()))
     }
 
-    async fn refresh_trust(&self) -> Result<(), RunError> {
+    /// Says whether a signer's key was withdrawn since: tickets may be by it.
+    async fn refresh_trust(&self) -> Result<bool, RunError> {
         let answer = self.auth.clone().get_trust_bundle(GetTrustBundleRequest {}).await;
         let bundle = answer.map_err(RunError::auth)?.into_inner().trust_bundle.unwrap_or_default();
         let mut store = TrustStore::new(self.config.network, &self.config.roots)?;
+        let before = self.trust.load_full();
+        store.inherit(&before);
         store.load(&bundle, clock::wall())?;
+        let withdrawn = store.withdrawals().count() > before.withdrawals().count();
         self.trust.store(Arc::new(store));
-        Ok(())
+        Ok(withdrawn)
     }
 
-    /// So that who has the network's id alone can have its root too.
+    /// So that who has the network's id alone can have its root too: the first one, after which the network is named.
     async fn publish_root(&self) {
-        let (Some(dht), Some(root)) = (self.first(), self.config.roots.first()) else { return };
+        let names = |root: &&CertificateDer<'_>| {
+            tls::root_key(root).is_ok_and(|key| key.network_id() == self.config.network)
+        };
+        let (Some(dht), Some(root)) = (self.first(), self.config.roots.iter().find(names)) else { return };
         let value = Value::Root(bytes::Bytes::copy_from_slice(root));
         match dht.publish(record::root_key(self.config.network), value).await {
             Ok((kept, _)) => tracing::debug!(holders = kept.count(), "the root is published"),
@@ -177,10 +186,11 @@ impl Crowd {
         let mut renewed = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(CARE).await;
-            if let Err(error) = self.refresh_trust().await {
+            let withdrawn = self.refresh_trust().await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the signers are not looked up");
-            }
-            if renewed.elapsed() >= RENEWAL {
+                false
+            });
+            if withdrawn || renewed.elapsed() >= RENEWAL {
                 match self.renew().await {
                     Ok(()) => renewed = tokio::time::Instant::now(),
                     Err(error) => tracing::warn!(%error, "tickets are not renewed; trying again"),

@@ -71,13 +71,16 @@ impl Teller {
         let mut lists = self.auth.clone().watch_revocation_list(from).await?.into_inner();
         let mut told = None;
         while let Some(list) = lists.message().await? {
-            match told.replace(list.number) {
+            match told {
                 None => {
                     self.read_back(list.revocation_list.as_ref()).await?;
-                    self.retell(list.number).await?;
+                    let newest = self.newest(list.number).await?;
+                    self.retell(newest).await?;
+                    told = Some(newest);
                 }
                 Some(before) if before < list.number => {
                     self.publish(list.revocation_list.unwrap_or_default()).await?;
+                    told = Some(list.number);
                 }
                 // A sign of life.
                 Some(_) => {}
@@ -108,6 +111,18 @@ impl Teller {
             base = number;
         }
         Ok(())
+    }
+
+    /// The number of the last list behind `number`.
+    async fn newest(&self, mut number: u64) -> Result<u64, Broken> {
+        loop {
+            let request = GetRevocationListRequest { after_number: number };
+            let next = self.auth.clone().get_revocation_list(request).await?.into_inner().number;
+            if next <= number {
+                return Ok(number);
+            }
+            number = next;
+        }
     }
 
     async fn retell(&self, newest: u64) -> Result<(), Broken> {

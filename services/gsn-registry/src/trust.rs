@@ -93,11 +93,14 @@ impl Trust {
         let answer = self.auth.clone().get_trust_bundle(GetTrustBundleRequest {}).await.map_err(unheard)?;
         let mut store = TrustStore::clone(&self.current());
         store.load(&answer.into_inner().trust_bundle.unwrap_or_default(), clock::wall())?;
-        let known = store.revocations().number();
-        let request = GetRevocationListRequest { after_number: known };
-        let list = self.revocations.clone().get_revocation_list(request).await.map_err(unheard)?.into_inner();
-        if list.number > known {
-            store.revoke(list.revocation_list.iter())?;
+        loop {
+            let known = store.revocations().number();
+            let request = GetRevocationListRequest { after_number: known };
+            let list =
+                self.revocations.clone().get_revocation_list(request).await.map_err(unheard)?.into_inner();
+            if list.number <= known || !store.revoke(list.revocation_list.iter())? {
+                break;
+            }
         }
         *self.store.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(store);
         Ok(())

@@ -9,11 +9,12 @@ use muster_auth::domain::offline::{self, OfflineError};
 use muster_auth::join::pem;
 use muster_kit::{clock, files};
 use muster_proto::auth::v1 as auth;
+use muster_proto::auth::v1::SignerPurpose as WirePurpose;
 use muster_proto::auth::v1::rotate_certificate_authority_request::Tier as WireTier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-use crate::cli::{CaCommand, CaTier, Output, Place};
+use crate::cli::{CaCommand, CaTier, Output, Place, SignerPurpose};
 use crate::context::Session;
 use crate::exit::{Exit, Failure};
 use crate::init;
@@ -26,6 +27,7 @@ pub async fn run(place: &Place, output: Output, command: CaCommand) -> Result<Ex
     match command {
         CaCommand::Show => show(&Session::open(place).await?, output).await,
         CaCommand::Rotate { tier } => rotate(&Session::open(place).await?, output, tier).await,
+        CaCommand::Withdraw { purposes } => withdraw(&Session::open(place).await?, output, &purposes).await,
         CaCommand::Import { file } => import(&Session::open(place).await?, output, &file).await,
         CaCommand::MakeRoot { out, key } => make_root(&out, &key),
         CaCommand::Sign { root, key, old_root } => sign(&root, &key, old_root.as_deref()),
@@ -55,6 +57,23 @@ async fn rotate(session: &Session, output: Output, tier: CaTier) -> Result<Exit,
     Ok(Exit::Ok)
 }
 
+async fn withdraw(session: &Session, output: Output, purposes: &[SignerPurpose]) -> Result<Exit, Failure> {
+    let wire = |purpose: &SignerPurpose| match purpose {
+        SignerPurpose::Tasks => WirePurpose::Tasks,
+        SignerPurpose::Tickets => WirePurpose::Tickets,
+        SignerPurpose::Receipts => WirePurpose::Receipts,
+    };
+    let purposes = purposes.iter().map(|purpose| wire(purpose).into()).collect();
+    let withdrawn = session.authorities().withdraw_signers(auth::WithdrawSignersRequest { purposes }).await;
+    print(output, &withdrawn.map_err(session.failed("cannot withdraw the keys"))?.into_inner());
+    if output == Output::Table {
+        eprintln!(
+            "Withdrawn. Hosts hear it within half a minute; whoever is away hears it first when it is back."
+        );
+    }
+    Ok(Exit::Ok)
+}
+
 async fn import(session: &Session, output: Output, file: &Path) -> Result<Exit, Failure> {
     let certificates = init::certificates(file)?.into_iter().map(Into::into).collect();
     let request = auth::ImportCertificatesRequest { certificates };
@@ -73,6 +92,7 @@ fn print(output: Output, shown: &auth::CertificateAuthority) {
         ("deviceAuthorities", section("CERTIFICATE", &shown.device_authorities)),
         ("crossCertificates", section("CERTIFICATE", &shown.cross_certificates)),
         ("signers", section("CERTIFICATE", &shown.signers)),
+        ("withdrawals", section("CERTIFICATE", &shown.withdrawals)),
         ("certificateRequests", section("CERTIFICATE REQUEST", &shown.certificate_requests)),
     ];
     match output {

@@ -18,7 +18,7 @@ mod tasks;
 mod upkeep;
 
 pub use admission::{LinkCommand, LinkCreate, LinkRole, Lock, Login, Lost, Revoke, RevokeReason};
-pub use authority::{AuditCommand, CaCommand, CaTier, RequestsCommand};
+pub use authority::{AuditCommand, CaCommand, CaTier, RequestsCommand, SignerPurpose};
 pub use dht::{DhtCommand, DhtKind};
 pub use gsn::{GsnCommand, GsnState};
 pub use hosts::{Clone, Forget, LabelChange, NodeState, NodesFilter, Ping, Refresh, Watch};

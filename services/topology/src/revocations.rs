@@ -41,6 +41,8 @@ enum Broken {
     Trust(#[from] crate::trust::TrustFailure),
     #[error(transparent)]
     List(#[from] RevocationError),
+    #[error("the list is read from its beginning")]
+    Doubted,
     #[error("the stream ended")]
     Ended,
 }
@@ -111,11 +113,20 @@ async fn read(hub: &Hub, backoff: &mut Backoff) -> Result<(), Broken> {
     hub.trust.refresh(&*hub.authority).await?;
     let known = hub.trust.current().store.revocations().number();
     let mut increments = hub.authority.revocations(known).await?;
-    while let Some(increment) = increments.next().await {
+    loop {
+        let increment = tokio::select! {
+            increment = increments.next() => increment.ok_or(Broken::Ended)?,
+            () = hub.trust.doubted() => {
+                hub.revoked.send_replace(0);
+                return Err(Broken::Doubted);
+            }
+        };
         take(hub, &increment?).await?;
+        if hub.trust.current().store.revocations().is_crowded() {
+            hub.trust.doubt();
+        }
         backoff.reset();
     }
-    Err(Broken::Ended)
 }
 
 /// A list that a node knows and a restored auth has lost: signed by ours, and each passed on once.

@@ -12,12 +12,14 @@ use muster_wire::revocation::RevocationError;
 use muster_wire::ticket::{NodeTicket, TicketError};
 use muster_wire::trust::TrustError;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::Notify;
 
 use crate::authority::{Authority, AuthorityError};
 use crate::hub::Hub;
 
-/// Auth's list changes with a new signer, a few times a year; a ticket by an unknown one is worth a look as well.
-const REFRESH: Duration = Duration::from_secs(60);
+/// Auth's list changes with a new signer, a few times a year; a ticket by an unknown one is worth a look as well. A key that
+/// leaked counts no longer than this.
+const REFRESH: Duration = Duration::from_secs(10);
 
 /// An auth that hangs is asked again.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -35,6 +37,7 @@ pub enum TrustFailure {
 pub struct Trust {
     network: NetworkId,
     current: RwLock<Arc<Current>>,
+    doubted: Notify,
 }
 
 /// The verified signers with the bundle they came in.
@@ -51,7 +54,7 @@ impl Trust {
     pub fn new(network: NetworkId, roots: &[CertificateDer<'_>]) -> Result<Self, TrustError> {
         let store = TrustStore::new(network, roots)?;
         let current = RwLock::new(Arc::new(Current { store, bundle: TrustBundle::default() }));
-        Ok(Self { network, current })
+        Ok(Self { network, current, doubted: Notify::new() })
     }
 
     pub fn network(&self) -> NetworkId {
@@ -68,13 +71,32 @@ impl Trust {
     /// Auth does not answer, or its answer does not lead to the pinned root; what was believed stays.
     pub async fn refresh(&self, authority: &dyn Authority) -> Result<(), TrustFailure> {
         let bundle = authority.trust_bundle().await?;
-        let mut store = self.current().store.clone();
-        store.load(&bundle, clock::wall())?;
         let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Others may have taken in revocations meanwhile.
-        store.set_revocations(current.store.revocations().clone());
+        if current.bundle == bundle {
+            return Ok(());
+        }
+        let mut store = current.store.clone();
+        store.load(&bundle, clock::wall())?;
+        if store.revocations().number() < current.store.revocations().number() {
+            self.doubted.notify_one();
+        }
         *current = Arc::new(Current { store, bundle });
         Ok(())
+    }
+
+    /// Returns when the list of revocations has to be read from its beginning: a key that signed it was withdrawn, or it came
+    /// in too many pieces.
+    pub(crate) async fn doubted(&self) {
+        self.doubted.notified().await;
+    }
+
+    /// Has it read from its beginning; until then those count who are in it.
+    pub(crate) fn doubt(&self) {
+        let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut store = current.store.clone();
+        store.set_revocations(Arc::new(store.revocations().doubted()));
+        *current = Arc::new(Current { store, bundle: current.bundle.clone() });
+        self.doubted.notify_one();
     }
 
     /// Takes in an increment of the list of revocations; says up to where they are known now.

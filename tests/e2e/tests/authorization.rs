@@ -69,7 +69,7 @@ const TABLE: &[Row] = &[
     ("muster.auth.v1.CertificateAuthorityService", &["GetCertificateAuthority"], READERS),
     (
         "muster.auth.v1.CertificateAuthorityService",
-        &["RotateCertificateAuthority", "ImportCertificates"],
+        &["RotateCertificateAuthority", "WithdrawSigners", "ImportCertificates"],
         ADMINS,
     ),
     ("muster.auth.v1.AuthorityService", &["Sign", "GetTrustBundle"], SERVICES),

@@ -225,3 +225,27 @@ async fn a_revoked_operator_is_refused_at_every_service() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn keys_that_leaked_are_withdrawn_and_the_network_goes_on_by_others() -> Result<()> {
+    let master = Master::up().await?;
+    let (lsn, child) = cell(&master).await?;
+    let (fleet, name) = (master.fleet()?, child.name()?);
+    master.muster(&["run", "--all", "--", "true"]).await?.expect(0)?;
+    let words = ["--output", "json", "ca", "withdraw", "tasks", "tickets", "receipts"];
+    let shown = master.muster(&words).await?.expect(0)?.documents()?;
+    let certificates =
+        |of: &str| shown[0][of].as_str().unwrap_or_default().matches("BEGIN CERTIFICATE").count();
+    ensure!((certificates("withdrawals"), certificates("signers")) == (3, 3), "{shown:?}");
+    ensure!(master.muster(&["audit", "export"]).await?.expect(0)?.stdout.contains("withdraw-signer"));
+    // What is asked now is signed by the new key, of which LSN and child hear first.
+    master.muster(&["run", "--all", "--", "true"]).await?.expect(0)?;
+    for agent in [&lsn, &child] {
+        agent.program()?.says("the master signs with other keys").await?;
+    }
+    // So is the list of revocations, which everybody reads anew.
+    master.muster(&["revoke", &name]).await?.expect(0)?;
+    fleet.until_node(&name, |node| !is_online(node)).await?;
+    until(&lsn, "rid of the revoked child", |status| !lists(status, "children", &name)).await?;
+    Ok(())
+}

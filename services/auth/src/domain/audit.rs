@@ -26,6 +26,8 @@ pub enum Action {
     DenyEnrollment,
     RequestEnrollment,
     Rotate,
+    /// Nothing counts any more that a signer's key signed.
+    WithdrawSigner,
     /// The end of another replica's chain was seen.
     Witness,
     CreateTask,
@@ -63,6 +65,7 @@ impl Action {
             Self::DenyEnrollment => "deny-enrollment",
             Self::RequestEnrollment => "request-enrollment",
             Self::Rotate => "rotate",
+            Self::WithdrawSigner => "withdraw-signer",
             Self::Witness => "witness",
             Self::CreateTask => "create-task",
             Self::CancelTask => "cancel-task",

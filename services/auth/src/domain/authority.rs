@@ -3,6 +3,8 @@
 use std::fmt;
 
 use muster_types::{Identity, NetworkId, RootKey, Timestamp};
+use muster_wire::envelope::key_id;
+use muster_wire::trust::WITHDRAWALS;
 use rand::CryptoRng;
 use rcgen::{Issuer, PublicKeyData};
 use ring::hmac;
@@ -16,6 +18,7 @@ use super::founding::certify_signer;
 use super::key::{KeyKind, StoredKey, generations, newest};
 use super::leaf::{self, Leaf, SIGNER_LIFETIME};
 use super::request::PublicKey;
+use super::rotation::withdrawn;
 use super::signer::{Purpose, RETIRED, RETIREMENT, Retired, Signer};
 use super::vault::{Vault, VaultError};
 
@@ -91,6 +94,8 @@ pub struct Authority {
     devices: Vec<Subordinate>,
     signers: Vec<Signer>,
     retired: Vec<Retired>,
+    /// Certificates (DER) that withdraw signers' keys, the newest first, each with the time it was made.
+    withdrawals: Vec<(Vec<u8>, Timestamp)>,
     challenge_key: hmac::Key,
     version: u64,
 }
@@ -130,6 +135,10 @@ impl Authority {
             devices: subordinates(keys, KeyKind::Devices, vault)?,
             signers,
             retired: retired(keys)?,
+            withdrawals: generations(keys, KeyKind::Withdrawal)
+                .iter()
+                .map(|key| (key.certificate.clone(), key.create_time))
+                .collect(),
             challenge_key: hmac::Key::new(hmac::HMAC_SHA256, &challenge.unseal(vault)?),
             version: Self::version_of(keys),
         })
@@ -194,6 +203,12 @@ impl Authority {
         let retired = self.retired.iter().filter(move |key| key.until > now);
         let present = self.signers.iter().map(|signer| &signer.certificate[..]);
         present.chain(retired.map(|key| &key.certificate[..]))
+    }
+
+    /// DER: that signers' keys were withdrawn, as long as any certificate of theirs may be good.
+    pub fn withdrawals(&self, now: Timestamp) -> impl Iterator<Item = &[u8]> {
+        let good = self.withdrawals.iter().filter(move |(_, made)| now.since(*made) < SIGNER_LIFETIME);
+        good.map(|(certificate, _)| &certificate[..]).take(WITHDRAWALS)
     }
 
     pub fn signer(&self, purpose: Purpose) -> &Signer {
@@ -336,13 +351,14 @@ pub(super) fn spki_of(certificate: &[u8]) -> Result<Vec<u8>, AuthorityError> {
 
 /// Signers' keys that were replaced; a new certificate for the same key replaces nothing.
 fn retired(keys: &[StoredKey]) -> Result<Vec<Retired>, AuthorityError> {
-    let mut all = Vec::new();
+    let (mut all, withdrawn) = (Vec::new(), withdrawn(keys));
     for purpose in Purpose::ALL {
         let known = generations(keys, KeyKind::Signer(purpose));
         let mut replaced = Vec::new();
         for pair in known.windows(2) {
             if let [newer, older] = pair
                 && spki_of_key(newer)? != spki_of_key(older)?
+                && !withdrawn.contains(&key_id(&spki_of_key(older)?))
             {
                 let until = newer.create_time + RETIREMENT;
                 replaced.push(Retired { certificate: older.certificate.clone(), until });

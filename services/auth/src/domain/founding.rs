@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use muster_types::{Identity, NetworkId, Role, RootKey, Timestamp};
+use muster_wire::trust;
 use rand::CryptoRng;
 use rcgen::{
     BasicConstraints, CertificateParams, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -241,7 +242,30 @@ pub(super) fn certify_signer(
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, AuthorityError> {
-    let identity = Identity { network, role: Role::Signer, name: purpose.as_str().to_owned() };
+    signer_named(issuer, network, purpose.as_str().to_owned(), spki, now, rng)
+}
+
+/// The certificate that withdraws the key `withdrawn` (its id). It is one for the key in its place, `spki`, which signs anyway.
+pub(super) fn certify_withdrawal(
+    issuer: &Issuer<'_, AuthorityKey>,
+    network: NetworkId,
+    withdrawn: &[u8],
+    spki: &[u8],
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, AuthorityError> {
+    signer_named(issuer, network, trust::withdrawal_name(withdrawn), spki, now, rng)
+}
+
+fn signer_named(
+    issuer: &Issuer<'_, AuthorityKey>,
+    network: NetworkId,
+    name: String,
+    spki: &[u8],
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, AuthorityError> {
+    let identity = Identity { network, role: Role::Signer, name };
     let public_key = PublicKey::from_spki(spki).ok_or(AuthorityError::Algorithm)?;
     Ok(leaf::issue(issuer, "", &identity, &public_key, now, rng)?.der)
 }

@@ -22,10 +22,12 @@ pub enum KeyKind {
     Cross,
     /// The RSA key of SCEP's registration authority.
     Registration,
+    /// The certificate that withdraws a signer's key; without a key.
+    Withdrawal,
 }
 
 impl KeyKind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Root,
         Self::Issuing,
         Self::Devices,
@@ -35,6 +37,7 @@ impl KeyKind {
         Self::Challenge,
         Self::Cross,
         Self::Registration,
+        Self::Withdrawal,
     ];
 
     /// What a root signs.
@@ -52,6 +55,7 @@ impl KeyKind {
             Self::Challenge => "challenge",
             Self::Cross => "cross",
             Self::Registration => "registration",
+            Self::Withdrawal => "withdrawal",
         }
     }
 

@@ -3,7 +3,12 @@
 //! A new root and the one before it sign each other's keys. Who pins the old one believes what the new one signs by the
 //! certificate that leaves bring along; who pins the new one learns of the old one from the trust bundle.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use muster_types::{NetworkId, RootKey, Timestamp};
+use muster_wire::envelope::key_id;
+use muster_wire::trust::withdrawn_by;
 use rand::CryptoRng;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -12,7 +17,7 @@ use super::authority::{AuthorityError, issuer, key_of, spki_of};
 use super::custody::AuthorityKey;
 use super::founding::{self, cross, pending, subordinate};
 use super::key::{KeyKind, StoredKey, generations, label, newest, next_generation};
-use super::leaf::common_name;
+use super::leaf::{SIGNER_LIFETIME, common_name};
 use super::request::PublicKey;
 use super::signer::Purpose;
 use super::vault::Vault;
@@ -90,6 +95,45 @@ pub fn rotate_signers(
             StoredKey::seal(kind, generation, &key.serialize_der(), certificate, (vault, now), rng)
         })
         .collect()
+}
+
+/// New keys for these purposes, and withdrawals of every earlier one whose certificate is still good: whoever has such a key
+/// could otherwise show it with that.
+///
+/// # Errors
+/// The issuing authority is missing or damaged.
+pub fn withdraw_signers(
+    keys: &[StoredKey],
+    vault: &Vault,
+    purposes: &[Purpose],
+    network: NetworkId,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<StoredKey>, AuthorityError> {
+    let issuing = issuer(newest(keys, KeyKind::Issuing)?, vault)?;
+    let mut made = rotate_signers(keys, vault, network, now, rng)?;
+    made.retain(|key| purposes.iter().any(|purpose| key.kind == KeyKind::Signer(*purpose)));
+    let mut withdrawn = withdrawn(keys);
+    let mut generation = next_generation(keys, KeyKind::Withdrawal);
+    for successor in made.clone() {
+        let spki = spki_of(&successor.certificate)?;
+        let good = |key: &&StoredKey| now.since(key.create_time) < SIGNER_LIFETIME;
+        for earlier in generations(keys, successor.kind).into_iter().filter(good) {
+            let id = key_id(&spki_of(&earlier.certificate)?);
+            if withdrawn.insert(id.clone()) {
+                let certificate = founding::certify_withdrawal(&issuing, network, &id, &spki, now, rng)?;
+                made.push(StoredKey::elsewhere(KeyKind::Withdrawal, generation, certificate, now));
+                generation += 1;
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// Ids of the keys that were withdrawn.
+pub(super) fn withdrawn(keys: &[StoredKey]) -> BTreeSet<Bytes> {
+    let withdrawals = generations(keys, KeyKind::Withdrawal).into_iter();
+    withdrawals.filter_map(|key| withdrawn_by(&key.certificate)).collect()
 }
 
 /// A new root with new authorities below it, and the two roots' certificates for each other.
@@ -294,6 +338,28 @@ mod tests {
         assert!(matches!(rotate_root(&keys, &vault, NOW, &mut rng), Err(AuthorityError::Elsewhere(_))));
         let again = import(&keys, &answer, &vault, NOW, &mut rng);
         assert!(matches!(again, Err(ImportError::NotAsked(_))));
+    }
+
+    #[test]
+    fn withdrawn_signers_count_nowhere_and_others_go_on() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let vault = vault(&mut rng);
+        let mut keys = founding::found(&vault, NOW, &mut rng).unwrap();
+        let network = Authority::unseal(&keys, &vault).unwrap().network();
+        keys.extend(rotate_signers(&keys, &vault, network, NOW, &mut rng).unwrap());
+        let before = Authority::unseal(&keys, &vault).unwrap();
+        assert_eq!(before.signers(NOW).count(), 6);
+        let tasks = [Purpose::Tasks];
+        for _ in 0..2 {
+            keys.extend(withdraw_signers(&keys, &vault, &tasks, network, NOW, &mut rng).unwrap());
+        }
+        let after = Authority::unseal(&keys, &vault).unwrap();
+        // Tasks: the present one alone; tickets and receipts: each with the one that it replaced.
+        assert_eq!((after.signers(NOW).count(), after.withdrawals(NOW).count()), (5, 3));
+        assert_ne!(after.signer(Purpose::Tasks).spki, before.signer(Purpose::Tasks).spki);
+        assert_eq!(after.signer(Purpose::Tickets).spki, before.signer(Purpose::Tickets).spki);
+        assert!(after.version() > before.version());
+        assert_eq!(after.withdrawals(NOW + SIGNER_LIFETIME).count(), 0);
     }
 
     #[test]

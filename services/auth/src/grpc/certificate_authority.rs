@@ -1,5 +1,6 @@
 //! CertificateAuthorityService: operators look at the authority and replace it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,12 +9,13 @@ use muster_proto::auth::v1::certificate_authority_service_server::CertificateAut
 use muster_proto::auth::v1::rotate_certificate_authority_request::Tier;
 use muster_proto::auth::v1::{
     CertificateAuthority, GetCertificateAuthorityRequest, ImportCertificatesRequest,
-    RotateCertificateAuthorityRequest,
+    RotateCertificateAuthorityRequest, SignerPurpose, WithdrawSignersRequest,
 };
 use tonic::{Request, Response, Status};
 
 use super::fault;
 use crate::domain::authority::Subordinate;
+use crate::domain::signer::Purpose;
 use crate::service::Auth;
 
 /// Certificates in one import: a root, its two cross certificates, and two authorities, several times over.
@@ -43,7 +45,17 @@ impl Authorities {
             certificate_requests: requests.into_iter().map(|(_, der)| der.into()).collect(),
             version: authority.version(),
             signers: authority.signers(self.auth.now()).map(Bytes::copy_from_slice).collect(),
+            withdrawals: authority.withdrawals(self.auth.now()).map(Bytes::copy_from_slice).collect(),
         }))
+    }
+}
+
+fn purpose(wire: SignerPurpose) -> Option<Purpose> {
+    match wire {
+        SignerPurpose::Tasks => Some(Purpose::Tasks),
+        SignerPurpose::Tickets => Some(Purpose::Tickets),
+        SignerPurpose::Receipts => Some(Purpose::Receipts),
+        SignerPurpose::Unspecified => None,
     }
 }
 
@@ -68,6 +80,20 @@ impl CertificateAuthorityService for Authorities {
             Tier::Unspecified => return Err(fault::invalid("TIER_INVALID", "say which tier").into()),
         };
         rotated.map_err(fault::of)?;
+        Ok(self.shown().await?)
+    }
+
+    async fn withdraw_signers(
+        &self,
+        request: Request<WithdrawSignersRequest>,
+    ) -> Result<Response<CertificateAuthority>, Status> {
+        let actor = fault::caller(request.extensions())?.resource_name();
+        let purposes: BTreeSet<_> = request.get_ref().purposes().filter_map(purpose).collect();
+        if purposes.is_empty() {
+            return Err(fault::invalid("PURPOSE_INVALID", "say which: tasks, tickets or receipts").into());
+        }
+        let purposes: Vec<_> = purposes.into_iter().collect();
+        self.auth.withdraw_signers(&actor, &purposes).await.map_err(fault::of)?;
         Ok(self.shown().await?)
     }
 

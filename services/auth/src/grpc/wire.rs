@@ -103,6 +103,7 @@ pub(super) fn trust_bundle(authority: &Authority, now: Timestamp) -> TrustBundle
         roots: bytes(authority.roots()),
         authorities: issuing.chain(bytes(authority.crosses())).collect(),
         signers: authority.signers(now).map(Bytes::copy_from_slice).collect(),
+        withdrawals: authority.withdrawals(now).map(Bytes::copy_from_slice).collect(),
     }
 }
 

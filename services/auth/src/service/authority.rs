@@ -4,6 +4,7 @@ use super::{Auth, AuthError};
 use crate::domain::audit::Action;
 use crate::domain::key::{KeyKind, StoredKey};
 use crate::domain::rotation;
+use crate::domain::signer::Purpose;
 
 impl Auth {
     /// A new issuing authority beside the old one. Where the root is elsewhere only its key is made: what [`Self::requests`]
@@ -37,6 +38,17 @@ impl Auth {
         self.adopt(actor, made).await
     }
 
+    /// New keys in place of all that sign for these purposes, and did: nothing counts any more that the old ones signed.
+    ///
+    /// # Errors
+    /// The keys cannot be made or stored.
+    pub async fn withdraw_signers(&self, actor: &str, purposes: &[Purpose]) -> Result<(), AuthError> {
+        let (keys, network) = (self.store.keys().await?, self.authority().network());
+        let (vault, now) = (&self.vault, self.now());
+        let made = rotation::withdraw_signers(&keys, vault, purposes, network, now, &mut rand::rng())?;
+        self.adopt_by(Action::WithdrawSigner, actor, made).await
+    }
+
     /// The requests of authorities that wait for their root's signature.
     ///
     /// # Errors
@@ -56,9 +68,12 @@ impl Auth {
     }
 
     async fn adopt(&self, actor: &str, made: Vec<StoredKey>) -> Result<(), AuthError> {
+        self.adopt_by(Action::Rotate, actor, made).await
+    }
+
+    async fn adopt_by(&self, action: Action, actor: &str, made: Vec<StoredKey>) -> Result<(), AuthError> {
         let subject = format!("networks/{}", self.authority().network());
-        Self::add_keys((self.store.as_ref(), &self.vault), made, Action::Rotate, actor, subject, self.now())
-            .await?;
+        Self::add_keys((self.store.as_ref(), &self.vault), made, action, actor, subject, self.now()).await?;
         self.refresh().await?;
         Ok(())
     }

@@ -11,9 +11,12 @@ use crate::store::{Certificate, Change, Write};
 /// Certificates that one principal may have: every renewal of the time in which a certificate still renews, several times over.
 const CERTIFICATES: u32 = 500;
 
-/// Entries of one list: what a network of a million loses in two bad weeks. One that is longer ends before its last
-/// number, and who holds it asks for the rest.
-pub const LIST: u32 = 20_000;
+/// Entries that are looked through for those that are lost: what a network of a million loses in two bad weeks.
+const LOST: u32 = 20_000;
+
+/// Entries of one list: some 120 bytes each, they fit into one message of a session (256 KiB). A list that is longer ends
+/// before its last number, and who holds it asks for the rest.
+pub const LIST: u32 = 1_500;
 
 /// What an operator wants to be revoked.
 #[derive(Debug, Clone)]
@@ -139,7 +142,7 @@ impl Auth {
         if certificates.iter().all(|certificate| certificate.revoke_time.is_none()) {
             return Ok(Vec::new());
         }
-        let listed = self.store.revocations(0, LIST).await?;
+        let listed = self.store.revocations(0, LOST).await?;
         let lost = listed.into_iter().filter(|entry| entry.reason == Reason::Lost);
         Ok(lost.map(|entry| entry.serial).collect())
     }
@@ -186,7 +189,24 @@ impl Auth {
         Ok(Revocation { principal: name.to_owned(), certificates, number })
     }
 
-    /// What changed behind list `after`; everything for 0.
+    /// Everything that is revoked.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn revoked(&self) -> Result<Vec<Revoked>, AuthError> {
+        let mut list = self.revocation_list(0).await?;
+        let mut all = std::mem::take(&mut list.entries);
+        loop {
+            let next = self.revocation_list(list.number).await?;
+            if next.number <= list.number {
+                return Ok(all);
+            }
+            all.extend(next.entries.iter().filter(|entry| entry.reason != Reason::Removed).cloned());
+            list = next;
+        }
+    }
+
+    /// What changed behind list `after`, as far as one list goes; from the beginning for 0.
     ///
     /// # Errors
     /// The store does not answer.
@@ -196,9 +216,9 @@ impl Auth {
         // Whoever knows more than we do knows another network's list, or one from before a backup: the whole list corrects it.
         let base = if after > newest { 0 } else { after };
         let mut entries = self.store.revocations(base, LIST).await?;
-        entries.retain(|entry| entry.number <= newest && (base > 0 || entry.reason != Reason::Removed));
         let cut = entries.len() >= LIST as usize;
-        let number = entries.last().filter(|_| cut).map_or(newest, |last| last.number);
+        let number = entries.last().filter(|_| cut).map_or(newest, |last| last.number.min(newest));
+        entries.retain(|entry| entry.number <= newest && (base > 0 || entry.reason != Reason::Removed));
         let restored = self.store.restored_number().await?;
         Ok(List { number, base, entries, time: self.now(), restored })
     }

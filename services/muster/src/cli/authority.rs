@@ -29,6 +29,12 @@ pub enum CaCommand {
         #[arg(value_enum)]
         tier: CaTier,
     },
+    /// New signing keys in place of leaked ones: nothing that those signed, at any time, counts any more
+    Withdraw {
+        /// What the leaked keys signed; `muster ca rotate signers` replaces keys that are only old
+        #[arg(value_enum, required = true)]
+        purposes: Vec<SignerPurpose>,
+    },
     /// Take in what a root that is kept elsewhere has signed, in PEM
     Import { file: PathBuf },
     /// A root's key and certificate, for a computer that stays off the network
@@ -58,6 +64,16 @@ pub enum CaTier {
     Root,
     /// The keys that sign tasks, tickets and receipts
     Signers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SignerPurpose {
+    /// Orders and cancellations: hosts refuse those that wait, which are to be made again
+    Tasks,
+    /// Nodes' keys, uptimes, revocations, relays: devices fetch new ones
+    Tickets,
+    /// Topology's word on who is shown, and the audit log's ends
+    Receipts,
 }
 
 #[derive(Debug, Subcommand)]

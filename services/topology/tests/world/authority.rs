@@ -54,6 +54,7 @@ impl TestAuthority {
             roots: vec![pki.root_der().to_vec().into()],
             authorities: vec![pki.issuing_der().to_vec().into()],
             signers: vec![material.chain[0].to_vec().into()],
+            withdrawals: Vec::new(),
         };
         let key_id = key_id(certificate.public_key().raw);
         let authority = Self {

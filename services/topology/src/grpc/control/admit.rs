@@ -8,8 +8,9 @@ use muster_kit::clock;
 use muster_proto::control::v1::{Hello, Part, RivalLsn, Welcome};
 use muster_proto::trust::v1::Envelope;
 use muster_types::{NodeId, SubnetKey, Version, version};
+use muster_wire::EnvelopeError;
 use muster_wire::revocation::Reason;
-use muster_wire::ticket::{NodeTicket, TicketError};
+use muster_wire::ticket::{NodeTicket, STALE_TICKET, TicketError};
 use muster_wire::time::{span_to_wire, to_wire};
 use rand::RngCore;
 
@@ -37,6 +38,9 @@ pub(super) mod code {
 
 /// Bytes of a resume token: nobody guesses another LSN's.
 const TOKEN_BYTES: usize = 16;
+
+/// Bytes of lists of revocations in one Welcome; the rest follows it.
+const WELCOME_LISTS: usize = 1024 * 1024;
 
 /// A node whose stream stands.
 pub(super) struct Admitted {
@@ -97,7 +101,9 @@ pub(super) async fn admit(
         None => Vec::new(),
     };
     let trust = hub.trust.current();
-    let welcome = welcome(hub, node, (&trust, hello.known_revocation), &attached, observed, &keys).await;
+    let (revocations, known_revocation) =
+        trust.store.revocations().page_after(hello.known_revocation, WELCOME_LISTS);
+    let welcome = welcome(hub, node, (&trust, revocations), &attached, observed, &keys).await;
     Ok(Admitted {
         signing_key: ticket.signing_key,
         cell,
@@ -105,7 +111,7 @@ pub(super) async fn admit(
         lost,
         held: attached.held,
         suspicion: attached.suspicion,
-        known_revocation: trust.store.revocations().number(),
+        known_revocation,
         welcome,
         receipts,
     })
@@ -117,7 +123,10 @@ async fn ticket(hub: &Hub, hello: &Hello) -> Result<(NodeTicket, bool), Part> {
         return Err(part(code::UNAVAILABLE, "topology does not know yet who is revoked"));
     }
     let sealed = hello.ticket.as_ref().ok_or_else(|| part(code::MISBEHAVED, "the ticket is missing"))?;
-    let refused = |error: TicketError| part(code::NOT_YOU, format!("the node's ticket: {error}"));
+    let refused = |error: TicketError| {
+        let stale = matches!(&error, TicketError::Envelope(EnvelopeError::Withdrawn(_)));
+        part(if stale { STALE_TICKET } else { code::NOT_YOU }, format!("the node's ticket: {error}"))
+    };
     match hub.trust.ticket(sealed, &*hub.authority).await {
         Err(TicketError::Revoked { reason: Reason::Lost, .. }) => {
             let ticket = NodeTicket::open_even_revoked(sealed, &hub.trust.current().store, clock::wall());
@@ -185,7 +194,7 @@ fn command(
 async fn welcome(
     hub: &Hub,
     node: NodeId,
-    (trust, known_revocation): (&Current, u64),
+    (trust, revocations): (&Current, Vec<Envelope>),
     attached: &Attached,
     observed: Option<IpAddr>,
     keys: &BTreeSet<SubnetKey>,
@@ -203,7 +212,7 @@ async fn welcome(
         held: attached.held,
         operator_policy: crate::sealed::operator_policy(&hub.operator_policy_file),
         trust_bundle: Some(trust.bundle.clone()),
-        revocations: trust.store.revocations().after(known_revocation).cloned().collect(),
+        revocations,
         uptime: uptime::ticket_of(hub, node).await,
         observed_ip,
         heartbeat_interval: Some(span_to_wire(HEARTBEAT)),

@@ -81,6 +81,8 @@ struct Session {
     told_revocation: u64,
     /// Version of the trust bundle that the node was told last.
     told_bundle: u64,
+    /// Keys of which the node was told that they were withdrawn.
+    told_withdrawals: usize,
     keys: up::Keys,
     sent: down::Sent,
     told: uptime::Told,
@@ -177,6 +179,7 @@ impl Session {
             held: false,
             told_revocation: 0,
             told_bundle: 0,
+            told_withdrawals: 0,
             keys: up::Keys::default(),
             sent: down::Sent::default(),
             told: uptime::Told::default(),
@@ -194,7 +197,10 @@ impl Session {
         self.told_bundle = admitted.welcome.trust_bundle.as_ref().map_or(0, |bundle| bundle.version);
         self.keys.learn(self.node, admitted.signing_key.to_vec());
         tracing::info!(lsn = self.cell.is_some(), resync = admitted.welcome.resync, "control stream open");
+        self.told_withdrawals = admitted.welcome.trust_bundle.as_ref().map_or(0, |it| it.withdrawals.len());
         self.send(Down::Welcome(admitted.welcome)).await?;
+        // What did not fit into the Welcome.
+        self.tell_revocations().await?;
         let receipts = admitted.receipts.into_iter().map(downstream::Body::PresenceReceipt);
         self.send_each(receipts.map(|receipt| down::message(&[self.node], receipt)).collect::<Vec<_>>()).await
     }
@@ -257,14 +263,10 @@ impl Session {
 
     /// The list of revocations is longer: the node hears what is new, and if that is about itself, the stream ends.
     async fn on_revoked(&mut self) -> Result<(), End> {
+        self.tell_bundle().await?;
+        self.tell_revocations().await?;
         let trust = self.hub.trust.current();
-        let revocations = trust.store.revocations();
-        for increment in revocations.after(self.told_revocation).cloned() {
-            let body = downstream::Body::Revocations(increment);
-            self.send(Down::Downstream(down::message(&[self.node], body))).await?;
-        }
-        self.told_revocation = revocations.number();
-        match revocations.of_node(self.node).map(|it| it.reason) {
+        match trust.store.revocations().of_node(self.node).map(|it| it.reason) {
             Some(reason) if !(reason == Reason::Lost && self.lost) => {
                 self.part(code::NOT_YOU, &format!("this device is {reason}")).await
             }
@@ -272,6 +274,17 @@ impl Session {
             None if self.lost => self.part(code::SUPERSEDED, "this device is not lost any more").await,
             _ => Ok(()),
         }
+    }
+
+    async fn tell_revocations(&mut self) -> Result<(), End> {
+        let trust = self.hub.trust.current();
+        let revocations = trust.store.revocations();
+        for increment in revocations.after(self.told_revocation).cloned() {
+            let body = downstream::Body::Revocations(increment);
+            self.send(Down::Downstream(down::message(&[self.node], body))).await?;
+        }
+        self.told_revocation = revocations.number();
+        Ok(())
     }
 
     async fn send_all(&mut self, frames: Vec<Down>) -> Result<(), End> {
@@ -385,8 +398,15 @@ impl Session {
             return Ok(());
         }
         self.told_bundle = bundle.version;
+        let withdrawals = std::mem::replace(&mut self.told_withdrawals, bundle.withdrawals.len());
         let body = downstream::Body::TrustBundle(bundle);
-        self.send(Down::Downstream(down::message(&[self.node], body))).await
+        self.send(Down::Downstream(down::message(&[self.node], body))).await?;
+        if self.told_withdrawals > withdrawals {
+            // Whoever had the list by a withdrawn key wants it from its beginning.
+            self.told_revocation = 0;
+            self.tell_revocations().await?;
+        }
+        Ok(())
     }
 
     /// Orders and cancellations that nodes of this stream have not answered.
