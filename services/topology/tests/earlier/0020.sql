@@ -1,0 +1,1 @@
+INSERT INTO cursors (feed, position) VALUES ('auth', 17);
