@@ -71,6 +71,8 @@ pub enum Event {
     Failed(String),
     /// Nor will it before this node has a new ticket.
     Stale(String),
+    /// Nor will it: this node is revoked.
+    Barred(String),
 }
 
 /// What the channel needs of its node.
@@ -295,6 +297,7 @@ impl Keeper {
                 session::Ended::Lost { reason, retry_after } => (Event::Down(reason), retry_after),
                 session::Ended::Failed { reason, retry_after } => (Event::Failed(reason), retry_after),
                 session::Ended::Stale { reason } => (Event::Stale(reason), None),
+                session::Ended::Barred { reason } => (Event::Barred(reason), None),
             };
             if self.events.send(told.0).await.is_err() {
                 return;

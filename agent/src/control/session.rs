@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_kit::clock::MasterClock;
 use muster_kit::connect::{Master, TOPOLOGY};
-use muster_kit::status;
+use muster_kit::{policy, status};
 use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::attach_response::Frame as Answer;
 use muster_proto::control::v1::control_service_client::ControlServiceClient;
@@ -55,6 +55,10 @@ pub(super) enum Ended {
     },
     /// The master takes the node's ticket no longer.
     Stale {
+        reason: String,
+    },
+    /// The master takes the node's certificate no longer.
+    Barred {
         reason: String,
     },
 }
@@ -115,7 +119,11 @@ pub(super) async fn open(
 }
 
 fn refused(status: &Status) -> Ended {
-    Ended::Failed { reason: cause(status), retry_after: status::retry_after(status) }
+    let reason = cause(status);
+    if status::reason(status).as_deref() == Some(policy::REVOKED) {
+        return Ended::Barred { reason };
+    }
+    Ended::Failed { reason, retry_after: status::retry_after(status) }
 }
 
 /// The innermost words of an error, which name the culprit.

@@ -23,9 +23,9 @@ use crate::identity::StateDir;
 use crate::journal::Journal;
 
 impl Driver {
-    /// A lost device and a held one take no part in the overlay.
+    /// A lost device, a revoked one and a held one take no part in the overlay.
     pub(super) fn is_apart(&self) -> bool {
-        self.lost || self.held
+        self.barred || self.held
     }
 
     pub(super) fn stand_apart(&mut self, why: &str) {

@@ -26,7 +26,6 @@ const TICKET_JITTER: Duration = Duration::from_secs(60);
 impl Driver {
     pub(super) async fn on_control(&mut self, event: control::Event) -> Next {
         let mut next = Next::Go;
-        let stale = matches!(event, control::Event::Stale(_));
         match event {
             control::Event::Up(welcome) => next = self.on_welcome(*welcome),
             control::Event::Frame(frame) => next = self.on_frame(*frame).await,
@@ -37,18 +36,25 @@ impl Driver {
                 self.history.lost_master(&reason);
                 self.overlay.handle(Input::MasterDetached { reason });
             }
-            control::Event::Failed(reason) | control::Event::Stale(reason) => {
-                if stale {
-                    self.want_ticket();
-                }
-                tracing::info!(reason, "the master is not reached; trying again");
-                self.attached = false;
-                self.unreached.clone_from(&reason);
-                self.overlay.handle(Input::MasterDetached { reason });
+            control::Event::Failed(reason) => self.on_unreached(reason),
+            control::Event::Stale(reason) => {
+                self.want_ticket();
+                self.on_unreached(reason);
+            }
+            control::Event::Barred(reason) => {
+                self.on_revoked();
+                self.on_unreached(reason);
             }
         }
         self.act().await;
         next
+    }
+
+    fn on_unreached(&mut self, reason: String) {
+        tracing::info!(reason, "the master is not reached; trying again");
+        self.attached = false;
+        self.unreached.clone_from(&reason);
+        self.overlay.handle(Input::MasterDetached { reason });
     }
 
     fn on_welcome(&mut self, welcome: Welcome) -> Next {
@@ -70,7 +76,8 @@ impl Driver {
         if let Some(next) = self.on_held(welcome.held) {
             return next;
         }
-        if self.lost {
+        if self.barred {
+            self.look_for_oneself();
             return Next::Go;
         }
         if let Some(uptime) = &welcome.uptime {

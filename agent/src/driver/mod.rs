@@ -176,8 +176,8 @@ struct Driver {
     stale: Option<Instant>,
     /// Times that gossip was due.
     gossiped: u32,
-    /// This device is lost: it speaks with the master alone, for a lock or an erase.
-    lost: bool,
+    /// This device is lost, and speaks with the master alone, for a lock or an erase; or revoked.
+    barred: bool,
     /// Other devices have this one's identity: it waits for an operator's word.
     held: bool,
     then: Then,
@@ -252,7 +252,7 @@ impl Driver {
             look_again: Vec::new(),
             stale: None,
             gossiped: 0,
-            lost: false,
+            barred: false,
             held: false,
             then: Then::End,
             parts,

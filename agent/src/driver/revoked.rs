@@ -132,21 +132,27 @@ impl Driver {
     pub(super) fn look_for_oneself(&mut self) {
         let trust = self.parts.trust.load_full();
         match trust.revocations().of_node(self.parts.identity.node).map(|it| it.reason) {
-            Some(Reason::Lost) if !self.lost => {
+            Some(Reason::Lost) if !self.barred => {
                 tracing::error!("this device is lost: it waits for its lock or erase");
+                self.barred = true;
+                self.stand_apart("this device is lost");
             }
-            Some(Reason::Revoked) => {
-                return tracing::error!("this device is revoked: nobody admits it any more");
-            }
+            Some(Reason::Revoked) => self.on_revoked(),
             // Found again, it takes part again.
-            None if self.lost => {
-                self.lost = false;
+            None if self.barred => {
+                self.barred = false;
                 self.meetings.set_apart(self.held);
-                return self.control.restart();
+                self.control.restart();
             }
-            _ => return,
+            _ => {}
         }
-        self.lost = true;
-        self.stand_apart("this device is lost");
+    }
+
+    /// By the list, or by the master's refusal: whoever is under this node finds another LSN at once, before the list comes.
+    pub(super) fn on_revoked(&mut self) {
+        if !std::mem::replace(&mut self.barred, true) {
+            tracing::error!("this device is revoked: nobody admits it any more");
+            self.stand_apart("this device is revoked");
+        }
     }
 }

@@ -88,9 +88,12 @@ impl Policy {
     }
 }
 
+/// The reason that a revoked caller hears.
+pub const REVOKED: &str = "CERTIFICATE_REVOKED";
+
 /// What a revoked caller hears, whatever it asks for or was listening to.
 pub fn revoked() -> Fault {
-    unauthenticated("CERTIFICATE_REVOKED", "this certificate has been revoked")
+    unauthenticated(REVOKED, "this certificate has been revoked")
 }
 
 fn unauthenticated(reason: &'static str, message: &str) -> Fault {

@@ -20,8 +20,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 const FIRST: &str = "nodes/0101010101010101010101010101010101010101";
 const SECOND: &str = "nodes/0202020202020202020202020202020202020202";
 
-const ROWS: &[(i64, &str)] =
-    &[(1, include_str!("earlier/0001.sql")), (30, include_str!("earlier/0030.sql"))];
+const ROWS: &[(i64, &str)] = &[(1, include_str!("earlier/0001.sql")), (30, include_str!("earlier/0030.sql"))];
 
 /// When revocations got a list.
 const LISTED: i64 = 30;
@@ -44,7 +43,11 @@ async fn who_was_revoked_still_is(store: &dyn Store, version: i64) {
     let list = store.revocations(0, 9).await.unwrap();
     let serials: Vec<_> = list.iter().map(|revoked| revoked.serial.0.as_slice()).collect();
     let before_there_was_a_list: &[u8] = &[11];
-    let expected = if version >= LISTED { vec![&[12][..], before_there_was_a_list] } else { vec![before_there_was_a_list] };
+    let expected = if version >= LISTED {
+        vec![&[12][..], before_there_was_a_list]
+    } else {
+        vec![before_there_was_a_list]
+    };
     assert_eq!(serials, expected);
     let newest = list.last().unwrap().number;
     assert_eq!((newest, store.revocation_number().await.unwrap()), (expected.len() as u64, newest));

@@ -111,6 +111,24 @@ async fn a_restarted_node_still_knows_who_is_revoked_with_the_master_away() -> R
 }
 
 #[tokio::test]
+async fn a_device_that_only_the_master_tells_that_it_is_revoked_takes_nobody_under_it() -> Result<()> {
+    let master = Master::up().await?;
+    let (mut lsn, mut child) = cell(&master).await?;
+    let (first, revoked) = (lsn.name()?, child.name()?);
+    lsn.stop().await?;
+    child.stop().await?;
+    master.muster(&["revoke", &revoked]).await?.expect(0)?;
+    child.start(&[])?;
+    child.program()?.says("this device is revoked").await?;
+
+    lsn.start(&[])?;
+    let fleet = master.fleet()?;
+    fleet.until_node(&first, |node| is_online(node) && node.role() == NodeRole::Lsn).await?;
+    ensure!(!lists(&child.status().await?, "children", &first), "somebody is under a revoked node");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_was_revoked_after_a_backup_a_restored_master_hears_from_its_nodes() -> Result<()> {
     let mut master = Master::up().await?;
     let (lsn, child) = cell(&master).await?;
