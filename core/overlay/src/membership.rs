@@ -13,6 +13,7 @@ use crate::line::Line;
 use crate::message::{
     Accepted, Beat, Knock, LsnQuery, Message, NeighborList, Part, PartCode, Ping, Pong, Terms,
 };
+use crate::office::children::CHILDREN;
 use crate::search::Search;
 use crate::step::{Ascent, Predecessor, Step};
 use crate::timer::Timer;
@@ -218,9 +219,10 @@ impl Membership {
         Step::Stay
     }
 
-    /// Deputies answer discovery late, the other children never (design, section 2: Uptime).
+    /// Deputies answer discovery late, the other children never (design, section 2: Uptime); of a full cell neither does.
     pub(crate) fn on_query(&mut self, from: SocketAddr, query: &LsnQuery, turn: &mut Turn<'_>) {
-        if self.watch.is_some() && self.claim.fits(&query.subnet_keys) && query.node != self.lsn() {
+        let deputy = self.watch.is_some() && self.neighbors.neighbors.len() < CHILDREN;
+        if deputy && self.claim.fits(&query.subnet_keys) && query.node != self.lsn() {
             self.answers.owe(from, turn);
         }
     }

@@ -78,6 +78,8 @@ pub struct Join {
     pub standing: Standing,
     pub attach: Attach,
     pub version: Version,
+    /// Of an LSN that gives in: how many children come after it.
+    pub brings: Option<u32>,
 }
 
 /// The child's word that it is under this LSN. The shell adds the date and the boot nonce when it signs.

@@ -176,10 +176,12 @@ impl Node {
 
     /// Splits the node into its state and everything that a turn needs.
     fn parts<'a>(&'a mut self, now: Instant, rng: &'a mut dyn RngCore) -> (&'a mut State, Turn<'a>) {
+        let children = self.office().map_or(0, |office| office.children().len());
         let turn = Turn {
             now,
             own: &self.own,
             sessions: &self.sessions,
+            children,
             timers: &mut self.timers,
             intents: &mut self.intents,
             rng,

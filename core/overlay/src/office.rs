@@ -4,6 +4,7 @@
 pub mod change_log;
 pub mod children;
 
+mod apart;
 mod beats;
 mod contest;
 mod lists;
@@ -132,7 +133,7 @@ impl Office {
             Message::Knock(word) => self.on_knock(from, word, turn),
             Message::Accepted(accepted) if self.is_winner(from) => return self.yield_to(accepted, turn),
             Message::Refused(part) | Message::Part(part) if self.is_winner(from) => {
-                return self.on_refused(from, part.better, turn);
+                return self.on_refused(from, part, turn);
             }
             _ => {}
         }
@@ -145,8 +146,12 @@ impl Office {
         }
     }
 
-    fn on_refused(&mut self, from: NodeId, better: Option<Claim>, turn: &mut Turn<'_>) -> Step {
-        match better {
+    fn on_refused(&mut self, from: NodeId, part: Part, turn: &mut Turn<'_>) -> Step {
+        match part.better {
+            better if part.code == PartCode::FULL => {
+                self.contest.stay_apart(&self.claim, from, turn);
+                better.map_or(Step::Stay, |claim| self.on_claim(claim, None, turn))
+            }
             Some(claim) if claim.claimant.node == from => {
                 self.contest.ask_again(&self.claim, claim, turn);
                 Step::Stay
@@ -189,9 +194,10 @@ impl Office {
         }
     }
 
-    /// "Only the LSN answers discovery at once" (design, section 2: Uptime).
+    /// "Only the LSN answers discovery at once" (design, section 2: Uptime). Who has no room leaves strangers to others.
     pub(crate) fn on_query(&mut self, from: SocketAddr, query: &LsnQuery, turn: &mut Turn<'_>) {
-        if !self.claim.fits(&query.subnet_keys) || self.answers >= ANSWERS_A_SWEEP {
+        let no_room = self.children.is_full() && !self.children.contains(query.node);
+        if no_room || !self.claim.fits(&query.subnet_keys) || self.answers >= ANSWERS_A_SWEEP {
             return;
         }
         self.answers += 1;
@@ -278,10 +284,9 @@ impl Office {
             return;
         }
         let (contact, version) = (join.contact.clone(), join.version);
-        let (attach, standing) = (join.attach.clone(), join.standing);
+        let (attach, standing, brings) = (join.attach.clone(), join.standing, join.brings);
         if self.children.admit(join, turn.now) == Admission::Full {
-            turn.send(from, Message::Refused(part(PartCode::FULL, "this cell is full", None)));
-            return;
+            return self.turn_away(from, brings, turn);
         }
         self.rally.on_join(from);
         self.contest.forget(from);
@@ -295,6 +300,15 @@ impl Office {
         self.record(from, Presence::Attached { attach, contact, version, standing }, turn);
         self.lists.on_newcomer(&self.beats, turn);
         turn.timers.set_earliest(Timer::Sweep, turn.now + SWEEP_INTERVAL);
+    }
+
+    /// The place has more nodes than a cell takes: whoever finds no room goes to the next cell, or founds it.
+    fn turn_away(&mut self, from: NodeId, brings: Option<u32>, turn: &mut Turn<'_>) {
+        if let Some(children) = brings {
+            self.contest.keep_apart(from, children, turn);
+        }
+        let better = self.contest.with_room(from).cloned();
+        turn.send(from, Message::Refused(part(PartCode::FULL, "this cell is full", better)));
     }
 
     fn refusal(&self, from: NodeId, join: &Join, turn: &Turn<'_>) -> Option<Part> {

@@ -141,6 +141,11 @@ pub const RIVAL_PAUSE: Duration = ms(5_000);
 /// never reach each other the tries of one cost a few hundred bytes a second, however many they are.
 pub const RIVAL_PAUSE_MAX: Duration = ms(20_000);
 
+/// Before an LSN asks another one again that had no room for it and its children: a cell shrinks by people going home.
+pub const APART_PAUSE: Duration = ms(600_000);
+/// For the children of an LSN that gave in to follow it.
+pub const FOLLOW_PATIENCE: Duration = ms(5_000);
+
 // --- being reached ---
 
 /// For deputies to say whether they reach their LSN: a knock takes the shell 1.5 s at most, and the words a round trip.

@@ -56,6 +56,7 @@ impl Own {
             standing: self.network.standing,
             attach: tenure.attach(self.node),
             version: self.version,
+            brings: None,
         }
     }
 
@@ -70,6 +71,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) own: &'a Own,
     /// Open sessions, with the address that the peer's packets come from.
     pub(crate) sessions: &'a BTreeMap<NodeId, Option<SocketAddr>>,
+    /// Children at the turn's beginning.
+    pub(crate) children: usize,
     pub(crate) timers: &'a mut Timers,
     pub(crate) intents: &'a mut VecDeque<Intent>,
     pub(crate) rng: &'a mut dyn RngCore,

@@ -150,6 +150,7 @@ fn body_to_wire(message: &Message, signer: &Signer, now: Timestamp) -> Result<Bo
             uptime: signer.uptime.clone(),
             standing: Some(field::standing_to_wire(join.standing)),
             attach: Some(sealed::attach_to_wire(&join.attach, signer, now)?),
+            brings: join.brings,
         }),
         Message::Accepted(accepted) => accepted_to_wire(accepted, None, signer, now)?,
         Message::Refused(part) => answer(Verdict::Refused(part_to_wire(part, signer, now)?)),
@@ -226,6 +227,7 @@ fn join_from_wire(wire: v1::Join, peer: &Hello, verifier: &Verifier<'_>) -> Resu
         standing: field::standing(wire.standing),
         attach: signed.attach,
         version: peer.software,
+        brings: wire.brings,
     })
 }
 

@@ -125,14 +125,15 @@ fn part() -> impl Strategy<Value = Part> {
 }
 
 fn join() -> impl Strategy<Value = Join> {
-    (contact_of(Just(SELF)), keys(), standing(), node_id(), any::<(u64, u64)>()).prop_map(
-        |(contact, subnet_keys, standing, lsn, (lineage, epoch))| Join {
+    (contact_of(Just(SELF)), keys(), standing(), node_id(), any::<(u64, u64, Option<u32>)>()).prop_map(
+        |(contact, subnet_keys, standing, lsn, (lineage, epoch, brings))| Join {
             contact,
             subnet_keys,
             uptime: UPTIME,
             standing,
             attach: Attach { node: SELF, lsn, lineage, epoch, seal: Seal::OWN },
             version: WORLD.hello.software,
+            brings,
         },
     )
 }
@@ -305,6 +306,7 @@ fn an_attach_of_an_earlier_run_is_refused() {
         standing: Standing::default(),
         attach: Attach { node: SELF, lsn: NodeId([2; 20]), lineage: 1, epoch: 1, seal: Seal::OWN },
         version: peer.software,
+        brings: None,
     });
     let bytes = session::encode(&join, &WORLD.signer, NOW).unwrap();
     let error = session::decode(&bytes, &peer, &verifier()).unwrap_err();

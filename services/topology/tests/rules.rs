@@ -353,6 +353,13 @@ fn a_cell_takes_a_thousand_nodes_and_no_more() {
     let update =
         Update { lsn: id(1), session: 1, cell: CellId(LINEAGE), number: 2, snapshot: false, changes };
     assert!(matches!(fleet.run(update), Updated::Known { refused: 1, .. }));
+    // Who finds no room there founds the next cell, and neither is the other's rival.
+    assert!(fleet.attach(id(7), 7, None).rivals.is_empty());
+    let next = fleet.attach_lsn(id(8), 8, 0xbb, 1);
+    assert_eq!((next.cell, next.rivals, next.rivalled), (Some(CellId(0xbb)), Vec::new(), Vec::new()));
+    // With one node less there is room again.
+    fleet.show(id(1), 1, 1, &many(0, limits::CELL_NODES - 2));
+    assert_eq!(fleet.attach(id(7), 7, None).rivals.len(), 2);
 }
 
 #[test]

@@ -103,6 +103,7 @@ pub(crate) fn session_messages(world: &World) -> Vec<Vec<u8>> {
         standing: Standing { wired: true, mains_powered: true },
         attach: own_attach(world),
         version: world.hello.software,
+        brings: Some(7),
     };
     let spoken = [
         Message::Join(join),

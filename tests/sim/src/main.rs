@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use muster_sim::measure::{Measure, Sample};
 use muster_sim::scale::{
-    Alone, Day, Decapitation, Detections, Liars, Outage, Revocation, Revocations, Victims, Weather,
+    Alone, Crowd, Day, Decapitation, Detections, Liars, Outage, Revocation, Revocations, Victims, Weather,
 };
 use muster_sim::{Churn, Outcome};
 
@@ -74,6 +74,8 @@ enum Scenario {
     Liars,
     /// No master, for so many hours.
     Alone,
+    /// One place with more nodes than a cell takes.
+    Crowd,
     /// False detections at 1 % independent loss, everything simulated.
     Detections,
     /// The same under bursts of 300 ms, once in ten minutes.
@@ -148,6 +150,7 @@ fn scale(args: &ScaleArgs) -> anyhow::Result<ExitCode> {
         Scenario::Revocations => Revocations { nodes, places }.run(seed),
         Scenario::Liars => Liars { nodes, places, span: away }.run(seed),
         Scenario::Alone => Alone { nodes, places, hours }.run(seed),
+        Scenario::Crowd => Crowd { nodes, morning: Duration::from_secs(600) }.run(seed),
         Scenario::Detections => {
             Detections { nodes, places, hours, weather: Weather::Independent(0.01) }.run(seed)
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use muster_sim::churn::office_link;
 use muster_sim::measure::Traffic;
 use muster_sim::scale::{
-    Alone, Day, Decapitation, Detections, Liars, Outage, Report, Revocation, Revocations, Victims, Weather,
+    Alone, Crowd, Day, Decapitation, Detections, Liars, Outage, Report, Revocation, Revocations, Victims,
+    Weather,
 };
 use muster_sim::world::{Setup, World};
 
@@ -28,8 +29,8 @@ fn a_fleet_that_lost_its_master_for_an_hour_has_it_back_within_a_minute_and_with
 }
 
 #[test]
-fn a_fleet_that_was_alone_for_an_hour_while_hosts_came_and_went_is_whole_a_minute_after_the_masters_return() {
-    holds(&Alone { nodes: 100, places: 4, hours: 1 }.run(SEED));
+fn a_fleet_that_was_alone_for_hours_while_hosts_came_and_went_is_whole_a_minute_after_the_masters_return() {
+    holds(&Alone { nodes: 200, places: 8, hours: 2 }.run(SEED));
 }
 
 #[test]
@@ -57,6 +58,11 @@ fn whoever_is_revoked_while_its_lsn_changes_loses_its_last_session_within_second
 #[test]
 fn lsns_that_lie_hide_nobody_for_long_and_invent_nobody() {
     holds(&Liars { nodes: 150, places: 15, span: Duration::from_secs(120) }.run(SEED));
+}
+
+#[test]
+fn a_place_with_more_nodes_than_a_cell_takes_is_as_few_cells_as_hold_them_and_nobody_changes() {
+    holds(&Crowd { nodes: 1_100, morning: Duration::from_secs(60) }.run(SEED));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use muster_types::{Contact, Instant, NodeId, Version};
 use crate::intent::Presence;
 use crate::message::{Attach, Join, Neighbor};
 use crate::standing::{Standing, Uptime, Worth};
-use crate::timing::{KNOCK_PAUSE, LEASE, SUSPICION};
+use crate::timing::{FOLLOW_PATIENCE, KNOCK_PAUSE, LEASE, SUSPICION};
 
 /// The LSN itself is one of its cell's nodes.
 pub const CHILDREN: usize = CELL_NODES - 1;
@@ -88,6 +88,25 @@ pub struct ChildTable {
     children: BTreeMap<NodeId, Child>,
     /// Neither silent nor out of reach before those who are, better before worse; read from its end.
     order: BTreeSet<(bool, Worth)>,
+    expected: Expected,
+}
+
+/// Children of LSNs that gave in, on their way here.
+#[derive(Debug, Default)]
+struct Expected {
+    nodes: usize,
+    until: Instant,
+}
+
+impl Expected {
+    fn add(&mut self, nodes: usize, now: Instant) {
+        self.nodes = self.at(now) + nodes;
+        self.until = now + FOLLOW_PATIENCE;
+    }
+
+    fn at(&self, now: Instant) -> usize {
+        if now < self.until { self.nodes } else { 0 }
+    }
 }
 
 impl ChildTable {
@@ -97,6 +116,10 @@ impl ChildTable {
 
     pub fn is_empty(&self) -> bool {
         self.children.is_empty()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.children.len() >= CHILDREN
     }
 
     pub fn contains(&self, node: NodeId) -> bool {
@@ -127,8 +150,16 @@ impl ChildTable {
     pub fn admit(&mut self, join: Join, now: Instant) -> Admission {
         let node = join.contact.node;
         let known = self.children.get(&node);
-        if known.is_none() && self.children.len() >= CHILDREN {
+        let brings = join.brings.map_or(0, |brings| usize::try_from(brings).unwrap_or(CHILDREN));
+        let expected = if brings > 0 { self.expected.at(now) } else { 0 };
+        if known.is_none() && self.children.len().saturating_add(expected).saturating_add(brings) >= CHILDREN
+        {
             return Admission::Full;
+        }
+        if brings > 0 {
+            self.expected.add(brings, now);
+        } else if known.is_none() {
+            self.expected.nodes = self.expected.nodes.saturating_sub(1);
         }
         let tried = known.filter(|known| known.contact == join.contact);
         let child = Child {
@@ -255,6 +286,7 @@ mod tests {
             uptime: Uptime(uptime),
             standing: Standing::default(),
             version: Version::default(),
+            brings: None,
         }
     }
 
@@ -280,6 +312,18 @@ mod tests {
         }
         assert_eq!(table.admit(join(9, 0), at(0)), Admission::Full);
         assert_eq!(table.admit(join(0, 5), at(0)), Admission::Known { changed: true });
+    }
+
+    #[test]
+    fn an_lsn_and_its_children_are_taken_in_together_or_not_at_all() {
+        let mut table = ChildTable::default();
+        let with = |id, brings| Join { brings: Some(brings), ..join(id, 0) };
+        let half = u32::try_from(CHILDREN / 2).unwrap();
+        assert_eq!(table.admit(with(1, half), at(0)), Admission::New);
+        assert_eq!(table.admit(with(2, half), at(0)), Admission::Full, "the first one's are on their way");
+        assert_eq!(table.admit(join(3, 0), at(0)), Admission::New, "who comes alone may be one of them");
+        assert_eq!(table.admit(with(2, half), at(60)), Admission::New, "they never came");
+        assert_eq!(table.admit(with(4, 1_000_000), at(60)), Admission::Full);
     }
 
     proptest! {

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 
 use muster_types::{Instant, NodeId};
 
+use super::apart::Apart;
 use crate::claim::Claim;
 use crate::intent::Intent;
-use crate::message::{Discovery, Knock, Message, Ping};
+use crate::message::{Discovery, Join, Knock, Message, Ping};
 use crate::timer::Timer;
 use crate::timing::{RIVAL_PAUSE, RIVAL_PAUSE_MAX, YIELD_PATIENCE};
 use crate::turn::Turn;
@@ -22,6 +23,7 @@ pub(crate) struct Contest {
     /// The better LSN that has been reached, and asked to take this one in.
     yielding: Option<Claim>,
     rivals: BTreeMap<NodeId, Rival>,
+    apart: Apart,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,10 @@ impl Contest {
             let same = known.prevails == prevails && known.claim.tenure() == rival.tenure();
             same && turn.now.since(known.met) < RIVAL_PAUSE
         };
-        if node == own.claimant.node || self.rivals.get(&node).is_some_and(old) {
+        if node == own.claimant.node
+            || self.rivals.get(&node).is_some_and(old)
+            || self.apart.holds(&rival, turn.now)
+        {
             return;
         }
         if let Some(to) = heard.filter(|_| !prevails) {
@@ -88,7 +93,8 @@ impl Contest {
     /// Tries those again whose pause is over.
     pub(crate) fn on_timer(&mut self, own: &Claim, turn: &mut Turn<'_>) {
         let due = |rival: &&Rival| rival.again <= turn.now;
-        let claims: Vec<_> = self.rivals.values().filter(due).map(|rival| rival.claim.clone()).collect();
+        let mut claims: Vec<_> = self.rivals.values().filter(due).map(|rival| rival.claim.clone()).collect();
+        claims.extend(self.apart.take_due(turn.now));
         for claim in claims {
             let prevails = claim.prevails_over(own);
             self.meet(claim, prevails, turn);
@@ -99,6 +105,28 @@ impl Contest {
     /// It is a child now, this LSN's or another's, or nobody's any more.
     pub(crate) fn forget(&mut self, node: NodeId) {
         self.rivals.remove(&node);
+        self.apart.forget(node);
+    }
+
+    /// The better LSN has no room for this cell: both stay, and are no rivals for a while.
+    pub(crate) fn stay_apart(&mut self, own: &Claim, from: NodeId, turn: &mut Turn<'_>) {
+        self.give_up(own, Some(from), turn);
+        let claim = self.rivals.remove(&from).map(|rival| rival.claim);
+        self.apart.refused_by(from, claim, turn.now);
+        self.set_timer(turn);
+    }
+
+    /// This cell has no room for that LSN's.
+    pub(crate) fn keep_apart(&mut self, node: NodeId, children: u32, turn: &mut Turn<'_>) {
+        let claim = self.rivals.remove(&node).map(|rival| rival.claim);
+        let children = usize::try_from(children).unwrap_or(usize::MAX);
+        self.apart.refuse(node, children, claim, turn.now);
+        self.set_timer(turn);
+    }
+
+    /// Another LSN of this place that has room, for whoever does not find it here.
+    pub(crate) fn with_room(&self, but: NodeId) -> Option<&Claim> {
+        self.apart.with_room(but)
     }
 
     /// Whatever its claim is worth, it has to be reached first; a better one may be dead.
@@ -115,19 +143,19 @@ impl Contest {
             let load_percent = turn.own.load_percent;
             turn.send(peer, Message::Ping(Ping { sequence: 0, load_percent }));
         } else {
-            self.approach(peer, turn);
+            self.approach(own, peer, turn);
         }
     }
 
     /// The session may have been dialled by the rival, or found open by its own packets: others may not get through.
-    fn approach(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
+    fn approach(&mut self, own: &Claim, peer: NodeId, turn: &mut Turn<'_>) {
         let Some(rival) = self.rivals.get_mut(&peer).filter(|_| self.yielding.is_none()) else { return };
         match rival.stage {
             Stage::Met => {
                 rival.stage = Stage::Knocking;
                 turn.intend(Intent::Knock(rival.claim.claimant.clone()));
             }
-            Stage::Reached => self.ask(peer, turn),
+            Stage::Reached => self.ask(own, peer, turn),
             Stage::Knocking | Stage::Asked => {}
         }
     }
@@ -140,7 +168,7 @@ impl Contest {
         let conceded = std::mem::take(&mut rival.conceded);
         if answered && (conceded || rival.claim.prevails_over(own)) {
             rival.stage = Stage::Reached;
-            self.approach(peer, turn);
+            self.approach(own, peer, turn);
         } else if !conceded {
             turn.send(peer, Message::Knock(Knock::Unanswered));
         }
@@ -153,10 +181,10 @@ impl Contest {
 
     /// Nobody reaches this LSN, says the rival: if that one can be reached, it wins, whatever the claims are worth. Two whom
     /// nobody reaches may have met by dialling each other at once.
-    pub(crate) fn concede(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
+    pub(crate) fn concede(&mut self, own: &Claim, peer: NodeId, turn: &mut Turn<'_>) {
         if let Some(rival) = self.rivals.get_mut(&peer).filter(|rival| rival.stage != Stage::Asked) {
             (rival.conceded, rival.stage) = (true, Stage::Met);
-            self.approach(peer, turn);
+            self.approach(own, peer, turn);
         }
     }
 
@@ -164,12 +192,15 @@ impl Contest {
         self.rivals.contains_key(&node)
     }
 
-    fn ask(&mut self, peer: NodeId, turn: &mut Turn<'_>) {
+    /// Children of an earlier tenure of one lineage are the later one's already, or on their way.
+    fn ask(&mut self, own: &Claim, peer: NodeId, turn: &mut Turn<'_>) {
         let Some(rival) = self.rivals.get_mut(&peer).filter(|rival| rival.stage != Stage::Asked) else {
             return;
         };
         rival.stage = Stage::Asked;
-        turn.send(peer, Message::Join(turn.own.join(rival.claim.tenure())));
+        let children = if rival.claim.lineage == own.lineage { 0 } else { turn.children };
+        let brings = Some(u32::try_from(children).unwrap_or(u32::MAX));
+        turn.send(peer, Message::Join(Join { brings, ..turn.own.join(rival.claim.tenure()) }));
         turn.set(Timer::Yield, YIELD_PATIENCE);
         self.yielding = Some(rival.claim.clone());
     }
@@ -192,7 +223,7 @@ impl Contest {
         let prevailing =
             self.rivals.iter().filter(|(_, rival)| open(rival) && rival.claim.prevails_over(own));
         let next = prevailing.map(|(node, _)| node).find(reached).copied();
-        next.into_iter().for_each(|node| self.approach(node, turn));
+        next.into_iter().for_each(|node| self.approach(own, node, turn));
     }
 
     fn note(&mut self, claim: Claim, prevails: bool, turn: &mut Turn<'_>) {
@@ -222,7 +253,8 @@ impl Contest {
     }
 
     fn set_timer(&self, turn: &mut Turn<'_>) {
-        if let Some(next) = self.rivals.values().map(|rival| rival.again).min() {
+        let rivals = self.rivals.values().map(|rival| rival.again);
+        if let Some(next) = rivals.chain(self.apart.next()).min() {
             turn.timers.set(Timer::Rival, next);
         }
     }

@@ -83,7 +83,7 @@ impl Office {
             Verdict::Unfounded { doubter } => turn.send(doubter, Message::Knock(Knock::Answered)),
             Verdict::Founded { doubter } => {
                 tracing::info!(rival = %doubter, "strangers do not reach this LSN: giving in to one that they reach");
-                self.contest.concede(doubter, turn);
+                self.contest.concede(&self.claim, doubter, turn);
             }
         }
     }

@@ -162,6 +162,7 @@ pub(crate) fn join(driver: &mut Driver, child: NodeId, version: Version) {
         standing: STEADY,
         attach: tenure(driver).attach(child),
         version,
+        brings: None,
     };
     driver.open(child);
     driver.receive(child, Message::Join(join));

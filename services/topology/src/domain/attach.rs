@@ -136,7 +136,8 @@ impl Attach {
     fn served_here(&self, ledger: &Ledger) -> Vec<Cell> {
         let here = |cell: &&Cell| !cell.keys.is_disjoint(&self.keys) && cell.lsn != Some(self.node);
         let cells = ledger.cells.iter().map(|(_, cell)| cell).filter(here);
-        cells.filter(|cell| ledger.is_served(cell)).take(RIVALS).cloned().collect()
+        let able = |cell: &&Cell| ledger.is_served(cell) && !ledger.is_full(cell.id);
+        cells.filter(able).take(RIVALS).cloned().collect()
     }
 
     /// One of several devices with this identity: it stands nowhere, and is known to be there.
@@ -233,7 +234,10 @@ fn place(ledger: &mut Ledger, claim: &Claim) -> Placed {
     cell.grant(claim);
     let id = cell.id;
     ledger.cells.put(id, cell);
-    Placed { cell: Some(id), rivals: served.into_iter().take(RIVALS).collect(), deposed }
+    // A place with more nodes than a cell takes has several: a full one contests nothing.
+    let contests = |cell: &Cell| !ledger.is_full(id) && !ledger.is_full(cell.id);
+    let rivals = served.into_iter().filter(contests).take(RIVALS).collect();
+    Placed { cell: Some(id), rivals, deposed }
 }
 
 /// The cell that the node was the LSN of has none now.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use muster_types::limits::CELL_NODES;
 use muster_types::{NodeId, SubnetKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,7 @@ pub struct Wanted {
     pub carried_by: BTreeSet<NodeId>,
     pub cells: BTreeSet<CellId>,
     pub lineages: BTreeSet<u64>,
+    /// Cells with these, and how many nodes they have.
     pub keys: BTreeSet<SubnetKey>,
     /// How many nodes these cells have.
     pub counts: BTreeSet<CellId>,
@@ -149,6 +151,11 @@ impl Ledger {
         cell.lsn.is_some_and(|lsn| {
             self.attachments.find(&lsn).is_some_and(|it| it.is_live() && it.cell == Some(cell.id))
         })
+    }
+
+    /// Whether the cell takes nobody more: its LSN is nobody's rival, and nobody's to join.
+    pub fn is_full(&self, cell: CellId) -> bool {
+        self.members.get(&cell).is_some_and(|members| *members >= CELL_NODES)
     }
 
     /// The cell, or the one that its last LSN went to: whichever is served.

@@ -57,14 +57,17 @@ async fn load_cells(store: &dyn Store, wanted: &Wanted, ledger: &mut Ledger) -> 
     if !wanted.lineages.is_empty() {
         found.extend(store.cells_by_lineage(&list(&wanted.lineages)).await?);
     }
+    let mut counted = wanted.counts.clone();
     if !wanted.keys.is_empty() {
-        found.extend(store.cells_by_key(&list(&wanted.keys)).await?);
+        let near = store.cells_by_key(&list(&wanted.keys)).await?;
+        counted.extend(near.iter().filter(|cell| cell.row.lsn.is_some()).map(|cell| cell.row.id));
+        found.extend(near);
     }
     for stored in found {
         ledger.cells.load(stored.row.id, stored);
     }
-    for cell in &wanted.counts {
-        ledger.members.insert(*cell, store.count_nodes_of(*cell).await?);
+    for cell in counted {
+        ledger.members.insert(cell, store.count_nodes_of(cell).await?);
     }
     load_successors(store, ledger).await?;
     let lsns: BTreeSet<NodeId> = ledger.cells.iter().filter_map(|(_, cell)| cell.lsn).collect();

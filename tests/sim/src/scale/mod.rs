@@ -2,6 +2,7 @@
 //! and ends with what an onlooker sees: who has an LSN, what the master shows, and who had how much to do.
 
 mod alone;
+mod crowd;
 mod day;
 mod decapitation;
 mod detections;
@@ -21,6 +22,7 @@ use crate::measure::Sample;
 use crate::world::{HostId, Life, Setup, World};
 
 pub use alone::Alone;
+pub use crowd::Crowd;
 pub use day::Day;
 pub use decapitation::{Decapitation, Victims};
 pub use detections::{Detections, Weather};

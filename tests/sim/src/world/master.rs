@@ -8,6 +8,7 @@ use muster_kit::listen::HANDSHAKES;
 use muster_overlay::Claim;
 use muster_overlay::intent::Update;
 use muster_overlay::message::Attach;
+use muster_types::limits::CELL_NODES;
 use muster_types::{Instant, NodeId};
 
 use super::HostId;
@@ -235,9 +236,10 @@ impl Master {
         }
     }
 
-    /// Other LSNs among those of its place.
+    /// Other LSNs among those of its place, and none where a cell is full: nobody can go there.
     pub(super) fn rivals(&self, host: HostId, place: &BTreeSet<HostId>) -> Vec<(HostId, Claim)> {
-        let others = place.iter().filter(|&&other| other != host);
+        let full = |lsn: HostId| self.tables.get(&lsn).is_some_and(|table| table.len() + 1 >= CELL_NODES);
+        let others = place.iter().filter(|&&other| other != host && !full(host) && !full(other));
         others.filter_map(|&other| Some((other, self.streams.get(&other)?.claim.clone()?))).collect()
     }
 }

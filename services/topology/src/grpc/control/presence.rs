@@ -134,12 +134,17 @@ pub(super) async fn receipts(hub: &Hub, lsn: NodeId, shown: &[Shown]) -> Vec<Env
     }
 }
 
-/// The claims of LSNs that serve cells with one of these keys, the most reliable first.
+/// The claims of LSNs that serve cells with one of these keys and have room, the most reliable first.
 pub(super) async fn served_claims(hub: &Hub, keys: Vec<SubnetKey>) -> Result<Vec<Envelope>, StoreError> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let cells = hub.store.cells_by_key(&keys).await?;
+    let mut cells = Vec::new();
+    for cell in hub.store.cells_by_key(&keys).await? {
+        if cell.row.lsn.is_some() && hub.store.count_nodes_of(cell.row.id).await? < limits::CELL_NODES {
+            cells.push(cell);
+        }
+    }
     let lsns: Vec<NodeId> = cells.iter().filter_map(|cell| cell.row.lsn).collect();
     let now = clock::wall();
     let uptimes: HashMap<NodeId, u16> = hub
