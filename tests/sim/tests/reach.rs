@@ -11,7 +11,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// The lower a host's number, the better its uptime: an LSN changes for a clearly better one.
 fn world(nodes: usize, places: usize, datagrams: bool, seed: u64) -> World {
     let mut world = World::new(&Setup { nodes, places, link: office_link(), rest: false, datagrams }, seed);
-    let uptime = |host: HostId| 9_000 - 800 * u16::try_from(host / places).unwrap();
+    let uptime = |host: HostId| 9_000 - 800 * u16::try_from(host / places).expect("a place has a few hosts");
     (0..nodes).for_each(|host| world.attest(host, uptime(host)));
     world
 }

@@ -87,7 +87,8 @@ fn two_lsns_that_do_not_fit_into_one_cell_are_no_rivals_until_their_pause_is_ove
     driver.open(LSN);
     driver.knocked(LSN, true);
     assert!(driver.sent(LSN).any(|message| matches!(message, Message::Join(join) if join.brings == Some(0))));
-    let part = muster_overlay::message::Part { code: PartCode::FULL, description: String::new(), better: None };
+    let part =
+        muster_overlay::message::Part { code: PartCode::FULL, description: String::new(), better: None };
     driver.receive(LSN, Message::Refused(part));
     driver.input(Input::Closed { peer: LSN });
     driver.wanted.clear();
