@@ -18,7 +18,9 @@ mod keyring;
 pub mod local;
 mod meetings;
 pub mod platform;
+mod post;
 mod relays;
+mod super_nodes;
 pub mod tasks;
 mod volunteer;
 

@@ -56,6 +56,8 @@ pub(crate) struct Terms {
     /// Told whether the registry has this node serve.
     pub(crate) standing: watch::Sender<bool>,
     pub(crate) given: Arc<Given>,
+    /// Told by which addresses the registry last had it serve, for the hash table; none: not any more.
+    pub(crate) serves_at: watch::Sender<Option<Vec<Address>>>,
 }
 
 /// The task beside the loop; dropping it ends the offer.
@@ -64,6 +66,7 @@ pub(crate) struct Volunteer {
     named: Vec<Address>,
     addresses: watch::Sender<Vec<Address>>,
     ticket: watch::Sender<Envelope>,
+    serves_at: watch::Receiver<Option<Vec<Address>>>,
     probes: mpsc::Sender<(SocketAddr, Token)>,
     task: JoinHandle<()>,
 }
@@ -74,8 +77,9 @@ impl Volunteer {
         let named = named_addresses(&terms);
         let (ticket, tickets) = watch::channel(terms.ticket.clone());
         let (probes, heard) = mpsc::channel(PROBES);
+        let serves_at = terms.serves_at.subscribe();
         let task = tokio::spawn(Offering { terms, offered, tickets, heard }.run());
-        Self { named, addresses, ticket, probes, task }
+        Self { named, addresses, ticket, serves_at, probes, task }
     }
 
     /// The host's addresses now.
@@ -83,6 +87,11 @@ impl Volunteer {
         let public = || addresses.into_iter().filter(|address| is_public(address.ip)).collect();
         let offered: Vec<_> = if self.named.is_empty() { public() } else { self.named.clone() };
         self.addresses.send_if_modified(|known| std::mem::replace(known, offered.clone()) != offered);
+    }
+
+    /// As the registry last said: it may be away. Empty: not any more; `None`: it never did.
+    pub(crate) fn serves_at(&self) -> Option<Vec<Address>> {
+        self.serves_at.borrow().clone()
     }
 
     pub(crate) fn renew(&self, ticket: Envelope) {
@@ -109,7 +118,7 @@ fn named_addresses(terms: &Terms) -> Vec<Address> {
 }
 
 /// Addresses that others can write to, unless something between forbids it: the probes tell.
-fn is_public(ip: IpAddr) -> bool {
+pub(crate) fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             // 100.64.0.0/10 lies behind a carrier's translator (RFC 6598).
@@ -194,8 +203,18 @@ impl Offering {
             () = unplugged => None,
         };
         self.terms.standing.send_replace(false);
+        if outcome != Some(Outcome::Broken) {
+            withdraw(&self.terms);
+        }
         outcome
     }
+}
+
+/// It serves no more: not by these addresses, or nobody reaches it.
+fn withdraw(terms: &Terms) {
+    terms
+        .serves_at
+        .send_if_modified(|at| at.as_mut().is_some_and(|addresses| !std::mem::take(addresses).is_empty()));
 }
 
 #[cfg(test)]

@@ -14,4 +14,6 @@ pub const AUDIT_HEADS: &str = "application/vnd.muster.audit-heads.v1";
 pub const RELAY_TICKET: &str = "application/vnd.muster.relay-ticket.v1";
 pub const RECORD: &str = "application/vnd.muster.record.v1";
 pub const CALL: &str = "application/vnd.muster.call.v1";
+pub const LETTER: &str = "application/vnd.muster.letter.v1";
+pub const LETTER_RECEIPT: &str = "application/vnd.muster.letter-receipt.v1";
 pub const LIFE: &str = "application/vnd.muster.life.v1";

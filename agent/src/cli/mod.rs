@@ -6,6 +6,7 @@
 
 mod dht;
 mod enroll;
+mod letters;
 mod network;
 mod status;
 mod uninstall;
@@ -69,6 +70,10 @@ enum Command {
     Status(status::Status),
     /// Open a session with any node of the network, and show by which path and what was tried
     Ping(network::Ping),
+    /// Send a letter of at most 16 KiB to any node, which gets it once; the master need not be there
+    Send(letters::Send),
+    /// Show the letters that came for this host, or take the oldest
+    Inbox(letters::Inbox),
     /// Show how this host is seen from outside, and what that means
     Netcheck(network::Netcheck),
     /// Look into the hash table from this node
@@ -122,6 +127,8 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Run(run) => run_agent(with_flags(load(&places)?, run)),
         Command::Status(status) => status.run(&load(&places)?),
         Command::Ping(ping) => ping.run(&load(&places)?),
+        Command::Send(send) => send.run(&load(&places)?),
+        Command::Inbox(inbox) => inbox.run(&load(&places)?),
         Command::Netcheck(netcheck) => netcheck.run(&load(&places)?),
         Command::Dht(command) => dht::run(&command, &load(&places)?),
         Command::Uninstall(uninstall) => uninstall.run(&load(&places)?),

@@ -92,7 +92,7 @@ impl Netcheck {
 }
 
 /// `None`: the agent is not there, and the user was told.
-fn answered<T>(asked: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+pub(super) fn answered<T>(asked: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
     match asked {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if error.is::<local::LocalError>() => {

@@ -24,6 +24,7 @@ use crate::control::Client;
 use crate::driver::parts::Parts;
 use crate::driver::{Done, Driver, Next, RunError};
 use crate::identity::{Identity, StateError};
+use crate::volunteer::Volunteer;
 
 /// Contacts asked of the master.
 const CONTACTS: i32 = 40;
@@ -39,6 +40,11 @@ pub(super) struct Table {
 
 /// What this node is at the moment.
 pub(super) struct Place<'a> {
+    /// Super nodes with which this LSN holds sessions, while it has no master.
+    pub(super) via: &'a [Contact],
+    /// The addresses by which it serves as a super node; `None`: it never did.
+    pub(super) serves_at: Option<Contact>,
+    pub(super) network: NetworkId,
     pub(super) station: &'a Station,
     pub(super) contact: Contact,
     pub(super) subnets: &'a [SubnetKey],
@@ -90,11 +96,16 @@ impl Table {
 
     fn publish(&mut self, place: &Place<'_>) {
         let own = Key::from(place.contact.node);
-        let mut values = vec![(own, Value::Contact(place.contact.clone())), (own, Value::NodeKeys)];
+        let here = Value::Contact(place.contact.clone(), place.subnets.to_vec());
+        let mut values = vec![(own, here), (own, Value::NodeKeys)];
+        values.extend(place.serves_at.clone().map(|contact| {
+            let value = Value::Gsn { contact, reliability_basis_points: 0 };
+            (record::super_nodes_key(place.network), value)
+        }));
         if let Station::IsLsn { epoch, lineage, .. } = place.station {
             values.extend(place.subnets.iter().map(|subnet| {
-                let lsn = place.contact.clone();
-                let value = Value::Subnet { subnet: *subnet, lsn, lineage: *lineage, epoch: *epoch };
+                let (lsn, via) = (place.contact.clone(), place.via.to_vec());
+                let value = Value::Subnet { subnet: *subnet, lsn, lineage: *lineage, epoch: *epoch, via };
                 (Key::from(*subnet), value)
             }));
         }
@@ -210,7 +221,7 @@ impl Table {
 
 /// An LSN to try: its record is signed by itself. What only its claim can say, it says when it accepts.
 fn candidate(value: Value) -> Option<Claim> {
-    let Value::Subnet { subnet, lsn, lineage, epoch } = value else { return None };
+    let Value::Subnet { subnet, lsn, lineage, epoch, .. } = value else { return None };
     Some(Claim {
         lineage,
         epoch,
@@ -258,7 +269,13 @@ impl Driver {
         let contact = Contact { node: self.parts.identity.node, addresses: self.presence.addresses() };
         let (station, subnets) = (self.overlay.station(), machine.subnet_keys().to_vec());
         let endpoint = self.overlay.endpoint();
-        self.table.look(&Place { station: &station, contact, subnets: &subnets, endpoint });
+        let node = self.parts.identity.node;
+        let serves_at = self.volunteer.as_ref().and_then(Volunteer::serves_at);
+        let serves_at = serves_at.map(|addresses| Contact { node, addresses });
+        let (via, network) = (&self.via, self.parts.identity.network);
+        let place =
+            Place { station: &station, contact, subnets: &subnets, endpoint, via, serves_at, network };
+        self.table.look(&place);
     }
 
     /// Whom the table's contacts of other days are.

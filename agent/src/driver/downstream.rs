@@ -8,6 +8,7 @@ use muster_proto::control::v1::{
     Downstream, Missed, Probe, ProbeAnswer, Summons, TrafficClass, UpstreamItem, upstream_item,
 };
 
+use muster_overlay::post::Origin;
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 
 use crate::driver::Driver;
@@ -42,6 +43,7 @@ impl Driver {
             Some(Body::Summons(Summons {})) => self.on_summons(),
             Some(Body::Missed(Missed {})) => self.overlay.handle(Input::Missed),
             Some(Body::Call(call)) => self.meetings.called(call),
+            Some(Body::SendTo(word)) => self.hear_word(Origin::Master, word),
             Some(Body::Suspicion(suspicion)) => self.on_suspicion(&suspicion),
             None => {}
         }

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use muster_kit::{crash, telemetry};
 use muster_overlay::intent::Station;
+use muster_overlay::post::Origin;
 use muster_proto::control::v1::attach_request::Frame;
 use muster_proto::control::v1::upstream_item::Body;
 use muster_proto::control::v1::{
@@ -19,8 +20,11 @@ use crate::driver::{Driver, Next};
 impl Driver {
     /// From a child to the master. Without a channel it is dropped: the child keeps it until it is acknowledged.
     pub(super) fn carry_up(&mut self, mut upstream: Upstream) {
-        if !self.attached || !matches!(self.overlay.station(), Station::IsLsn { .. }) {
+        if !matches!(self.overlay.station(), Station::IsLsn { .. }) {
             return;
+        }
+        if !self.attached {
+            return self.call_without_master(upstream);
         }
         self.take_suspicions(&mut upstream);
         let reports = has_reports(&upstream);
@@ -86,6 +90,9 @@ impl Driver {
 
     /// From the master to this node and its children.
     pub(super) async fn carry_down(&mut self, downstream: Downstream) {
+        if let Some(downstream::Body::SendTo(word)) = downstream.body {
+            return self.hear_word(Origin::Master, word);
+        }
         let own = self.parts.identity.node;
         let mut targets = downstream.targets.iter().filter_map(|target| NodeId::try_from(&target[..]).ok());
         let (for_us, children): (Vec<_>, Vec<_>) = targets.by_ref().partition(|target| *target == own);

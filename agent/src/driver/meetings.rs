@@ -7,7 +7,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use muster_net::{Endpoint, NetEvent};
+use muster_overlay::post::Origin;
 use muster_proto::control::v1::{Signal, TrafficClass, UpstreamItem, upstream_item};
+use muster_wire::letter::{Content, Word};
 use tokio::sync::mpsc;
 
 use crate::driver::parts::Parts;
@@ -16,14 +18,16 @@ use crate::identity::StateError;
 use crate::keyring::Keyring;
 use crate::meetings::{Command, Hand, Meetings, Outgoing, Surroundings};
 use crate::relays::Relays;
+use crate::super_nodes::SuperNodes;
 
 pub(super) fn start(
     parts: &Parts,
     boot_nonce: u64,
     endpoint: &Endpoint,
     keyring: Keyring,
+    super_nodes: SuperNodes,
 ) -> Result<(Meetings, Relays, mpsc::Receiver<Outgoing>), StateError> {
-    let (relays, events) = Relays::new(parts.client.clone(), endpoint.clone());
+    let (relays, events) = Relays::new(parts.client.clone(), endpoint.clone(), super_nodes);
     let around = Surroundings {
         endpoint: endpoint.clone(),
         relays: relays.clone(),
@@ -46,6 +50,10 @@ fn hand(parts: &Parts, boot_nonce: u64) -> Result<Hand, StateError> {
 impl Driver {
     /// A call to a node that this one has no session with.
     pub(super) fn carry_call(&mut self, Outgoing { to, call }: Outgoing) -> Next {
+        if self.without_way_up() {
+            self.post.carried(Origin::Here, Word::new(to, Content::Call(call)));
+            return Next::Go;
+        }
         let signal = Signal { to_id: Bytes::copy_from_slice(to.as_bytes()), call: Some(call) };
         let body = Some(upstream_item::Body::Signal(signal));
         let class = TrafficClass::Control.into();

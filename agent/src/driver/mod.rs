@@ -1,7 +1,7 @@
 //! The agent's one loop: everything that happens to this node comes in here, everything it wants goes out from here.
 //!
 //! Priorities, highest first: the end, what the master says, what sockets bring, what ran beside, what tasks report, calls
-//! to other places, the hash table, people on this host, timers.
+//! and words to other places, the hash table, people on this host, timers.
 
 mod account;
 mod contacts;
@@ -17,6 +17,7 @@ mod meetings;
 mod offer;
 mod overlay;
 mod parts;
+mod post;
 mod presence;
 mod revoked;
 mod route;
@@ -34,7 +35,7 @@ use muster_overlay::message::PartCode;
 use muster_overlay::{Claim, Input};
 use muster_proto::control::v1::{FindLsnsResponse, Part, UpstreamItem};
 use muster_proto::trust::v1::Envelope;
-use muster_types::{EnrollmentLink, NodeId};
+use muster_types::{Contact, EnrollmentLink, NodeId};
 use muster_wire::datagram::PeerAddress;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -50,7 +51,9 @@ use crate::keyring::Keyring;
 use crate::local;
 use crate::meetings::{Meetings, Outgoing};
 use crate::platform::{service, sleep};
+use crate::post::Post;
 use crate::relays::Relays;
+use crate::super_nodes::SuperNodes;
 use crate::tasks::Tasks;
 use crate::volunteer::Volunteer;
 
@@ -83,6 +86,8 @@ pub enum RunError {
     Trust(#[from] muster_wire::trust::TrustError),
     #[error("the overlay's sockets cannot be opened: {0}")]
     Bind(#[from] muster_net::BindError),
+    #[error("letters cannot be kept: {0}")]
+    Letters(String),
     #[error("local control cannot be set up: {0}")]
     Local(String),
 }
@@ -150,6 +155,9 @@ struct Driver {
     keyring: Keyring,
     suspicions: Suspicions,
     meetings: Meetings,
+    post: Post,
+    /// Super nodes that stand for the master while it is lost.
+    via: Vec<Contact>,
     control: Control,
     tasks: Tasks,
     engine: JoinHandle<()>,
@@ -192,6 +200,8 @@ struct Inbox {
     requests: mpsc::Receiver<local::Request>,
     /// To nodes of other places.
     calls: mpsc::Receiver<Outgoing>,
+    /// Words by way of the master, and what stands for it.
+    words: mpsc::Receiver<crate::post::Outgoing>,
     /// Results of what runs beside the loop.
     done: mpsc::Receiver<Done>,
 }
@@ -232,8 +242,23 @@ impl Driver {
             dht::Table::start(&parts, presence.boot_nonce(), overlay.endpoint(), datagrams)?;
         let (client, endpoint) = (parts.client.clone(), overlay.endpoint().clone());
         let keyring = Keyring::new(table.handle(), client, endpoint, parts.clock.clone());
-        let (meetings, relays, calls) =
-            meetings::start(&parts, presence.boot_nonce(), overlay.endpoint(), keyring.clone())?;
+        let super_nodes = SuperNodes::new(table.handle(), parts.identity.network, parts.identity.node);
+        let (meetings, relays, calls) = meetings::start(
+            &parts,
+            presence.boot_nonce(),
+            overlay.endpoint(),
+            keyring.clone(),
+            super_nodes.clone(),
+        )?;
+        let around = post::around(
+            &parts,
+            overlay.endpoint(),
+            (table.handle(), super_nodes),
+            &keyring,
+            (&meetings, &relays),
+        );
+        let (post, words) =
+            Post::spawn(around, parts.state.path()).map_err(|error| RunError::Letters(error.to_string()))?;
         let (tasks, engine, outbox) = parts.start_tasks().await?;
         let (control, events) = Control::spawn(parts.client.clone(), overlay.endpoint().pacer().clone());
         let (volunteer, donation) = offer::begin(config, &parts, overlay.endpoint())?.unzip();
@@ -265,11 +290,16 @@ impl Driver {
             keyring,
             suspicions: Suspicions::default(),
             meetings,
+            post,
+            via: Vec::new(),
             control,
             tasks,
             engine,
         };
-        Ok((driver, Inbox { control: events, net, table: table_events, outbox, requests, calls, done }))
+        Ok((
+            driver,
+            Inbox { control: events, net, table: table_events, outbox, requests, calls, words, done },
+        ))
     }
 
     async fn run(mut self, mut inbox: Inbox, shutdown: &Shutdown) -> Then {
@@ -295,6 +325,7 @@ impl Driver {
                 Some(done) = inbox.done.recv() => self.on_done(done, &mut renewal).await,
                 Some(item) = inbox.outbox.recv() => self.on_item(item, &mut inbox.outbox),
                 Some(call) = inbox.calls.recv() => self.carry_call(call),
+                Some(word) = inbox.words.recv() => self.on_post(word),
                 Some(event) = inbox.table.recv() => self.on_table(&event).await,
                 Some(request) = inbox.requests.recv() => self.on_request(request),
                 () = tokio::time::sleep_until(look.unwrap_or(timer)), if look.is_some() => self.on_look().await,

@@ -31,6 +31,7 @@ pub(super) fn begin(
         config: config.super_node.clone(),
         standing,
         given: given.clone(),
+        serves_at: watch::channel(None).0,
     });
     let donation = Donation::spawn(Means {
         endpoint: endpoint.clone(),

@@ -18,6 +18,7 @@ use muster_proto::control::v1::{Downstream, Upstream};
 use muster_proto::relay::v1::{CarryRequest, CarryResponse};
 use muster_proto::trust::v1::{Envelope, TrustBundle};
 use muster_types::{Contact, Instant, NodeId, SubnetKey, Timestamp, Version};
+use muster_wire::letter::Word;
 use muster_wire::session::{self, Received};
 use muster_wire::{Hello, Signer, TrustStore, Verifier, WireError, beat, discovery, sealed};
 use rand::SeedableRng;
@@ -55,6 +56,8 @@ pub(super) enum Brought {
     /// To this node as a relay, by that session.
     CarryRequest(Session, CarryRequest),
     CarryResponse(NodeId, CarryResponse),
+    /// A word, for this node or on its way.
+    Word(NodeId, Word),
 }
 
 impl Overlay {
@@ -191,6 +194,7 @@ impl Overlay {
             Ok(Received::Upstream(upstream)) => return Brought::Upstream(upstream),
             Ok(Received::Downstream(downstream)) => return Brought::Downstream(from.peer(), downstream),
             Ok(Received::CarryRequest(asked)) => return Brought::CarryRequest(from.clone(), asked),
+            Ok(Received::SendTo(word)) => return Brought::Word(from.peer(), word),
             Ok(Received::CarryResponse(answer)) => return Brought::CarryResponse(from.peer(), answer),
             Err(error) => tracing::warn!(peer = %from.peer().short(), %error, "a message is not believed"),
         }

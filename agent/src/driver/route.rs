@@ -54,6 +54,7 @@ impl Driver {
             _ if self.attached => Route::Direct,
             _ => Route::none(&self.unreached),
         };
+        self.tell_post();
         if route != self.route {
             let up = route.exists();
             self.route = route;

@@ -40,11 +40,13 @@ impl Driver {
             }
             Brought::CarryRequest(from, asked) => self.relay_for(Command::Asked(from, asked)),
             Brought::CarryResponse(from, answer) => self.relays.answered(from, answer),
+            Brought::Word(from, word) => self.post.carried(self.origin(from), word),
             // Not our LSN (any more): what counts will be repeated by the right way.
             Brought::Downstream(..) => {}
         }
         if let NetEvent::SessionOpened(session) = &event {
             self.tell_revocations(session.peer(), session.hello().known_revocation);
+            self.post.met(session.peer());
         }
         if let NetEvent::SessionClosed { peer, .. } = &event {
             self.relay_for(Command::Closed(*peer));

@@ -36,6 +36,10 @@ impl Driver {
                 let _ = answer.send(self.meetings.clone());
                 Next::Go
             }
+            local::Request::Post(answer) => {
+                let _ = answer.send(self.post.clone());
+                Next::Go
+            }
             local::Request::Leave { reason, done } => {
                 tracing::info!(reason, "leaving the network");
                 Next::Leave { code: PartCode::UNINSTALLED, description: reason, told: Some(done) }

@@ -10,7 +10,8 @@ use muster_net::dht::Dht;
 use muster_proto::agent::v1::local_service_server::{LocalService, LocalServiceServer};
 use muster_proto::agent::v1::{
     CheckNetworkRequest, CheckNetworkResponse, GetNodeKeysRequest, GetNodeKeysResponse, GetStatusRequest,
-    GetStatusResponse, LeaveRequest, LeaveResponse, ReachRequest,
+    GetStatusResponse, LeaveRequest, LeaveResponse, ReachRequest, ReadLettersRequest, ReadLettersResponse,
+    SendLetterRequest, SendLetterResponse,
 };
 use muster_proto::dht::v1::{
     FindNodesRequest, FindNodesResponse, GetRecordsRequest, GetRecordsResponse, GetStatsRequest,
@@ -21,9 +22,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Response, Status};
 
-use super::{network, table};
+use super::{letters, network, table};
 use crate::keyring::Keyring;
 use crate::meetings::Meetings;
+use crate::post::Post;
 
 /// Requests that wait for the driver.
 const REQUESTS: usize = 16;
@@ -37,6 +39,8 @@ pub(crate) enum Request {
     Keys(oneshot::Sender<Keyring>),
     /// This node's sessions with other places.
     Meetings(oneshot::Sender<Meetings>),
+    /// Letters.
+    Post(oneshot::Sender<Post>),
     /// Part from the network and end; answered when that is done.
     Leave {
         reason: String,
@@ -112,6 +116,22 @@ impl LocalService for Local {
     ) -> Result<Response<Self::ReachStream>, Status> {
         let meetings = self.ask(Request::Meetings).await?;
         Ok(Response::new(network::reach(&meetings, &request.into_inner()).await?))
+    }
+
+    async fn send_letter(
+        &self,
+        request: tonic::Request<SendLetterRequest>,
+    ) -> Result<Response<SendLetterResponse>, Status> {
+        let post = self.ask(Request::Post).await?;
+        Ok(Response::new(letters::send(&post, request.into_inner()).await?))
+    }
+
+    async fn read_letters(
+        &self,
+        request: tonic::Request<ReadLettersRequest>,
+    ) -> Result<Response<ReadLettersResponse>, Status> {
+        let post = self.ask(Request::Post).await?;
+        Ok(Response::new(letters::read(&post, request.into_inner()).await?))
     }
 
     async fn check_network(

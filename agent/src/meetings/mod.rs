@@ -154,6 +154,11 @@ impl Meetings {
         self.kept.here.send_modify(|here| here.apart = apart);
     }
 
+    /// With which this node speaks, as it is now.
+    pub(crate) fn hand(&self) -> Arc<ArcSwap<Hand>> {
+        Arc::clone(&self.kept.hand)
+    }
+
     /// Signs as before the renewal no more.
     pub(crate) fn renew(&self, hand: Hand) {
         self.kept.hand.store(Arc::new(hand));

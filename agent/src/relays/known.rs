@@ -10,6 +10,9 @@ use muster_wire::gsn;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
+/// Super nodes of the hash table that are looked at.
+const NODES: usize = 8;
+
 /// One relay.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
@@ -40,6 +43,16 @@ pub(super) fn all(relays: Vec<Relay>, super_nodes: Vec<SuperNode>) -> Vec<Known>
         Some(Known { name: gsn::relay_name(contact.node), open, place: Place::Node(contact) })
     });
     services.chain(nodes).collect()
+}
+
+/// Super nodes that stand in the hash table.
+pub(super) fn nodes(contacts: Vec<Contact>) -> Vec<Known> {
+    let known = |contact: Contact| Known {
+        name: gsn::relay_name(contact.node),
+        open: true,
+        place: Place::Node(contact),
+    };
+    contacts.into_iter().take(NODES).map(known).collect()
 }
 
 impl Place {
@@ -75,14 +88,31 @@ pub(super) fn tcp_addresses(relay: &Relay) -> Vec<String> {
 /// Names have so long to resolve: behind a proxy nobody may answer for them, and the stream finds its own way.
 const RESOLVED: Duration = Duration::from_secs(1);
 
-/// The first that resolves.
+/// The first that has a UDP port and resolves in time.
 pub(super) async fn udp_address(relay: &Relay) -> Option<SocketAddr> {
     for address in &relay.addresses {
-        let port = u16::try_from(address.udp_port).ok().filter(|port| *port != 0)?;
+        let Some(port) = u16::try_from(address.udp_port).ok().filter(|port| *port != 0) else { continue };
         let found = timeout(RESOLVED, lookup_host((address.host.as_str(), port))).await;
-        if let Ok(Ok(mut found)) = found {
-            return found.next();
+        if let Ok(Ok(mut found)) = found
+            && let Some(found) = found.next()
+        {
+            return Some(found);
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::gsn::v1::RelayAddress;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_relay_whose_first_address_has_no_udp_is_asked_at_its_second() {
+        let address = |host: &str, udp_port| RelayAddress { host: host.to_owned(), tcp_port: 443, udp_port };
+        let addresses = vec![address("192.0.2.1", 0), address("192.0.2.2", 9)];
+        let relay = Relay { addresses, ..Relay::default() };
+        assert_eq!(udp_address(&relay).await, Some(SocketAddr::from(([192, 0, 2, 2], 9))));
+    }
 }

@@ -32,6 +32,10 @@ impl Switch {
         }
     }
 
+    pub(super) fn sits_at(&self, node: NodeId) -> bool {
+        self.lock().contains_key(&node)
+    }
+
     /// Opens a session with the node, or takes the one that stands, and asks for a seat. What is read from `outgoing` goes
     /// there until either ends.
     pub(super) async fn sit(

@@ -95,6 +95,11 @@ impl Seat {
         Ok(Self { asks: weak })
     }
 
+    #[cfg(test)]
+    pub(super) fn by(asks: &mpsc::Sender<CarryRequest>) -> Self {
+        Self { asks: asks.downgrade() }
+    }
+
     pub(super) fn is_taken(&self) -> bool {
         self.asks().is_some()
     }

@@ -58,9 +58,10 @@ pub(super) async fn hold(
 ) -> Outcome {
     let (says, saying) = mpsc::channel(OUTGOING);
     // There is room for the first.
+    let offered = addresses.clone();
     let _ = says.try_send(request(Say::Candidacy(candidacy(terms, addresses, ticket))));
     let talked = match open(terms, saying).await {
-        Ok(hears) => talk(terms, hears, says, heard).await,
+        Ok(hears) => talk(terms, hears, says, heard, &offered).await,
         Err(status) => Err(status),
     };
     talked.unwrap_or_else(|status| {
@@ -83,6 +84,7 @@ async fn talk(
     mut hears: Streaming<OfferResponse>,
     says: mpsc::Sender<OfferRequest>,
     heard: &mut mpsc::Receiver<(SocketAddr, Token)>,
+    addresses: &[Address],
 ) -> Result<Outcome, Status> {
     let mut standstill = Standstill { began: Instant::now(), heard: false, proven: false };
     let (mut load, mut allowed) = (tokio::time::interval(LOAD), 0);
@@ -90,7 +92,7 @@ async fn talk(
         let say = tokio::select! {
             told = hears.message() => match told? {
                 Some(OfferResponse { response: Some(Hear::Standing(standing)) }) => {
-                    standstill.proven = stands(terms, &standing);
+                    standstill.proven = stands(terms, &standing, addresses);
                     continue;
                 }
                 Some(OfferResponse { response: Some(Hear::SendProbe(wanted)) }) => {
@@ -157,9 +159,15 @@ fn repeat(terms: &Terms, from: SocketAddr, token: &Token) -> Say {
 }
 
 /// Whether anybody reaches this node, as far as the registry knows.
-fn stands(terms: &Terms, standing: &Standing) -> bool {
+fn stands(terms: &Terms, standing: &Standing, addresses: &[Address]) -> bool {
     let state = standing.state();
-    terms.standing.send_replace(state == CandidateState::Serving);
+    let serving = state == CandidateState::Serving;
+    terms.standing.send_replace(serving);
+    if serving {
+        terms.serves_at.send_replace(Some(addresses.to_vec()));
+    } else {
+        super::withdraw(terms);
+    }
     tracing::info!(state = state.as_str_name(), reason = standing.reason, "as a global super node");
     matches!(state, CandidateState::Serving | CandidateState::Spare)
 }

@@ -2,7 +2,8 @@
 //!
 //! [`Node`] is the machine; [`Input`] is what can happen to it, [`Intent`] what it wants. Inside, each state is
 //! a room: searching, joining, membership of a child, the office of an LSN. [`dht`] is the other machine: the hash
-//! table; [`meeting`] brings two nodes together whatever lies between, [`relay`] carries them where nothing else does.
+//! table; [`meeting`] brings two nodes together whatever lies between, [`relay`] carries them where nothing else does, [`post`]
+//! passes small letters on by super nodes.
 
 pub mod claim;
 pub mod dht;
@@ -12,6 +13,7 @@ pub mod meeting;
 pub mod message;
 pub mod node;
 pub mod office;
+pub mod post;
 pub mod relay;
 pub mod standing;
 pub mod timer;

@@ -96,6 +96,11 @@ identifier!(
     Key, 20, "a key"
 );
 
+identifier!(
+    /// One letter from node to node: drawn at random by its sender.
+    LetterId, 16, "a letter's id"
+);
+
 impl From<NodeId> for Key {
     fn from(node: NodeId) -> Self {
         Self(node.0)

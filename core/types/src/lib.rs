@@ -12,7 +12,7 @@ pub mod time;
 pub mod version;
 
 pub use address::{Address, Contact, Prefix};
-pub use id::{Key, NetworkId, NodeId};
+pub use id::{Key, LetterId, NetworkId, NodeId};
 pub use link::{EnrollmentLink, RootKey, Token};
 pub use name::{Identity, Role};
 pub use subnet::SubnetKey;

@@ -23,6 +23,12 @@ pub const MESSAGE_BYTES: usize = 256 * 1024;
 /// Arguments or results carried inline.
 pub const INLINE_BYTES: usize = 64 * 1024;
 
+/// Content of one letter from node to node: enough for a message, too little for a file.
+pub const LETTER_BYTES: usize = 16 * 1024;
+
+/// How long a letter waits at its sender for a recipient that is away: a week's holiday.
+pub const LETTER_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// One chunk of a program's output.
 pub const OUTPUT_CHUNK_BYTES: usize = 32 * 1024;
 

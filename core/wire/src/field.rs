@@ -146,6 +146,7 @@ pub(crate) fn contact_to_wire(contact: &Contact) -> v1::Contact {
     v1::Contact {
         node_id: to_bytes(contact.node.as_bytes()),
         addresses: contact.addresses.iter().take(limits::ADDRESSES).map(address_to_wire).collect(),
+        subnet_keys: Vec::new(),
     }
 }
 

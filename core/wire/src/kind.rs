@@ -17,12 +17,13 @@ pub enum Kind {
     CarryRequest,
     CarryResponse,
     Knock,
+    SendTo,
     /// Of a newer version, or no message at all.
     Unknown,
 }
 
 impl Kind {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Hello,
         Self::Join,
         Self::JoinAnswer,
@@ -37,6 +38,7 @@ impl Kind {
         Self::CarryRequest,
         Self::CarryResponse,
         Self::Knock,
+        Self::SendTo,
         Self::Unknown,
     ];
 
@@ -65,6 +67,7 @@ impl Kind {
             Self::CarryRequest => "carry_request",
             Self::CarryResponse => "carry_response",
             Self::Knock => "knock",
+            Self::SendTo => "send_to",
             Self::Unknown => "unknown",
         }
     }

@@ -12,6 +12,7 @@ pub mod frame;
 pub mod gsn;
 pub mod hello;
 pub mod kind;
+pub mod letter;
 pub mod meeting;
 mod neighbors;
 pub mod operator;

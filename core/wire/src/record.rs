@@ -15,7 +15,7 @@ use prost::Message;
 use ring::digest::{SHA256, digest};
 
 pub use reader::{Moment, Opened, Reader};
-pub use value::Value;
+pub use value::{VIA, Value};
 
 use crate::error::WireError;
 use crate::field;
@@ -42,6 +42,11 @@ pub fn key_of(text: &str) -> Key {
 /// Where the network's root stands.
 pub fn root_key(network: NetworkId) -> Key {
     hashed(&[b"muster root ", network.as_bytes()])
+}
+
+/// Where the network's super nodes stand, each by its own record.
+pub fn super_nodes_key(network: NetworkId) -> Key {
+    hashed(&[b"muster super nodes ", network.as_bytes()])
 }
 
 /// Where the revocations behind number `base` stand: who knows the list up to there finds what it lacks.

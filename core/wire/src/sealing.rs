@@ -22,6 +22,8 @@ pub const ARGUMENTS: &str = "muster task arguments v1";
 pub const REPORTS: &str = "muster task reports v1";
 /// Where a node is, for one that it calls.
 pub const CALLS: &str = "muster call v1";
+/// What one node writes to another.
+pub const LETTERS: &str = "muster letter v1";
 
 type Private = <X25519HkdfSha256 as Kem>::PrivateKey;
 type Public = <X25519HkdfSha256 as Kem>::PublicKey;

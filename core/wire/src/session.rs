@@ -14,6 +14,7 @@ use crate::error::WireError;
 use crate::field;
 use crate::frame;
 use crate::hello::Hello;
+use crate::letter::Word;
 use crate::neighbors;
 use crate::sealed;
 use crate::signer::Signer;
@@ -34,6 +35,8 @@ pub enum Received {
     CarryRequest(CarryRequest),
     /// From a node that relays.
     CarryResponse(CarryResponse),
+    /// For this node, or to be passed on.
+    SendTo(Word),
 }
 
 /// # Errors
@@ -79,6 +82,12 @@ pub fn encode_carry_response(response: CarryResponse) -> Result<Bytes, WireError
     encode_body(Body::CarryResponse(response))
 }
 
+/// # Errors
+/// Too large.
+pub fn encode_send_to(word: &Word) -> Result<Bytes, WireError> {
+    encode_body(Body::SendTo(word.to_wire()))
+}
+
 fn encode_body(body: Body) -> Result<Bytes, WireError> {
     let message = v1::SessionMessage { body: Some(body) };
     frame::bounded(message.encoded_len())?;
@@ -122,6 +131,7 @@ pub fn decode(bytes: &[u8], peer: &Hello, verifier: &Verifier<'_>) -> Result<Rec
         Body::CarryRequest(wire) => return Ok(Received::CarryRequest(wire)),
         Body::CarryResponse(wire) => return Ok(Received::CarryResponse(wire)),
         Body::Knock(wire) => Message::Knock(knock_from_wire(wire.word())?),
+        Body::SendTo(wire) => return Word::from_wire(wire).map(Received::SendTo),
     };
     Ok(Received::Overlay(message))
 }

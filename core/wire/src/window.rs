@@ -70,7 +70,7 @@ fn describe(value: &Value) -> String {
         format!("nodes/{} at {}", contact.node, addresses.join(", "))
     };
     match value {
-        Value::Contact(contact) => at(contact),
+        Value::Contact(contact, _) => at(contact),
         Value::Subnet { subnet, lsn, epoch, .. } => format!("{subnet}: LSN {}, epoch {epoch}", at(lsn)),
         Value::Holder { holder, .. } => format!("held by {}", at(holder)),
         Value::NodeKeys => "the node's ticket with its public keys".to_owned(),

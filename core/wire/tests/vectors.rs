@@ -29,9 +29,18 @@ fn values() -> Vec<(Key, Value)> {
     let (own, subnet) = (Key::from(PUBLISHER), SubnetKey([0x21; 20]));
     let content = record::content_key(b"a package");
     vec![
-        (own, Value::Contact(contact())),
+        (own, Value::Contact(contact(), Vec::new())),
         (own, Value::NodeKeys),
-        (subnet.into(), Value::Subnet { subnet, lsn: contact(), lineage: 0x0123_4567_89ab_cdef, epoch: 3 }),
+        (
+            subnet.into(),
+            Value::Subnet {
+                subnet,
+                lsn: contact(),
+                lineage: 0x0123_4567_89ab_cdef,
+                epoch: 3,
+                via: Vec::new(),
+            },
+        ),
         (content, Value::Holder { holder: contact(), subnet: Some(subnet) }),
         (content, Value::Gsn { contact: contact(), reliability_basis_points: 9_876 }),
         (record::named_key("printer"), Value::Opaque(Bytes::from_static(b"third floor"))),

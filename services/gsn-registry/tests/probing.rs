@@ -261,7 +261,8 @@ impl Candidate {
 
 fn candidacy(ticket: &Envelope, id: NodeId, at: SocketAddr) -> OfferRequest {
     let address = gsn::address_to_wire(at);
-    let contact = Contact { node_id: Bytes::copy_from_slice(id.as_bytes()), addresses: vec![address] };
+    let node_id = Bytes::copy_from_slice(id.as_bytes());
+    let contact = Contact { node_id, addresses: vec![address], ..Contact::default() };
     let caps =
         Caps { signalling_bytes_per_second: 5_000, relaying_bytes_per_second: 10_000, relayed_nodes: 100 };
     let request = Say::Candidacy(Candidacy {

@@ -59,6 +59,8 @@ pub(crate) enum Mail {
     NewIdentity { life: u64, link: String },
     /// One node's word to another of this stream's.
     Call { to: NodeId, call: Opaque },
+    /// The same, in the form in which super nodes pass it on.
+    SendTo { to: NodeId, word: Opaque },
     /// Somebody does not reach this child of the stream's LSN.
     Suspicion { of: NodeId },
 }
@@ -73,7 +75,7 @@ pub(crate) struct Answered {
 impl Mail {
     /// Rivals and calls are for whoever counts as the node; questions of life and death for all who say they are.
     fn is_for_every_life(&self) -> bool {
-        !matches!(self, Self::Rival(_) | Self::Call { .. } | Self::Suspicion { .. })
+        !matches!(self, Self::Rival(_) | Self::Call { .. } | Self::SendTo { .. } | Self::Suspicion { .. })
     }
 }
 

@@ -281,8 +281,11 @@ pub(crate) fn operator_certificates(world: &World) -> Vec<Vec<u8>> {
 fn values(world: &World) -> Vec<(Key, Value)> {
     let (own, subnet) = (contact(world.node.id), SubnetKey([4; 20]));
     vec![
-        (world.node.id.into(), Value::Contact(own.clone())),
-        (subnet.into(), Value::Subnet { subnet, lsn: own.clone(), lineage: 3, epoch: 9 }),
+        (world.node.id.into(), Value::Contact(own.clone(), vec![subnet])),
+        (
+            subnet.into(),
+            Value::Subnet { subnet, lsn: own.clone(), lineage: 3, epoch: 9, via: vec![own.clone()] },
+        ),
         (Key([6; 20]), Value::Holder { holder: own.clone(), subnet: Some(subnet) }),
         (world.node.id.into(), Value::NodeKeys),
         (record::root_key(world.network.id), Value::Root(world.network.root().to_vec().into())),

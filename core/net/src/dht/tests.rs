@@ -96,7 +96,8 @@ async fn what_is_too_large_or_anothers_is_refused_before_it_is_sent() {
     let error = nodes[0].dht.put(record::named_key("large"), large).await.unwrap_err();
     assert!(error.to_string().contains("1024 are the most"), "{error}");
     let other = Contact { node: nodes[1].address.node, addresses: Vec::new() };
-    let error = nodes[0].dht.put(other.node.into(), Value::Contact(other.clone())).await.unwrap_err();
+    let error =
+        nodes[0].dht.put(other.node.into(), Value::Contact(other.clone(), Vec::new())).await.unwrap_err();
     assert!(matches!(error, DhtError::Record(_)), "{error}");
 }
 
@@ -111,11 +112,11 @@ async fn a_clients_contact_is_found_by_a_stranger_and_its_keys_with_it() {
         Address { ip: client.address.at.ip(), udp_port: Some(client.address.at.port()), tcp_port: None };
     let contact = Contact { node: client.address.node, addresses: vec![address] };
     let key = Key::from(client.address.node);
-    client.dht.publish(key, Value::Contact(contact.clone())).await.unwrap();
+    client.dht.publish(key, Value::Contact(contact.clone(), Vec::new())).await.unwrap();
     client.dht.publish(key, Value::NodeKeys).await.unwrap();
     let stranger = &nodes[6].dht;
     let found = stranger.get(key, Kind::Contact, Wish::Newest, Care::Plain).await.unwrap();
-    assert_eq!(found.found[0].value, Value::Contact(contact));
+    assert_eq!(found.found[0].value, Value::Contact(contact, Vec::new()));
     let keys = stranger.get(key, Kind::NodeKeys, Wish::Newest, Care::Plain).await.unwrap();
     let ticket = keys.found[0].ticket.as_ref().unwrap();
     assert_eq!((ticket.node, ticket.noise_key), (client.address.node, client.address.key));

@@ -13,16 +13,24 @@ use crate::error::WireError;
 use crate::field;
 use crate::revocation::base_of;
 
+/// Subnets that a node's contact names: more would leave no room for its ticket.
+const SUBNETS: usize = 4;
+
+/// Super nodes that an LSN's record names: one, and the one beside it.
+pub const VIA: usize = 2;
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// Where its publisher is.
-    Contact(Contact),
+    /// Where its publisher is, and in which subnets: under their keys its LSN is found.
+    Contact(Contact, Vec<SubnetKey>),
     /// Its publisher is the LSN of this subnet.
     Subnet {
         subnet: SubnetKey,
         lsn: Contact,
         lineage: u64,
         epoch: u64,
+        /// Super nodes with which it holds sessions, while it has no master.
+        via: Vec<Contact>,
     },
     /// Its publisher holds the content that hashes to the key.
     Holder {
@@ -45,7 +53,7 @@ pub enum Value {
 impl Value {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Contact(_) => Kind::Contact,
+            Self::Contact(..) => Kind::Contact,
             Self::Subnet { .. } => Kind::Subnet,
             Self::Holder { .. } => Kind::Holders,
             Self::NodeKeys => Kind::NodeKeys,
@@ -60,7 +68,7 @@ impl Value {
     pub(super) fn check(&self, key: Key, publisher: NodeId, network: NetworkId) -> Result<(), WireError> {
         let own = Key::from(publisher);
         match self {
-            Self::Contact(contact) => {
+            Self::Contact(contact, _) => {
                 field::same_node("record.contact", contact.node, publisher)?;
                 under("a contact stands under its node's id", key, own)
             }
@@ -88,12 +96,16 @@ impl Value {
             subnet.map(|subnet| field::to_bytes(subnet.as_bytes())).unwrap_or_default()
         };
         match self {
-            Self::Contact(own) => record::Value::Contact(contact(own)),
-            Self::Subnet { subnet, lsn, lineage, epoch } => record::Value::Subnet(v1::SubnetValue {
+            Self::Contact(own, subnets) => {
+                let subnet_keys = field::keys_to_wire(&subnets[..subnets.len().min(SUBNETS)]);
+                record::Value::Contact(v1::Contact { subnet_keys, ..contact(own) })
+            }
+            Self::Subnet { subnet, lsn, lineage, epoch, via } => record::Value::Subnet(v1::SubnetValue {
                 subnet_key: field::to_bytes(subnet.as_bytes()),
                 lsn: Some(contact(lsn)),
                 lineage: *lineage,
                 epoch: *epoch,
+                via: via.iter().take(VIA).map(contact).collect(),
             }),
             Self::Holder { holder, subnet } => record::Value::Holder(v1::HolderValue {
                 holder: Some(contact(holder)),
@@ -116,13 +128,15 @@ impl Value {
         };
         Ok(match wire {
             record::Value::Contact(contact) => {
-                Self::Contact(field::contact("record.contact", Some(contact))?)
+                let subnets = field::keys("record.contact.subnet_keys", &contact.subnet_keys)?;
+                Self::Contact(field::contact("record.contact", Some(contact))?, subnets)
             }
             record::Value::Subnet(value) => Self::Subnet {
                 subnet: subnet(&value.subnet_key)?,
                 lsn: field::contact("record.subnet.lsn", value.lsn)?,
                 lineage: value.lineage,
                 epoch: value.epoch,
+                via: contacts("record.subnet.via", value.via)?,
             },
             record::Value::Holder(value) => Self::Holder {
                 holder: field::contact("record.holder", value.holder)?,
@@ -143,6 +157,11 @@ impl Value {
             record::Value::Opaque(bytes) => Self::Opaque(bytes),
         })
     }
+}
+
+fn contacts(name: &'static str, wire: Vec<v1::Contact>) -> Result<Vec<Contact>, WireError> {
+    field::at_most(name, &wire, VIA)?;
+    wire.into_iter().map(|contact| field::contact(name, Some(contact))).collect()
 }
 
 fn under(rule: &'static str, actual: Key, expected: Key) -> Result<(), WireError> {

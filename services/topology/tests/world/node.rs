@@ -95,7 +95,7 @@ impl TestNode {
             network_id: self.network.clone(),
             lineage,
             epoch,
-            claimant: Some(overlay::Contact { node_id: bytes(self.id), addresses: Vec::new() }),
+            claimant: Some(overlay::Contact { node_id: bytes(self.id), ..overlay::Contact::default() }),
             ..overlay::Claim::default()
         };
         sign_ed25519(payload_type::CLAIM, claim.encode_to_vec().into(), &self.key)

@@ -12,12 +12,13 @@ use muster_kit::shutdown::Shutdown;
 use muster_proto::control::v1::attach_request::Frame as Up;
 use muster_proto::control::v1::attach_response::Frame as Down;
 use muster_proto::control::v1::{
-    AttachRequest, AttachResponse, Downstream, Heartbeat, NewIdentity, Part, Probe, RivalLsn, Summons,
-    Suspicion, TrafficClass, UsageReport, downstream,
+    AttachRequest, AttachResponse, Downstream, Heartbeat, NewIdentity, Part, Probe, RivalLsn, SendTo,
+    Summons, Suspicion, TrafficClass, UsageReport, downstream,
 };
 use muster_types::{NodeId, Timestamp};
 use muster_wire::pack;
 use muster_wire::revocation::Reason;
+use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
@@ -373,6 +374,13 @@ impl Session {
                     self.send(Down::Downstream(down::message(&[to], call))).await
                 }
                 None => Ok(()),
+            },
+            Mail::SendTo { to, word } => match SendTo::decode(&word.0[..]) {
+                Ok(word) => {
+                    let word = downstream::Body::SendTo(word);
+                    self.send(Down::Downstream(down::message(&[to], word))).await
+                }
+                Err(_) => Ok(()),
             },
             Mail::Summon(child) => {
                 let summons = downstream::Body::Summons(Summons {});

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use muster_kit::{crash, telemetry};
 use muster_proto::control::v1::attach_response::Frame;
 use muster_proto::control::v1::{
-    Downstream, ItemAck, Signal, Suspicion, TaskReportAck, Upstream, UpstreamItem, downstream,
+    Downstream, ItemAck, SendTo, Signal, Suspicion, TaskReportAck, Upstream, UpstreamItem, downstream,
     upstream_item::Body,
 };
 use muster_proto::trust::v1::Envelope;
 use muster_types::NodeId;
 use muster_wire::call::CALL_BYTES;
+use muster_wire::letter::WORD_BYTES;
 use muster_wire::revocation::Reason;
 use muster_wire::sealing::SealingKey;
 use muster_wire::time::{from_wire, span_from_wire};
@@ -35,6 +36,9 @@ const ITEMS: usize = 256;
 
 /// Calls of one node in one message: it has that many in a busy second.
 const CALLS: usize = 16;
+
+/// Words to other nodes, of one node in one message.
+const WORDS: usize = 16;
 
 /// Nodes that one node suspects in one message; its table has no more neighbors that fail at once.
 const SUSPICIONS: usize = 4;
@@ -95,10 +99,11 @@ pub(super) async fn sort(hub: &Hub, keys: &mut Keys, upstream: Upstream) -> Opti
         return None;
     };
     let mut sorted = Sorted::of(node);
-    let (mut calls, mut suspicions) = (Vec::new(), Vec::new());
+    let (mut calls, mut words, mut suspicions) = (Vec::new(), Vec::new(), Vec::new());
     for mut item in upstream.items.into_iter().take(ITEMS) {
         match item.body.take() {
             Some(Body::Signal(signal)) => calls.push(signal),
+            Some(Body::SendTo(word)) => words.push(word),
             Some(Body::Suspicion(suspicion)) => suspicions.push(suspicion),
             Some(Body::Revocations(list)) => revocations::adopt(hub, list).await,
             body => take(hub, &mut sorted, &key, UpstreamItem { body, ..item }),
@@ -106,6 +111,9 @@ pub(super) async fn sort(hub: &Hub, keys: &mut Keys, upstream: Upstream) -> Opti
     }
     for signal in calls.into_iter().take(CALLS) {
         pass_on(hub, node, signal).await;
+    }
+    for word in words.into_iter().take(WORDS) {
+        hand_on(hub, node, word).await;
     }
     for suspicion in suspicions.into_iter().take(SUSPICIONS) {
         suspect(hub, suspicion).await;
@@ -146,7 +154,7 @@ fn take(hub: &Hub, sorted: &mut Sorted, key: &[u8], item: UpstreamItem) {
         // Of a node without an LSN, whose whole word about itself it is; an LSN adds its cell up.
         Some(Body::Usage(usage)) => count(&usage),
         // Taken out before.
-        Some(Body::Signal(_) | Body::Suspicion(_) | Body::Revocations(_)) | None => {}
+        Some(Body::Signal(_) | Body::SendTo(_) | Body::Suspicion(_) | Body::Revocations(_)) | None => {}
     }
 }
 
@@ -157,12 +165,31 @@ async fn pass_on(hub: &Hub, from: NodeId, Signal { to_id, call }: Signal) {
     if call.encoded_len() > CALL_BYTES {
         return tracing::info!(%from, "a call that is too large is dropped");
     }
-    let found = hub.store.nodes_by_id(&[to]).await.ok().and_then(|mut found| found.pop());
-    let Some(carrier) = found.filter(|it| it.row.is_online()).map(|it| it.row.carrier()) else {
+    let Some(carrier) = carrier_of(hub, to).await else {
         return tracing::debug!(%from, %to, "nobody is there to be called");
     };
     let passed = hub.mail(carrier, Mail::Call { to, call: Opaque(call.encode_to_vec()) });
     tracing::debug!(%from, %to, passed, "a call");
+}
+
+/// A word for which no super node was found; whoever says it says it again.
+async fn hand_on(hub: &Hub, by: NodeId, word: SendTo) {
+    let Ok(to) = wire::node_id(&word.to_id, "to_id") else { return };
+    if word.encoded_len() > WORD_BYTES || word.hops == 0 {
+        return tracing::info!(%by, "a word to a node that is too large, or came round too often, is dropped");
+    }
+    let Some(carrier) = carrier_of(hub, to).await else {
+        return tracing::debug!(%by, %to, "nobody is there to be told");
+    };
+    let word = SendTo { hops: word.hops - 1, ..word };
+    let passed = hub.mail(carrier, Mail::SendTo { to, word: Opaque(word.encode_to_vec()) });
+    tracing::debug!(%by, %to, passed, "a word to a node");
+}
+
+/// Who holds the stream by which an online node is reached.
+async fn carrier_of(hub: &Hub, node: NodeId) -> Option<NodeId> {
+    let found = hub.store.nodes_by_id(&[node]).await.ok().and_then(|mut found| found.pop());
+    found.filter(|it| it.row.is_online()).map(|it| it.row.carrier())
 }
 
 /// The LSN of a node that somebody does not reach is told. An LSN itself is watched by its heartbeats.

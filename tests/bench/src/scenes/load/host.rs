@@ -99,7 +99,7 @@ impl Host {
             network_id: Bytes::copy_from_slice(self.0.network.as_bytes()),
             lineage: lineage(self.id()),
             epoch: EPOCH,
-            claimant: Some(overlay::Contact { node_id: self.bytes(), addresses: Vec::new() }),
+            claimant: Some(overlay::Contact { node_id: self.bytes(), ..overlay::Contact::default() }),
             ..overlay::Claim::default()
         };
         let [_, _, high, low] = u32::try_from(subnet)?.to_be_bytes();
