@@ -124,6 +124,8 @@ const TABLE: &[Row] = &[
             "Leave",
             "PutRecord",
             "Reach",
+            "ReadLetters",
+            "SendLetter",
         ],
         LOCAL,
     ),
