@@ -73,7 +73,8 @@ struct UnderWay {
 /// The router's state.
 #[derive(Debug)]
 pub struct Gateway {
-    nat: Option<Nat>,
+    /// The hosts' own first; none: it does not translate.
+    nats: Vec<Nat>,
     firewall: Firewall,
     passage: Passage,
     up: Link,
@@ -86,10 +87,10 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A router that translates IPv4 if `nat` says how, and guards IPv6 by a stateful firewall.
-    pub fn new(nat: Option<(Ipv4Addr, Behaviour)>, rng: ChaCha8Rng) -> Self {
+    /// A router that translates IPv4 as `nats` say, the hosts' own first, and guards IPv6 by a stateful firewall.
+    pub fn new(nats: &[(Ipv4Addr, Behaviour)], rng: ChaCha8Rng) -> Self {
         Self {
-            nat: nat.map(|(public, behaviour)| Nat::new(public, behaviour)),
+            nats: nats.iter().map(|(public, behaviour)| Nat::new(*public, *behaviour)).collect(),
             firewall: Firewall::new(Dependence::AddressAndPort, Timeouts::default()),
             passage: Passage::default(),
             up: Link::new(Shape::default()),
@@ -117,14 +118,16 @@ impl Gateway {
         self.passage = passage;
     }
 
-    /// Changes the translator's habits; all mappings are forgotten.
+    /// Changes the habits of the hosts' own translator; all its mappings are forgotten.
     pub fn behave(&mut self, behaviour: Behaviour) {
-        self.nat = self.nat.take().map(|nat| Nat::new(nat.public(), behaviour));
+        if let Some(nat) = self.nats.first_mut() {
+            *nat = Nat::new(nat.public(), behaviour);
+        }
     }
 
     /// Forgets all mappings and states, and what was under way.
     pub fn reboot(&mut self) {
-        self.nat.iter_mut().for_each(Nat::reboot);
+        self.nats.iter_mut().for_each(Nat::reboot);
         self.firewall.reboot();
         self.under_way.clear();
     }
@@ -207,40 +210,63 @@ impl Gateway {
 
     fn translate_out(&mut self, now: Instant, mut packet: Vec<u8>) -> Option<(Way, Vec<u8>)> {
         let kind = packet::kind(&packet);
-        let Some(nat) = self.nat.as_mut().filter(|_| is_ipv4(&packet)) else {
+        if self.nats.is_empty() || !is_ipv4(&packet) {
             return self.guard_out(now, kind, &packet).then_some((Way::Up, packet));
-        };
+        }
         match kind {
             Kind::Flow(flow, signal) => {
-                let (way, flow) = match nat.outbound(now, flow, signal, &mut self.rng).ok()? {
-                    Outbound::Forward(flow) => (Way::Up, flow),
-                    Outbound::Hairpin(flow) => (Way::Back, flow),
-                };
+                let (way, flow) = self.flow_out(now, flow, signal)?;
                 packet::rewrite(&mut packet, flow);
                 Some((way, packet))
             }
-            Kind::ErrorAbout(quoted) => {
-                let external = nat.outside_of(now, quoted.reversed())?;
-                let quoted = Flow { destination: external, ..quoted };
-                packet::rewrite_error(&mut packet, (external.ip(), quoted.source.ip()), quoted);
+            Kind::ErrorAbout(mut quoted) => {
+                for nat in &mut self.nats {
+                    let external = nat.outside_of(now, quoted.reversed())?;
+                    quoted = Flow { destination: external, ..quoted };
+                }
+                let ends = (quoted.destination.ip(), quoted.source.ip());
+                packet::rewrite_error(&mut packet, ends, quoted);
                 Some((Way::Up, packet))
             }
             Kind::Other => None,
         }
     }
 
+    /// Through one translator after the other, until one turns it back.
+    fn flow_out(&mut self, now: Instant, mut flow: Flow, signal: Signal) -> Option<(Way, Flow)> {
+        for layer in 0..self.nats.len() {
+            match self.nats[layer].outbound(now, flow, signal, &mut self.rng).ok()? {
+                Outbound::Forward(outer) => flow = outer,
+                Outbound::Hairpin(mut back) => {
+                    for nat in self.nats[..layer].iter_mut().rev() {
+                        back = nat.inbound(now, back, signal).ok()?;
+                    }
+                    return Some((Way::Back, back));
+                }
+            }
+        }
+        Some((Way::Up, flow))
+    }
+
     fn translate_in(&mut self, now: Instant, mut packet: Vec<u8>) -> Option<Vec<u8>> {
         let kind = packet::kind(&packet);
-        let Some(nat) = self.nat.as_mut().filter(|_| is_ipv4(&packet)) else {
+        if self.nats.is_empty() || !is_ipv4(&packet) {
             return self.guard_in(now, kind, &packet).then_some(packet);
-        };
+        }
+        let layers = self.nats.iter_mut().rev();
         match kind {
-            Kind::Flow(flow, signal) => packet::rewrite(&mut packet, nat.inbound(now, flow, signal).ok()?),
-            Kind::ErrorAbout(quoted) => {
-                let inside = nat.inside_of(now, quoted.protocol, quoted.source)?;
+            Kind::Flow(flow, signal) => {
+                let mut layers = layers;
+                let flow = layers.try_fold(flow, |flow, nat| nat.inbound(now, flow, signal).ok())?;
+                packet::rewrite(&mut packet, flow);
+            }
+            Kind::ErrorAbout(mut quoted) => {
+                for nat in layers {
+                    let inside = nat.inside_of(now, quoted.protocol, quoted.source)?;
+                    quoted = Flow { source: inside, ..quoted };
+                }
                 let (reporter, _) = packet::ends(&packet)?;
-                let quoted = Flow { source: inside, ..quoted };
-                packet::rewrite_error(&mut packet, (reporter, inside.ip()), quoted);
+                packet::rewrite_error(&mut packet, (reporter, quoted.source.ip()), quoted);
             }
             Kind::Other => return None,
         }

@@ -54,11 +54,14 @@ impl Place {
         switch.ip("link add name br0 type bridge mcast_snooping 0\nlink set dev br0 up").await?;
         let gateway = start(number.gateway()).await?;
         switch.ip(&cable(&number.gateway(), "lan0", &gateway)).await?;
-        let nat = match plan.translation {
-            Translation::Model(behaviour) => Some((number.public(), behaviour)),
-            Translation::Kernel | Translation::None => None,
+        let nats = match (plan.translation, plan.carrier) {
+            (Translation::Model(home), None) => vec![(number.public(), home)],
+            (Translation::Model(home), Some(carrier)) => {
+                vec![(number.shared(), home), (number.public(), carrier)]
+            }
+            (Translation::Kernel | Translation::None, _) => Vec::new(),
         };
-        let mind = Gateway::new(nat, ChaCha8Rng::seed_from_u64(number.0 as u64));
+        let mind = Gateway::new(&nats, ChaCha8Rng::seed_from_u64(number.0 as u64));
         let uplink = number.uplink();
         let router = Router::start(mind, (&gateway, "wan0"), (internet, &uplink)).await?;
         let place = Self { number, plan, switch, gateway, router };

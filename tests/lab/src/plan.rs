@@ -39,6 +39,8 @@ pub struct PlacePlan {
     pub agents: usize,
     pub family: Family,
     pub translation: Translation,
+    /// A second translator behind a model of the first, as carriers have (RFC 6598).
+    pub carrier: Option<Behaviour>,
     /// Its hosts say that they are reached by the place's public address, and give what a fast line gives.
     pub super_node: bool,
 }
@@ -49,6 +51,7 @@ impl Default for PlacePlan {
             agents: 6,
             family: Family::V4,
             translation: Translation::Model(Behaviour::home()),
+            carrier: None,
             super_node: false,
         }
     }
@@ -126,6 +129,11 @@ impl PlaceNumber {
     /// The address that the internet knows this place by.
     pub fn public(self) -> Ipv4Addr {
         Ipv4Addr::new(203, 0, 113, self.0 as u8)
+    }
+
+    /// The address that a carrier knows this place by.
+    pub fn shared(self) -> Ipv4Addr {
+        Ipv4Addr::new(100, 64, 0, self.0 as u8)
     }
 
     /// The private address numbered `host` here. Places 1 and 2 have the same prefix, as homes do.

@@ -68,13 +68,13 @@ async fn start() -> Result<Fleet> {
     Ok(fleet)
 }
 
-async fn ping(fleet: &Fleet, from: &str, to: &str) -> Result<Value> {
+pub(crate) async fn ping(fleet: &Fleet, from: &str, to: &str) -> Result<Value> {
     let said = fleet.agent_says(from, &["ping", to, "--timeout", "20s", "--output", "json"]).await?;
     serde_json::from_str(&said).with_context(|| format!("muster-agent ping wrote {said}"))
 }
 
 /// A host's node id.
-async fn node(fleet: &Fleet, host: &str) -> Result<String> {
+pub(crate) async fn node(fleet: &Fleet, host: &str) -> Result<String> {
     let said = fleet.agent_says(host, &["status", "--output", "json"]).await?;
     let status: Value = serde_json::from_str(&said)?;
     let name = status["node"].as_str().with_context(|| format!("no node in {said}"))?;
@@ -90,7 +90,7 @@ async fn standing(fleet: &Fleet, node: &str) -> Result<String> {
     Ok(found.and_then(|it| it["state"].as_str()).unwrap_or_default().to_owned())
 }
 
-async fn until(fleet: &Fleet, node: &str, wanted: &str) -> Result<()> {
+pub(crate) async fn until(fleet: &Fleet, node: &str, wanted: &str) -> Result<()> {
     let started = Instant::now();
     loop {
         let state = standing(fleet, node).await?;

@@ -26,6 +26,16 @@ fn a_public_host_becomes_a_super_node_and_carries_two_that_nothing_else_brings_t
     in_lab(async { muster_lab::super_node::carries_who_cannot_meet().await });
 }
 
+#[test]
+fn a_carriers_translator_behind_the_homes_counts_as_the_stricter_of_both() {
+    in_lab(async { muster_lab::layers::meet_through_two_translators().await });
+}
+
+#[test]
+fn a_session_survives_the_relay_that_carries_it() {
+    in_lab(async { muster_lab::relay_death::is_survived().await });
+}
+
 fn judged(grid: &Grid) -> Result<()> {
     println!("{grid}");
     let complaints = grid.complaints();
