@@ -11,6 +11,9 @@ use super::desk::Desk;
 use super::shelf::{Draft, Received, ShelfError};
 use super::{Done, Progress};
 
+/// After so many letters the file of their names is written anew, without those that have run out.
+const NOTED: u64 = 1_024;
+
 /// Somebody waits for the letter's end, and is told what stood in its way last.
 pub(super) struct Wanted {
     progress: mpsc::Sender<Progress>,
@@ -165,6 +168,11 @@ impl Desk {
                 self.seen.remember(name, until);
                 self.arrived.send_modify(|arrived| *arrived += 1);
                 self.acknowledge(name);
+                if self.arrived.borrow().is_multiple_of(NOTED)
+                    && let Err(error) = self.shelf.keep_seen(&self.seen)
+                {
+                    tracing::warn!(%error, "the names of letters that came are not written anew");
+                }
             }
             Err(error) => tracing::warn!(from = %name.0.short(), %error, "a letter is not taken"),
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use muster_kit::files::{self, FileError};
 use muster_overlay::post::{Name, Seen};
-use muster_types::{LetterId, NodeId, Timestamp};
+use muster_types::{LetterId, NodeId, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 /// Letters that wait to be read: 16 MiB of the largest. Beyond it none is acknowledged, and their senders keep them.
@@ -163,9 +163,8 @@ impl Shelf {
     }
 
     pub(crate) fn forget(&self, ids: &[LetterId]) -> Result<(), ShelfError> {
-        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let named = |path: &&PathBuf| ids.iter().any(|id| path.to_string_lossy().ends_with(id.as_str()));
-        self.names(&self.inbox())?.iter().filter(named).for_each(|path| remove(path));
+        let wanted = |path: &&PathBuf| named(path).is_some_and(|(_, id)| ids.contains(&id));
+        self.names(&self.inbox())?.iter().filter(wanted).for_each(|path| remove(path));
         Ok(())
     }
 
@@ -180,6 +179,10 @@ impl Shelf {
         let mut seen = Seen::default();
         for (name, until) in text.lines().filter_map(parsed).filter(|(_, until)| *until > now) {
             seen.remember(name, until);
+        }
+        // A life may have ended between a letter and its line.
+        for name in self.names(&self.inbox())?.iter().filter_map(|path| named(path)) {
+            seen.remember(name, now + limits::LETTER_LIFETIME);
         }
         self.keep_seen(&seen)?;
         Ok(seen)
@@ -214,6 +217,12 @@ fn remove(path: &Path) {
     {
         tracing::warn!(path = %path.display(), %error, "a letter cannot be removed");
     }
+}
+
+/// Whose letter a file of [`Received::file`] is.
+fn named(path: &Path) -> Option<Name> {
+    let mut parts = path.file_name()?.to_str()?.split('-').skip(1);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn line((from, id): Name, until: Timestamp) -> String {
@@ -258,6 +267,16 @@ mod tests {
         let name = (NodeId([1; 20]), LetterId([1; 16]));
         assert_eq!(seen.look(name, NOW), Verdict::Again, "what was read is not new");
         assert_eq!(shelf.load_seen(until).unwrap().look(name, until), Verdict::New);
+    }
+
+    #[test]
+    fn a_letter_whose_name_was_not_noted_before_the_end_is_known_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(folder.path()).unwrap();
+        shelf.keep_received(&received(1), NOW + Duration::from_secs(60)).unwrap();
+        fs::remove_file(shelf.seen()).unwrap();
+        let name = (NodeId([1; 20]), LetterId([1; 16]));
+        assert_eq!(shelf.load_seen(NOW).unwrap().look(name, NOW), Verdict::Again);
     }
 
     #[test]
